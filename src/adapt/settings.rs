@@ -1,0 +1,166 @@
+//! Everything that can be chosen about an adaptation.
+
+use crate::error::{Error, Result};
+pub use crate::nn::clip::ClipResize;
+use serde::{Deserialize, Serialize};
+
+/// Which rules the twins follow (see the design's "What adaptation computes").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// One noise and one mixing crossover for both twins; exact layer numbering; the loss has a floor under the edit's length.
+    Default,
+    /// The published code number by number, its slips included.
+    Reference,
+}
+
+/// What is trained and what a domain stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parameters {
+    /// The generator's own tensors.
+    Full,
+    /// An offset per style channel, of every convolution and (with `train_to_rgb`) every ToRGB: kilobytes.
+    Stylespace,
+}
+
+/// Which convolutions are trained; each comes with the constant and conv1 (Gal et al. 2021, published code).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Every convolution.
+    Convolutions,
+    /// convs[2..10].
+    Texture,
+    /// convs[0..2].
+    Shape,
+    /// convs[0..3].
+    ShapeExpanded,
+    /// convs[0..10].
+    NoFine,
+    /// Mapping network and ToRGB too.
+    All,
+}
+
+/// Weights of the losses; 0 leaves one out.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LossWeights {
+    pub direction: f32,
+    pub global: f32,
+    pub manifold: f32,
+    pub in_domain: f32,
+}
+
+impl Default for LossWeights {
+    fn default() -> Self {
+        Self { direction: 1.0, global: 0.0, manifold: 0.0, in_domain: 0.0 }
+    }
+}
+
+/// Adaptive layer selection (Gal et al. 2021, section 4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AutoLayers {
+    /// Layers trained in each step.
+    pub k: usize,
+    /// SGD steps on W+ that score the layers.
+    pub iterations: usize,
+    /// Latents scored.
+    pub batch: usize,
+}
+
+/// When to stop by itself, judged on `latents` of the run's own, every `every` steps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopRule {
+    pub latents: usize,
+    pub every: usize,
+    /// The least share of adapted pictures whose nearest unadapted one is their own.
+    pub pairing: f32,
+}
+
+/// Settings of an adaptation. `Default` is for full-size generators; a model pack's recipe wins over it, and the caller over that.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    pub mode: Mode,
+    pub parameters: Parameters,
+    pub phase: Phase,
+    /// Trains ToRGB too; without it colours hardly move on small generators.
+    pub train_to_rgb: bool,
+    pub auto_layers: Option<AutoLayers>,
+    pub steps: usize,
+    pub batch: usize,
+    pub learning_rate: f64,
+    /// Adam's second beta; the first is 0.
+    pub beta2: f64,
+    pub losses: LossWeights,
+    /// Least length of the edit direction in the directional loss's denominator (`default` mode).
+    pub floor: f32,
+    /// Probability of style mixing in a batch.
+    pub mixing: f32,
+    /// Truncation of the training latents; 1 is none.
+    pub truncation: f32,
+    /// Random flips, turns, scales, shifts, brightness and noise before CLIP, the same draw for both twins.
+    pub augment: bool,
+    pub clip_resize: ClipResize,
+    /// Random noise in the synthesis layers; false for generators trained without.
+    pub noise: bool,
+    pub seed: u64,
+    /// A snapshot every so many steps; 0 for none.
+    pub snapshot_every: usize,
+    pub stop: Option<StopRule>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Default,
+            parameters: Parameters::Full,
+            phase: Phase::Convolutions,
+            train_to_rgb: false,
+            auto_layers: None,
+            steps: 300,
+            batch: 2,
+            learning_rate: 0.002 * 0.8,
+            beta2: 0.99f64.powf(0.8),
+            losses: LossWeights::default(),
+            floor: 0.3,
+            mixing: 0.0,
+            truncation: 1.0,
+            augment: false,
+            clip_resize: ClipResize::Antialias,
+            noise: true,
+            seed: 1,
+            snapshot_every: 50,
+            stop: None,
+        }
+    }
+}
+
+impl Settings {
+    /// `InvalidArgument` names the first field that is out of range.
+    pub fn check(&self) -> Result<()> {
+        let positive = |name: &str, ok: bool, want: &str| if ok { Ok(()) } else { Err(Error::argument(name, want)) };
+        positive("steps", self.steps >= 1, "must be at least 1")?;
+        positive("batch", (1..=256).contains(&self.batch), "must be in 1..=256")?;
+        positive("learning_rate", self.learning_rate.is_finite() && self.learning_rate > 0.0, "must be a positive number")?;
+        positive("beta2", (0.0..1.0).contains(&self.beta2), "must be in [0, 1)")?;
+        positive("floor", self.floor.is_finite() && self.floor >= 0.0, "must be 0 or more")?;
+        positive("mixing", (0.0..=1.0).contains(&self.mixing), "must be in [0, 1]")?;
+        positive("truncation", (0.0..=1.5).contains(&self.truncation), "must be in [0, 1.5]")?;
+        let l = &self.losses;
+        for (name, v) in [("losses.direction", l.direction), ("losses.global", l.global), ("losses.manifold", l.manifold), ("losses.in_domain", l.in_domain)] {
+            positive(name, v.is_finite() && v >= 0.0, "must be 0 or more")?;
+        }
+        positive("losses", l.direction + l.global + l.manifold > 0.0, "direction, global and manifold are all 0: nothing pulls towards the target")?;
+        if let Some(a) = self.auto_layers {
+            positive("auto_layers", a.k >= 1 && a.iterations >= 1 && a.batch >= 1, "k, iterations and batch must be at least 1")?;
+        }
+        if let Some(s) = self.stop {
+            positive("stop", s.latents >= 2 && s.every >= 1 && (0.0..=1.0).contains(&s.pairing), "needs latents >= 2, every >= 1 and pairing in [0, 1]")?;
+        }
+        Ok(())
+    }
+}

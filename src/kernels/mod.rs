@@ -1,0 +1,15 @@
+//! The hot operations as candle custom operations, each with its gradient.
+//!
+//! All take and give f32. A gradient is computed only for arguments that candle tracks: frozen weights cost nothing backward.
+
+mod activation; // owner: clip helper: quick_gelu, gelu
+mod attention; // owner: clip helper
+mod linear; // owner: clip helper
+mod norm; // owner: clip helper: layer_norm
+mod resample; // owner: clip helper: resize (bicubic antialiased or not, area), affine_sample (reflect)
+
+pub use activation::*;
+pub use attention::*;
+pub use linear::*;
+pub use norm::*;
+pub use resample::*;

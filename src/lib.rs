@@ -1,0 +1,30 @@
+//! Words into image domains: StyleGAN-NADA (Gal et al. 2021) with the systems around it.
+//!
+//! Each module knows only those below it:
+//!
+//! | module | what |
+//! |---|---|
+//! | [`capi`] | the C ABI: one file per handle, translation and safety only |
+//! | [`pipeline`] | picture in, restyled picture out; measuring (`eval`) |
+//! | [`adapt`], [`invert`] | training a domain; finding the latent of a picture |
+//! | [`pack`] | model packs: folders that name a generator, CLIPs, words and a recipe |
+//! | [`nn`] | StyleGAN2 and CLIP |
+//! | [`kernels`] | the hot operations, as candle custom operations with their gradients |
+//! | [`checkpoint`] | file formats to tensors and back |
+//! | [`picture`], [`rng`], [`progress`], [`error`] | what all of them share |
+
+pub mod adapt;
+pub mod capi;
+pub mod checkpoint;
+pub mod error;
+pub mod eval;
+pub mod invert;
+pub mod kernels;
+pub mod nn;
+pub mod pack;
+pub mod picture;
+pub mod pipeline;
+pub mod progress;
+pub mod rng;
+
+pub use error::{Error, Kind, Result};

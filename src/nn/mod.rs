@@ -1,0 +1,4 @@
+//! Networks only: configuration, weights, forward. Training lives in [`crate::adapt`].
+
+pub mod clip;
+pub mod stylegan2;

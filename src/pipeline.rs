@@ -1,0 +1,1 @@
+//! Picture in, restyled picture out. Owner: pipeline helper.
