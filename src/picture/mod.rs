@@ -144,7 +144,10 @@ impl Picture {
             if (p.width, p.height) != (first.width, first.height) {
                 return Err(Error::argument(
                     "pictures",
-                    format!("picture {i} is {} x {}, the first {} x {}; all must be of one size", p.width, p.height, first.width, first.height),
+                    format!(
+                        "picture {i} is {} x {}, the first {} x {}; all must be of one size",
+                        p.width, p.height, first.width, first.height
+                    ),
                 ));
             }
         }
