@@ -25,6 +25,13 @@ pub enum Concept {
 #[derive(Clone, Debug)]
 pub struct Templates(pub Vec<String>);
 
+/// The published ones.
+impl Default for Templates {
+    fn default() -> Self {
+        todo!()
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct StepReport {
     /// From 1.
