@@ -12,6 +12,7 @@ mod linear; // owner: clip helper
 mod modulated;
 mod norm; // owner: clip helper: layer_norm
 mod resample;
+mod seed;
 mod simd;
 mod taps;
 mod upfirdn; // owner: clip helper: resize (bicubic antialiased or not, area), affine_sample (reflect)
@@ -24,4 +25,5 @@ pub use linear::*;
 pub use modulated::{modulated_conv2d, Modulated};
 pub use norm::*;
 pub use resample::*;
+pub use seed::with_gradient;
 pub use upfirdn::{upfirdn2d, UpFirDn};
