@@ -6,10 +6,15 @@ mod activation; // owner: clip helper: quick_gelu, gelu
 mod attention; // owner: clip helper
 mod linear; // owner: clip helper
 mod norm; // owner: clip helper: layer_norm
+mod patches; // owner: clip helper: pictures to tokens
 mod resample; // owner: clip helper: resize (bicubic antialiased or not, area), affine_sample (reflect)
+mod slices;
+mod transformer; // owner: clip helper: a whole frozen block
 
 pub use activation::*;
 pub use attention::*;
 pub use linear::*;
 pub use norm::*;
+pub use patches::*;
 pub use resample::*;
+pub use transformer::*;
