@@ -2,31 +2,31 @@
 //!
 //! All take and give f32. A gradient is computed only for arguments that candle tracks: frozen weights cost nothing backward.
 
+mod activation;
+mod attention;
 mod bias_act;
 mod buffer;
 mod conv2d;
 mod gemm;
+mod linear;
 mod modulated;
+mod norm;
+mod patches;
+mod resample;
 mod simd;
-mod taps;
-mod upfirdn;
-mod activation; // owner: clip helper: quick_gelu, gelu
-mod attention; // owner: clip helper
-mod linear; // owner: clip helper
-mod norm; // owner: clip helper: layer_norm
-mod patches; // owner: clip helper: pictures to tokens
-mod resample; // owner: clip helper: resize (bicubic antialiased or not, area), affine_sample (reflect)
 mod slices;
-mod transformer; // owner: clip helper: a whole frozen block
+mod taps;
+mod transformer;
+mod upfirdn;
 
+pub use activation::{gelu, quick_gelu, Activation};
+pub use attention::attention;
 pub use bias_act::bias_act;
 pub use conv2d::conv2d;
+pub use linear::linear;
 pub use modulated::{modulated_conv2d, Modulated};
+pub use norm::layer_norm;
+pub use patches::{embed_tokens, patches};
+pub use resample::{affine_sample, channel_affine, resize, resize_rgb8, Filter};
+pub use transformer::{Block, BlockWeights};
 pub use upfirdn::{upfirdn2d, UpFirDn};
-pub use activation::*;
-pub use attention::*;
-pub use linear::*;
-pub use norm::*;
-pub use patches::*;
-pub use resample::*;
-pub use transformer::*;
