@@ -45,9 +45,37 @@ fn distance(adapted: &Tensor, plain: &Tensor, truth: &Tensor) -> Result<f32> {
 pub fn pairing(adapted: &Tensor, plain: &Tensor) -> Result<f32> {
     let a = Batch::new("adapted", adapted)?;
     let p = Batch::new("plain", plain)?.like("plain", &a)?;
-    let (adapted, plain) = (a.small_grey(), p.small_grey());
+    Ok(pairing_of(&a.grey16(), &p.grey16()))
+}
+
+/// What [`pairing`] compares: of each picture of [n, 3, height, width] the mean of R, G, B, area-averaged to 16 x 16, row by row.
+///
+/// Errors: `InvalidArgument` for another shape; `NotFinite`.
+pub fn grey16(pictures: &Tensor) -> Result<Vec<Vec<f32>>> {
+    Ok(Batch::new("pictures", pictures)?.grey16())
+}
+
+/// [`pairing`] of pictures that [`grey16`] made small; as many of one as of the other. 0 for none.
+pub fn pairing_of(adapted: &[Vec<f32>], plain: &[Vec<f32>]) -> f32 {
+    let (adapted, plain) = (directions(adapted), directions(plain));
     let own = adapted.iter().enumerate().filter(|(i, a)| nearest(a, &plain) == *i).count();
-    Ok(own as f32 / adapted.len() as f32)
+    own as f32 / adapted.len().max(1) as f32
+}
+
+/// Each vector less the mean of all, of length 1.
+fn directions(vectors: &[Vec<f32>]) -> Vec<Vec<f64>> {
+    let mut out: Vec<Vec<f64>> = vectors.iter().map(|v| v.iter().map(|&x| f64::from(x)).collect()).collect();
+    let length = out.first().map_or(0, Vec::len);
+    for i in 0..length {
+        let mean = out.iter().map(|v| v[i]).sum::<f64>() / out.len() as f64;
+        out.iter_mut().for_each(|v| v[i] -= mean);
+    }
+    for v in &mut out {
+        // A picture that is the mean itself has no direction; it stays near zero instead of becoming NaN.
+        let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
+        v.iter_mut().for_each(|x| *x /= norm);
+    }
+    out
 }
 
 /// Index of the vector with the largest dot product; the first of equals.
@@ -91,33 +119,20 @@ impl Batch {
         Ok(self)
     }
 
-    /// Of each picture the 16 x 16 grey values less the batch's mean picture, of length 1.
-    fn small_grey(&self) -> Vec<Vec<f64>> {
+    fn grey16(&self) -> Vec<Vec<f32>> {
         let plane = self.height * self.width;
-        let mut small: Vec<Vec<f64>> = Vec::with_capacity(self.n);
-        for picture in self.values.chunks_exact(3 * plane) {
+        let small = |picture: &[f32]| {
             let grey = |at: usize| f64::from(picture[at] + picture[plane + at] + picture[2 * plane + at]) / 3.0;
             let mut cells = Vec::with_capacity(PAIRING_SIDE * PAIRING_SIDE);
             for rows in (0..PAIRING_SIDE).map(|i| cell(i, self.height)) {
                 for columns in (0..PAIRING_SIDE).map(|j| cell(j, self.width)) {
-                    let count = rows.len() * columns.len();
-                    let sum: f64 =
-                        rows.clone().flat_map(|y| columns.clone().map(move |x| (y, x))).map(|(y, x)| grey(y * self.width + x)).sum();
-                    cells.push(sum / count as f64);
+                    let sum: f64 = rows.clone().map(|y| columns.clone().map(|x| grey(y * self.width + x)).sum::<f64>()).sum();
+                    cells.push((sum / (rows.len() * columns.len()) as f64) as f32);
                 }
             }
-            small.push(cells);
-        }
-        for i in 0..PAIRING_SIDE * PAIRING_SIDE {
-            let mean = small.iter().map(|cells| cells[i]).sum::<f64>() / self.n as f64;
-            small.iter_mut().for_each(|cells| cells[i] -= mean);
-        }
-        for cells in &mut small {
-            // A picture that is the mean itself has no direction; it stays near zero instead of becoming NaN.
-            let length = cells.iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-12);
-            cells.iter_mut().for_each(|v| *v /= length);
-        }
-        small
+            cells
+        };
+        self.values.chunks_exact(3 * plane).map(small).collect()
     }
 }
 

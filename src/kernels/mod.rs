@@ -2,26 +2,33 @@
 //!
 //! All take and give f32. A gradient is computed only for arguments that candle tracks: frozen weights cost nothing backward.
 
-mod activation; // owner: clip helper: quick_gelu, gelu
-mod attention; // owner: clip helper
+mod activation;
+mod attention;
 mod bias_act;
 mod buffer;
 mod conv2d;
 mod gemm;
-mod linear; // owner: clip helper
+mod linear;
 mod modulated;
-mod norm; // owner: clip helper: layer_norm
+mod norm;
+mod patches;
 mod resample;
+mod seed;
 mod simd;
+mod slices;
 mod taps;
-mod upfirdn; // owner: clip helper: resize (bicubic antialiased or not, area), affine_sample (reflect)
+mod transformer;
+mod upfirdn;
 
-pub use activation::*;
-pub use attention::*;
+pub use activation::{gelu, quick_gelu, Activation};
+pub use attention::attention;
 pub use bias_act::bias_act;
 pub use conv2d::conv2d;
-pub use linear::*;
+pub use linear::linear;
 pub use modulated::{modulated_conv2d, Modulated};
-pub use norm::*;
-pub use resample::*;
+pub use norm::layer_norm;
+pub use patches::{embed_tokens, patches};
+pub use resample::{affine_sample, channel_affine, resize, resize_rgb8, Filter};
+pub use seed::with_gradient;
+pub use transformer::{Block, BlockWeights};
 pub use upfirdn::{upfirdn2d, UpFirDn};

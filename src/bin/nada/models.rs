@@ -8,7 +8,7 @@ use nada::nn::stylegan2::{Generator, Latent, Noise};
 use nada::pack::{ModelPack, STARTER};
 use nada::picture::Picture;
 use nada::rng::Rng;
-use nada::{checkpoint, invert, Error, Result};
+use nada::{invert, Error, Result};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
