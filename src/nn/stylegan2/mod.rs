@@ -1,5 +1,9 @@
 //! StyleGAN2 generator (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN").
 
+mod latent;
+
+pub use latent::{Latent, Space};
+
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::rng::Rng;
@@ -36,33 +40,6 @@ pub enum Noise<'a> {
     Random(&'a mut Rng),
     /// One map a layer: [n or 1, 1, h, w].
     Given(&'a [Tensor]),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Space {
-    Z,
-    W,
-    WPlus,
-}
-
-/// Points of a latent space, and with them the noise maps that belong to them, where they were optimised.
-#[derive(Clone, Debug)]
-pub struct Latent {
-    pub space: Space,
-    /// Z, W: [n, style_dim]; W+: [n, n_latent, style_dim].
-    pub tensor: Tensor,
-    pub noise: Option<Vec<Tensor>>,
-}
-
-impl Latent {
-    /// .npy, or safetensors with the key z, w or wplus. `space` says what a .npy holds; a safetensors file must hold that key.
-    pub fn open(_path: &Path, _space: Space) -> Result<Self> {
-        todo!()
-    }
-    /// safetensors with the key z, w or wplus (and noise.<i>), or .npy by extension.
-    pub fn save(&self, _path: &Path) -> Result<()> {
-        todo!()
-    }
 }
 
 #[derive(Clone)]
