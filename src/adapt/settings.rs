@@ -151,15 +151,28 @@ impl Settings {
         positive("mixing", (0.0..=1.0).contains(&self.mixing), "must be in [0, 1]")?;
         positive("truncation", (0.0..=1.5).contains(&self.truncation), "must be in [0, 1.5]")?;
         let l = &self.losses;
-        for (name, v) in [("losses.direction", l.direction), ("losses.global", l.global), ("losses.manifold", l.manifold), ("losses.in_domain", l.in_domain)] {
+        for (name, v) in [
+            ("losses.direction", l.direction),
+            ("losses.global", l.global),
+            ("losses.manifold", l.manifold),
+            ("losses.in_domain", l.in_domain),
+        ] {
             positive(name, v.is_finite() && v >= 0.0, "must be 0 or more")?;
         }
-        positive("losses", l.direction + l.global + l.manifold > 0.0, "direction, global and manifold are all 0: nothing pulls towards the target")?;
+        positive(
+            "losses",
+            l.direction + l.global + l.manifold > 0.0,
+            "direction, global and manifold are all 0: nothing pulls towards the target",
+        )?;
         if let Some(a) = self.auto_layers {
             positive("auto_layers", a.k >= 1 && a.iterations >= 1 && a.batch >= 1, "k, iterations and batch must be at least 1")?;
         }
         if let Some(s) = self.stop {
-            positive("stop", s.latents >= 2 && s.every >= 1 && (0.0..=1.0).contains(&s.pairing), "needs latents >= 2, every >= 1 and pairing in [0, 1]")?;
+            positive(
+                "stop",
+                s.latents >= 2 && s.every >= 1 && (0.0..=1.0).contains(&s.pairing),
+                "needs latents >= 2, every >= 1 and pairing in [0, 1]",
+            )?;
         }
         Ok(())
     }

@@ -67,7 +67,14 @@ pub struct Adaptation {}
 
 impl Adaptation {
     /// Nothing is trained yet. Embeds the texts (or pictures). Errors name the argument.
-    pub fn new(_generator: Arc<Generator>, _clips: &[WeightedClip], _source: Concept, _target: Concept, _templates: &Templates, _settings: Settings) -> Result<Self> {
+    pub fn new(
+        _generator: Arc<Generator>,
+        _clips: &[WeightedClip],
+        _source: Concept,
+        _target: Concept,
+        _templates: &Templates,
+        _settings: Settings,
+    ) -> Result<Self> {
         todo!()
     }
     /// One training step; on an error the state is that of the last complete step.

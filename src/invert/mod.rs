@@ -46,6 +46,13 @@ pub struct Inversion {
 }
 
 /// Finds the latent whose picture is `target` (any size; squared and resized to the generator's).
-pub fn invert(_generator: &Generator, _target: &Picture, _clip: Option<&Clip>, _settings: &Settings, _cancel: &Cancel, _on_progress: &mut OnProgress) -> Result<Inversion> {
+pub fn invert(
+    _generator: &Generator,
+    _target: &Picture,
+    _clip: Option<&Clip>,
+    _settings: &Settings,
+    _cancel: &Cancel,
+    _on_progress: &mut OnProgress,
+) -> Result<Inversion> {
     todo!()
 }

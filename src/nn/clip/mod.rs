@@ -1,10 +1,10 @@
 //! CLIP. Owner: clip helper. Interface fixed here:
 mod tokenizer;
-pub use tokenizer::Tokenizer;
 use crate::error::Result;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+pub use tokenizer::Tokenizer;
 
 /// How a generated picture is shrunk to the CLIP's resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

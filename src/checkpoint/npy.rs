@@ -1,0 +1,100 @@
+//! numpy's .npy files (numpy.lib.format, versions 1 to 3).
+
+use super::source::{contiguous_strides, Block, Dtype, Entry, Source};
+use super::write::write_atomically;
+use crate::error::{Error, Result};
+use candle_core::{Device, Tensor};
+use std::path::Path;
+
+pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// Reads an array as an f32 tensor of the same shape (f4, f8, f2 and integer arrays, little-endian; C or Fortran order).
+/// NaN and infinity are kept: whoever wants a latent or a picture says what he makes of them.
+pub fn read_npy(path: &Path) -> Result<Tensor> {
+    let source = Source::open(path)?;
+    let start = source.bytes(0, source.len.min(12))?;
+    if source.len < 12 || !start.starts_with(MAGIC) {
+        return Err(source.error("is not an .npy file"));
+    }
+    let (at, length) = match start[6] {
+        1 => (10, u64::from(u16::from_le_bytes([start[8], start[9]]))),
+        2 | 3 => (12, u64::from(u32::from_le_bytes([start[8], start[9], start[10], start[11]]))),
+        version => return Err(source.error(format!(".npy version {version} is not supported"))),
+    };
+    // numpy itself refuses headers beyond 10 000 characters.
+    if length > 10_000 {
+        return Err(source.error(format!("an .npy header of {length} bytes")));
+    }
+    let header = source.bytes(at, length)?;
+    let header = std::str::from_utf8(&header).map_err(|_| source.error("the .npy header is not text"))?;
+    let (dtype, fortran, shape) = parse(header).ok_or_else(|| source.error(format!("damaged .npy header: {}", header.trim())))?;
+    let dtype = match dtype {
+        "<f4" => Dtype::F32,
+        "<f8" => Dtype::F64,
+        "<f2" => Dtype::F16,
+        "|u1" => Dtype::U8,
+        "|i1" => Dtype::I8,
+        "|b1" => Dtype::Bool,
+        "<i2" => Dtype::I16,
+        "<i4" => Dtype::I32,
+        "<u4" => Dtype::U32,
+        "<i8" => Dtype::I64,
+        other => return Err(source.error(format!("element type '{other}' is not supported; save it as float32"))),
+    };
+    let strides = if fortran {
+        let reversed: Vec<usize> = shape.iter().rev().copied().collect();
+        let strides = contiguous_strides(&reversed).ok_or_else(|| source.error(format!("shape {shape:?} is too large")))?;
+        Some(strides.into_iter().rev().collect())
+    } else {
+        None
+    };
+    let begin = at + length;
+    let block = Block::plain(begin, source.len.saturating_sub(begin));
+    let entry = Entry::new(dtype, shape.clone(), strides, 0, block, &source).map_err(|e| source.error(format!("truncated: {e}")))?;
+    Ok(Tensor::from_vec(entry.f32(&source)?, shape, &Device::Cpu)?)
+}
+
+/// `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 64), }`
+fn parse(header: &str) -> Option<(&str, bool, Vec<usize>)> {
+    let after = |key: &str| {
+        let rest = &header[header.find(key)? + key.len()..];
+        Some(rest.trim_start().strip_prefix(':')?.trim_start())
+    };
+    let descr = after("'descr'")?.strip_prefix('\'')?;
+    let descr = &descr[..descr.find('\'')?];
+    let order = after("'fortran_order'")?;
+    let fortran = if order.starts_with("True") {
+        true
+    } else if order.starts_with("False") {
+        false
+    } else {
+        return None;
+    };
+    let shape = after("'shape'")?.strip_prefix('(')?;
+    let shape = shape[..shape.find(')')?].split(',').map(str::trim).filter(|n| !n.is_empty()).map(|n| n.parse().ok());
+    Some((descr, fortran, shape.collect::<Option<Vec<usize>>>()?))
+}
+
+/// Writes `tensor` as f32 in C order, to a temporary name first.
+pub fn write_npy(path: &Path, tensor: &Tensor) -> Result<()> {
+    if tensor.dtype() != candle_core::DType::F32 {
+        return Err(Error::argument("tensor", format!(".npy files are written from f32, and this is {:?}", tensor.dtype())));
+    }
+    let shape = match tensor.dims() {
+        [n] => format!("({n},)"),
+        dims => format!("({})", dims.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
+    };
+    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
+    // The data begins at a multiple of 64, after magic, version and length (10 bytes) and the final newline.
+    let total = (10 + header.len() + 1).next_multiple_of(64);
+    header.push_str(&" ".repeat(total - 10 - header.len() - 1));
+    header.push('\n');
+    let length = u16::try_from(header.len()).map_err(|_| Error::argument("tensor", "has too many dimensions for an .npy file"))?;
+    let mut bytes = Vec::with_capacity(total + 4 * tensor.elem_count());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&[1, 0]);
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend(tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes));
+    write_atomically(path, &bytes)
+}

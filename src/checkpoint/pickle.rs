@@ -1,0 +1,505 @@
+//! Reads Python pickles without running anything in them.
+//!
+//! The machine follows the opcodes of protocols 2 to 5 (CPython, `Lib/pickletools.py`) and builds a graph: a call (REDUCE, NEWOBJ)
+//! becomes a node that names its class and arguments, and whoever reads the graph decides what it means. Globals are checked against
+//! the reader's allow-list as they are met. Values live in one table and refer to each other by index, so that deep nesting and
+//! cycles, both legal in a pickle, cost no recursion here.
+
+use std::collections::HashMap;
+
+/// More than this in one pickle is refused. The largest known checkpoints (training state of a 1024 px generator) have 0.4 MB.
+pub(super) const MAX_BYTES: u64 = 64 << 20;
+/// Memory for the graph: at most this many bytes for each byte of the pickle (real ones take 10 to 20), and at most `MAX_MEMORY`.
+const MEMORY_PER_BYTE: usize = 64;
+const MAX_MEMORY: usize = 256 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Value {
+    None,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    /// Index into [`Pickle::nodes`].
+    Node(u32),
+}
+
+#[derive(Debug)]
+pub(super) enum Node<'a> {
+    Str(&'a str),
+    /// Byte strings, and integers beyond 64 bits.
+    Bytes,
+    Tuple(Vec<Value>),
+    List(Vec<Value>),
+    Set,
+    Dict(Vec<(Value, Value)>),
+    Global {
+        module: &'a str,
+        name: &'a str,
+    },
+    Object(Box<Object>),
+    /// What the pickler's `persistent_id` gave: for PyTorch a reference to a storage.
+    Persistent(Value),
+}
+
+/// The result of calling `class` with `args`, and what was put into it afterwards.
+#[derive(Debug)]
+pub(super) struct Object {
+    pub class: Value,
+    pub args: Value,
+    /// The argument of BUILD: for most objects the dict of attributes.
+    pub state: Option<Value>,
+    /// What SETITEM(S) put in, as for an OrderedDict.
+    pub items: Vec<(Value, Value)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Pickle<'a> {
+    nodes: Vec<Node<'a>>,
+    pub root: Value,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum PickleError {
+    /// Broken, truncated, or an opcode that no supported pickler writes.
+    Broken(String),
+    /// `module.name` is not on the reader's list.
+    Global(String),
+}
+
+type Result<T> = std::result::Result<T, PickleError>;
+
+fn broken<T>(message: impl Into<String>) -> Result<T> {
+    Err(PickleError::Broken(message.into()))
+}
+
+impl<'a> Pickle<'a> {
+    /// Follows the opcodes up to STOP. `allow(module, name)` says which globals may occur.
+    pub fn read(bytes: &'a [u8], allow: &dyn Fn(&str, &str) -> bool) -> Result<Self> {
+        let memory = bytes.len().saturating_mul(MEMORY_PER_BYTE).saturating_add(1 << 20).min(MAX_MEMORY);
+        let machine =
+            Machine { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), nodes: Vec::new(), memory, allow };
+        machine.run()
+    }
+
+    pub fn node(&self, value: Value) -> Option<&Node<'a>> {
+        match value {
+            Value::Node(i) => self.nodes.get(i as usize),
+            _ => None,
+        }
+    }
+
+    pub fn str(&self, value: Value) -> Option<&'a str> {
+        match self.node(value) {
+            Some(Node::Str(s)) => Some(s),
+            _ => None,
+        }
+    }
+
+    pub fn tuple(&self, value: Value) -> Option<&[Value]> {
+        match self.node(value) {
+            Some(Node::Tuple(items)) => Some(items),
+            _ => None,
+        }
+    }
+
+    pub fn global(&self, value: Value) -> Option<(&'a str, &'a str)> {
+        match self.node(value) {
+            Some(Node::Global { module, name }) => Some((module, name)),
+            _ => None,
+        }
+    }
+}
+
+struct Machine<'a, 'f> {
+    bytes: &'a [u8],
+    at: usize,
+    stack: Vec<Value>,
+    /// Stack heights at the MARKs that are open.
+    marks: Vec<usize>,
+    memo: HashMap<u32, Value>,
+    nodes: Vec<Node<'a>>,
+    /// Bytes that may still be spent on the graph.
+    memory: usize,
+    allow: &'f dyn Fn(&str, &str) -> bool,
+}
+
+impl<'a> Machine<'a, '_> {
+    fn run(mut self) -> Result<Pickle<'a>> {
+        loop {
+            let at = self.at;
+            let opcode = self.byte()?;
+            match opcode {
+                b'.' => {
+                    let root = self.pop()?;
+                    return Ok(Pickle { nodes: self.nodes, root });
+                }
+                0x80 => {
+                    let protocol = self.byte()?;
+                    if !(2..=5).contains(&protocol) {
+                        return broken(format!("pickle protocol {protocol}, where 2 to 5 are read"));
+                    }
+                }
+                // FRAME: only says how far to read ahead.
+                0x95 => {
+                    self.take(8)?;
+                }
+                b'(' => {
+                    self.spend(size_of::<usize>())?;
+                    self.marks.push(self.stack.len());
+                }
+                b'0' => {
+                    self.pop()?;
+                }
+                b'1' => {
+                    self.pop_to_mark()?;
+                }
+                b'2' => {
+                    let top = self.top()?;
+                    self.push(top)?;
+                }
+                b'N' => self.push(Value::None)?,
+                0x88 => self.push(Value::Bool(true))?,
+                0x89 => self.push(Value::Bool(false))?,
+                b'J' => {
+                    let n = i32::from_le_bytes(self.array()?);
+                    self.push(Value::Int(n.into()))?;
+                }
+                b'K' => {
+                    let n = self.byte()?;
+                    self.push(Value::Int(n.into()))?;
+                }
+                b'M' => {
+                    let n = u16::from_le_bytes(self.array()?);
+                    self.push(Value::Int(n.into()))?;
+                }
+                0x8a => {
+                    let n = self.byte()?;
+                    self.long(n.into())?;
+                }
+                0x8b => {
+                    let n = self.length4()?;
+                    self.long(n)?;
+                }
+                b'G' => {
+                    let x = f64::from_be_bytes(self.array()?);
+                    self.push(Value::Float(x))?;
+                }
+                b'X' | b'T' => {
+                    let n = self.length4()?;
+                    self.text(n, opcode == b'X')?;
+                }
+                0x8c | b'U' => {
+                    let n = self.byte()?;
+                    self.text(n.into(), opcode == 0x8c)?;
+                }
+                0x8d => {
+                    let n = self.length8()?;
+                    self.text(n, true)?;
+                }
+                b'B' => {
+                    let n = self.length4()?;
+                    self.take(n)?;
+                    self.new_node(Node::Bytes)?;
+                }
+                b'C' => {
+                    let n = self.byte()?;
+                    self.take(n.into())?;
+                    self.new_node(Node::Bytes)?;
+                }
+                0x8e | 0x96 => {
+                    let n = self.length8()?;
+                    self.take(n)?;
+                    self.new_node(Node::Bytes)?;
+                }
+                b']' => self.new_node(Node::List(Vec::new()))?,
+                b'}' => self.new_node(Node::Dict(Vec::new()))?,
+                0x8f => self.new_node(Node::Set)?,
+                b')' => self.new_node(Node::Tuple(Vec::new()))?,
+                b't' => {
+                    let items = self.pop_to_mark()?;
+                    self.tuple(items)?;
+                }
+                0x85..=0x87 => {
+                    let n = usize::from(opcode - 0x84);
+                    let items = self.pop_n(n)?;
+                    self.tuple(items)?;
+                }
+                b'l' => {
+                    let items = self.pop_to_mark()?;
+                    self.spend(items.len() * size_of::<Value>())?;
+                    self.new_node(Node::List(items))?;
+                }
+                b'd' => {
+                    let items = self.pop_to_mark()?;
+                    self.new_node(Node::Dict(Vec::new()))?;
+                    self.set_items(items)?;
+                }
+                0x91 => {
+                    self.pop_to_mark()?;
+                    self.new_node(Node::Set)?;
+                }
+                b'a' => {
+                    let item = self.pop()?;
+                    self.append(vec![item])?;
+                }
+                b'e' => {
+                    let items = self.pop_to_mark()?;
+                    self.append(items)?;
+                }
+                b's' => {
+                    let items = self.pop_n(2)?;
+                    self.set_items(items)?;
+                }
+                b'u' => {
+                    let items = self.pop_to_mark()?;
+                    self.set_items(items)?;
+                }
+                // ADDITEMS: sets hold nothing that this library wants.
+                0x90 => {
+                    self.pop_to_mark()?;
+                }
+                b'c' => {
+                    let module = self.line()?;
+                    let name = self.line()?;
+                    self.global(module, name)?;
+                }
+                0x93 => {
+                    let pair = self.pop_n(2)?;
+                    match (self.str_of(pair[0]), self.str_of(pair[1])) {
+                        (Some(module), Some(name)) => self.global(module, name)?,
+                        _ => return broken(format!("byte {at}: a global whose name is not text")),
+                    }
+                }
+                b'R' | 0x81 => {
+                    let pair = self.pop_n(2)?;
+                    self.object(pair[0], pair[1])?;
+                }
+                // NEWOBJ_EX: the keyword arguments are not wanted.
+                0x92 => {
+                    let triple = self.pop_n(3)?;
+                    self.object(triple[0], triple[1])?;
+                }
+                b'b' => {
+                    let state = self.pop()?;
+                    match self.top_node()? {
+                        Node::Object(object) => object.state = Some(state),
+                        _ => return broken(format!("byte {at}: attributes for something that has none")),
+                    }
+                }
+                b'h' => {
+                    let key = self.byte()?;
+                    self.recall(key.into())?;
+                }
+                b'j' => {
+                    let key = u32::from_le_bytes(self.array()?);
+                    self.recall(key)?;
+                }
+                b'q' => {
+                    let key = self.byte()?;
+                    self.memorize(key.into())?;
+                }
+                b'r' => {
+                    let key = u32::from_le_bytes(self.array()?);
+                    self.memorize(key)?;
+                }
+                0x94 => {
+                    let key = self.memo.len() as u32;
+                    self.memorize(key)?;
+                }
+                b'Q' => {
+                    let id = self.pop()?;
+                    self.new_node(Node::Persistent(id))?;
+                }
+                _ => return broken(format!("byte {at}: opcode 0x{opcode:02x}, which no supported pickle has")),
+            }
+        }
+    }
+
+    fn take(&mut self, n: usize) -> Result<&'a [u8]> {
+        match self.at.checked_add(n).and_then(|end| self.bytes.get(self.at..end)) {
+            Some(slice) => {
+                self.at += n;
+                Ok(slice)
+            }
+            None => broken(format!("truncated: ends before byte {} + {n}", self.at)),
+        }
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn length4(&mut self) -> Result<usize> {
+        Ok(u32::from_le_bytes(self.array()?) as usize)
+    }
+
+    fn length8(&mut self) -> Result<usize> {
+        let n = u64::from_le_bytes(self.array()?);
+        usize::try_from(n).or_else(|_| broken("a length beyond this machine's memory"))
+    }
+
+    fn line(&mut self) -> Result<&'a str> {
+        let rest = &self.bytes[self.at..];
+        let Some(n) = rest.iter().position(|&b| b == b'\n') else { return broken("truncated: ends inside a global's name") };
+        let line = self.take(n + 1)?;
+        std::str::from_utf8(&line[..n]).or_else(|_| broken("a global's name is not UTF-8"))
+    }
+
+    /// Counts memory before it is used.
+    fn spend(&mut self, bytes: usize) -> Result<()> {
+        match self.memory.checked_sub(bytes) {
+            Some(rest) => {
+                self.memory = rest;
+                Ok(())
+            }
+            None => broken("needs far more memory than a checkpoint of its size"),
+        }
+    }
+
+    fn push(&mut self, value: Value) -> Result<()> {
+        self.spend(size_of::<Value>())?;
+        self.stack.push(value);
+        Ok(())
+    }
+
+    fn new_node(&mut self, node: Node<'a>) -> Result<()> {
+        self.spend(size_of::<Node>())?;
+        let index = self.nodes.len() as u32;
+        self.nodes.push(node);
+        self.push(Value::Node(index))
+    }
+
+    /// Elements above the innermost MARK belong to it: nothing pops below.
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn pop_n(&mut self, n: usize) -> Result<Vec<Value>> {
+        match self.stack.len().checked_sub(n) {
+            Some(start) if start >= self.floor() => Ok(self.stack.split_off(start)),
+            _ => broken(format!("byte {}: takes from an empty stack", self.at)),
+        }
+    }
+
+    fn pop(&mut self) -> Result<Value> {
+        Ok(self.pop_n(1)?[0])
+    }
+
+    fn top(&self) -> Result<Value> {
+        match self.stack.last() {
+            Some(&value) if self.stack.len() > self.floor() => Ok(value),
+            _ => broken(format!("byte {}: takes from an empty stack", self.at)),
+        }
+    }
+
+    fn pop_to_mark(&mut self) -> Result<Vec<Value>> {
+        match self.marks.pop() {
+            Some(height) if height <= self.stack.len() => Ok(self.stack.split_off(height)),
+            _ => broken(format!("byte {}: no mark on the stack", self.at)),
+        }
+    }
+
+    fn top_node(&mut self) -> Result<&mut Node<'a>> {
+        let at = self.at;
+        match self.top()? {
+            Value::Node(i) => match self.nodes.get_mut(i as usize) {
+                Some(node) => Ok(node),
+                None => broken(format!("byte {at}: no such value")),
+            },
+            _ => broken(format!("byte {at}: a plain value where a container was expected")),
+        }
+    }
+
+    fn str_of(&self, value: Value) -> Option<&'a str> {
+        match value {
+            Value::Node(i) => match self.nodes.get(i as usize) {
+                Some(Node::Str(s)) => Some(s),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn tuple(&mut self, items: Vec<Value>) -> Result<()> {
+        self.spend(items.len() * size_of::<Value>())?;
+        self.new_node(Node::Tuple(items))
+    }
+
+    fn text(&mut self, n: usize, unicode: bool) -> Result<()> {
+        let bytes = self.take(n)?;
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.new_node(Node::Str(text)),
+            // Python writes lone surrogates as three bytes that are not UTF-8; byte strings of Python 2 hold anything.
+            Err(_) if !unicode => self.new_node(Node::Bytes),
+            Err(_) => broken(format!("byte {}: text that is not UTF-8", self.at)),
+        }
+    }
+
+    fn long(&mut self, n: usize) -> Result<()> {
+        let bytes = self.take(n)?;
+        if n > 8 {
+            return self.new_node(Node::Bytes);
+        }
+        let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
+        let mut array = [if negative { 0xff } else { 0 }; 8];
+        array[..n].copy_from_slice(bytes);
+        self.push(Value::Int(i64::from_le_bytes(array)))
+    }
+
+    fn global(&mut self, module: &'a str, name: &'a str) -> Result<()> {
+        if !(self.allow)(module, name) {
+            return Err(PickleError::Global(format!("{module}.{name}").chars().take(200).collect()));
+        }
+        self.new_node(Node::Global { module, name })
+    }
+
+    fn object(&mut self, class: Value, args: Value) -> Result<()> {
+        self.spend(size_of::<Object>())?;
+        self.new_node(Node::Object(Box::new(Object { class, args, state: None, items: Vec::new() })))
+    }
+
+    fn append(&mut self, items: Vec<Value>) -> Result<()> {
+        self.spend(items.len() * size_of::<Value>())?;
+        let at = self.at;
+        match self.top_node()? {
+            Node::List(list) => list.extend(items),
+            _ => return broken(format!("byte {at}: appends to something that is not a list")),
+        }
+        Ok(())
+    }
+
+    fn set_items(&mut self, items: Vec<Value>) -> Result<()> {
+        self.spend(items.len() * size_of::<Value>())?;
+        let at = self.at;
+        if items.len() % 2 != 0 {
+            return broken(format!("byte {at}: a key without a value"));
+        }
+        let pairs = items.chunks_exact(2).map(|pair| (pair[0], pair[1]));
+        match self.top_node()? {
+            Node::Dict(dict) => dict.extend(pairs),
+            Node::Object(object) => object.items.extend(pairs),
+            _ => return broken(format!("byte {at}: sets items of something that is not a dict")),
+        }
+        Ok(())
+    }
+
+    fn memorize(&mut self, key: u32) -> Result<()> {
+        let top = self.top()?;
+        self.spend(2 * size_of::<(u32, Value)>())?;
+        self.memo.insert(key, top);
+        Ok(())
+    }
+
+    fn recall(&mut self, key: u32) -> Result<()> {
+        match self.memo.get(&key) {
+            Some(&value) => self.push(value),
+            None => broken(format!("byte {}: recalls memo {key}, which was never set", self.at)),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Separable bicubic resampling (Keys 1981, "Cubic Convolution Interpolation for Digital Image Processing", a = -0.5).
+
+use super::Picture;
+
+/// Keys' kernel: support [-2, 2].
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}
+
+/// For each output position the first input position and the weights of it and its followers, which sum to 1.
+fn taps(from: usize, to: usize) -> Vec<(usize, Vec<f32>)> {
+    let ratio = from as f64 / to as f64;
+    // Shrinking widens the kernel: the low-pass that keeps fine detail from folding back.
+    let widen = ratio.max(1.0);
+    (0..to)
+        .map(|i| {
+            let centre = (i as f64 + 0.5) * ratio;
+            let first = (centre - 2.0 * widen + 0.5).floor().max(0.0) as usize;
+            let end = ((centre + 2.0 * widen + 0.5).floor() as usize).min(from);
+            let weights: Vec<f64> = (first..end).map(|j| cubic((j as f64 + 0.5 - centre) / widen)).collect();
+            let sum: f64 = weights.iter().sum();
+            (first, weights.iter().map(|w| (w / sum) as f32).collect())
+        })
+        .collect()
+}
+
+/// `picture` and both sizes are already checked.
+pub(super) fn resize(picture: &Picture, width: usize, height: usize) -> Picture {
+    if (width, height) == (picture.width, picture.height) {
+        return picture.clone();
+    }
+    // Colours are weighted by their alpha, else the invisible colour of clear pixels would bleed into their neighbours.
+    let mut rows = picture.data.clone();
+    for p in rows.chunks_exact_mut(4) {
+        let a = p[3];
+        p[..3].iter_mut().for_each(|v| *v *= a);
+    }
+    let across = taps(picture.width, width);
+    let mut narrow = vec![0f32; width * picture.height * 4];
+    for (row, out) in rows.chunks_exact(picture.width * 4).zip(narrow.chunks_exact_mut(width * 4)) {
+        for ((first, weights), pixel) in across.iter().zip(out.chunks_exact_mut(4)) {
+            for (input, &w) in row[first * 4..].chunks_exact(4).zip(weights) {
+                pixel.iter_mut().zip(input).for_each(|(o, v)| *o += w * v);
+            }
+        }
+    }
+    let down = taps(picture.height, height);
+    let mut data = vec![0f32; width * height * 4];
+    for ((first, weights), out) in down.iter().zip(data.chunks_exact_mut(width * 4)) {
+        for (row, &w) in narrow[first * width * 4..].chunks_exact(width * 4).zip(weights) {
+            out.iter_mut().zip(row).for_each(|(o, v)| *o += w * v);
+        }
+    }
+    for p in data.chunks_exact_mut(4) {
+        let a = p[3];
+        if a > 0.0 {
+            p[..3].iter_mut().for_each(|v| *v = (*v / a).clamp(0.0, 1.0));
+            p[3] = a.min(1.0);
+        } else {
+            p.fill(0.0);
+        }
+    }
+    Picture { width, height, data }
+}
