@@ -1,7 +1,7 @@
 //! Cancel tokens.
 
 use super::handle::{handle, into_raw, out, release, Handle};
-use super::status::{guard, nada_status, value};
+use super::status::{guard, nada_status, value, Result};
 use crate::progress::Cancel;
 
 /// A flag that any thread may raise to end a long call. Long calls look at it at least once a step.
@@ -56,4 +56,14 @@ pub unsafe extern "C" fn nada_cancel_is_triggered(cancel: *const nada_cancel) ->
 #[no_mangle]
 pub unsafe extern "C" fn nada_cancel_free(cancel: *mut nada_cancel) {
     release(cancel)
+}
+
+/// The token of a call, by its own share of the flag; without one a token that nobody triggers.
+/// # Safety
+/// `cancel` is NULL or a live handle.
+pub(super) unsafe fn token(cancel: *const nada_cancel) -> Result<Cancel> {
+    if cancel.is_null() {
+        return Ok(Cancel::new());
+    }
+    Ok(handle!(cancel).clone())
 }

@@ -1,10 +1,11 @@
 //! Domains: what adaptations produce.
 
+use super::adaptation::{ParametersNumber, PARAMETERS};
 use super::context::nada_context;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::status::{guard, nada_status, value, Failure, Result};
-use super::values::{array, c_string, count32, handles, path};
-use crate::adapt::{Domain, Parameters};
+use super::values::{array, c_string, count32, handles, number_of, path};
+use crate::adapt::Domain;
 use std::ffi::{c_char, CString};
 use std::sync::Arc;
 
@@ -120,13 +121,10 @@ pub unsafe extern "C" fn nada_domain_step(domain: *const nada_domain) -> u32 {
 
 /// What it changes, a nada_parameters. Threads: any. Fails: NADA_INVALID_ARGUMENT.
 #[no_mangle]
-pub unsafe extern "C" fn nada_domain_parameters(domain: *const nada_domain, parameters: *mut super::adaptation::ParametersNumber) -> nada_status {
+pub unsafe extern "C" fn nada_domain_parameters(domain: *const nada_domain, parameters: *mut ParametersNumber) -> nada_status {
     guard(|| {
         out!(parameters);
-        *parameters = match handle!(domain).domain.description.parameters {
-            Parameters::Full => super::adaptation::nada_parameters::NADA_FULL,
-            Parameters::Stylespace => super::adaptation::nada_parameters::NADA_STYLESPACE,
-        } as u32;
+        *parameters = number_of(handle!(domain).domain.description.parameters, &PARAMETERS)?;
         Ok(())
     })
 }

@@ -2,7 +2,7 @@
 
 use super::handle::{borrow, handle, into_raw, not_null, out, release, Handle};
 use super::status::{guard, nada_status, value, Failure, Result};
-use super::values::{count32, path, room_for};
+use super::values::{choose, count32, path, room_for};
 use crate::picture::pixels::{self, Format, Layout, Transfer};
 use crate::picture::Picture;
 use std::ffi::{c_char, c_void};
@@ -21,19 +21,19 @@ impl Handle for nada_image {
 #[derive(Clone, Copy)]
 pub enum nada_pixel_format {
     /// 3 bytes: R, G, B.
-    NADA_RGB8 = 0,
+    NADA_FORMAT_RGB8 = 0,
     /// 4 bytes: R, G, B, A.
-    NADA_RGBA8 = 1,
+    NADA_FORMAT_RGBA8 = 1,
     /// 4 bytes: B, G, R, A.
-    NADA_BGRA8 = 2,
+    NADA_FORMAT_BGRA8 = 2,
     /// 1 byte: grey.
-    NADA_GRAY8 = 3,
+    NADA_FORMAT_GRAY8 = 3,
     /// 6 bytes: R, G, B.
-    NADA_RGB16 = 4,
+    NADA_FORMAT_RGB16 = 4,
     /// 8 bytes: R, G, B, A.
-    NADA_RGBA16 = 5,
+    NADA_FORMAT_RGBA16 = 5,
     /// 16 bytes: R, G, B, A as floats, nominally in [0, 1].
-    NADA_RGBA32F = 6,
+    NADA_FORMAT_RGBA32F = 6,
 }
 
 /// How colour numbers relate to light. Alpha is linear in both.
@@ -41,9 +41,9 @@ pub enum nada_pixel_format {
 #[derive(Clone, Copy)]
 pub enum nada_transfer {
     /// The sRGB curve (IEC 61966-2-1).
-    NADA_SRGB = 0,
+    NADA_TRANSFER_SRGB = 0,
     /// Proportional to light, with sRGB's primaries.
-    NADA_LINEAR = 1,
+    NADA_TRANSFER_LINEAR = 1,
 }
 
 /// Pixels of the caller, to read from. This struct is complete: it will not grow. No alignment is asked of `data` or `stride`.
@@ -97,24 +97,28 @@ impl nada_pixels {
         if self.data.is_null() {
             return Err(Failure::argument("pixels.data", "is NULL"));
         }
-        const FORMATS: [(nada_pixel_format, Format); 7] = [
-            (NADA_RGB8, Format::Rgb8),
-            (NADA_RGBA8, Format::Rgba8),
-            (NADA_BGRA8, Format::Bgra8),
-            (NADA_GRAY8, Format::Gray8),
-            (NADA_RGB16, Format::Rgb16),
-            (NADA_RGBA16, Format::Rgba16),
-            (NADA_RGBA32F, Format::Rgba32F),
-        ];
-        const TRANSFERS: [(nada_transfer, Transfer); 2] = [(NADA_SRGB, Transfer::Srgb), (NADA_LINEAR, Transfer::Linear)];
-        let format = FORMATS.iter().find(|(number, _)| *number as u32 == self.format);
-        let transfer = TRANSFERS.iter().find(|(number, _)| *number as u32 == self.transfer);
-        let (Some((_, format)), Some((_, transfer))) = (format, transfer) else {
-            let (name, have) = if format.is_none() { ("format", self.format) } else { ("transfer", self.transfer) };
-            return Err(Failure::argument(&format!("pixels.{name}"), format_args!("{have} is no nada_{}", if name == "format" { "pixel_format" } else { name })));
-        };
+        let format = choose(
+            self.format,
+            "pixels.format",
+            "nada_pixel_format",
+            &[
+                (NADA_FORMAT_RGB8 as u32, Format::Rgb8),
+                (NADA_FORMAT_RGBA8 as u32, Format::Rgba8),
+                (NADA_FORMAT_BGRA8 as u32, Format::Bgra8),
+                (NADA_FORMAT_GRAY8 as u32, Format::Gray8),
+                (NADA_FORMAT_RGB16 as u32, Format::Rgb16),
+                (NADA_FORMAT_RGBA16 as u32, Format::Rgba16),
+                (NADA_FORMAT_RGBA32F as u32, Format::Rgba32F),
+            ],
+        )?;
+        let transfer = choose(
+            self.transfer,
+            "pixels.transfer",
+            "nada_transfer",
+            &[(NADA_TRANSFER_SRGB as u32, Transfer::Srgb), (NADA_TRANSFER_LINEAR as u32, Transfer::Linear)],
+        )?;
         let layout =
-            Layout { width: self.width as usize, height: self.height as usize, stride: self.stride, format: *format, transfer: *transfer };
+            Layout { width: self.width as usize, height: self.height as usize, stride: self.stride, format, transfer };
         let bytes = layout.bytes()?;
         Ok((layout, bytes))
     }

@@ -2,8 +2,8 @@
 
 use super::context::nada_context;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
-use super::status::{guard, nada_status, value, Failure, Result};
-use super::values::{array, path, product, room_for};
+use super::status::{guard, nada_status, value, Failure};
+use super::values::{array, choose, number_of, path, product, room_for};
 use crate::nn::stylegan2::{Latent, Space};
 use candle_core::{Device, Tensor};
 use std::ffi::c_char;
@@ -21,24 +21,21 @@ impl Handle for nada_latent {
 #[derive(Clone, Copy)]
 pub enum nada_space {
     /// Input noise, [count, dimension].
-    NADA_Z = 0,
+    NADA_SPACE_Z = 0,
     /// Its image under the mapping network, [count, dimension].
-    NADA_W = 1,
+    NADA_SPACE_W = 1,
     /// One w for each synthesis layer, [count, rows, dimension].
-    NADA_W_PLUS = 2,
+    NADA_SPACE_W_PLUS = 2,
 }
 
 /// A [`nada_space`] as C passes it: any number.
 pub type SpaceNumber = u32;
 
-fn space_of(number: SpaceNumber, argument: &str) -> Result<Space> {
-    const SPACES: [(nada_space, Space); 3] =
-        [(nada_space::NADA_Z, Space::Z), (nada_space::NADA_W, Space::W), (nada_space::NADA_W_PLUS, Space::WPlus)];
-    match SPACES.iter().find(|(n, _)| *n as u32 == number) {
-        Some((_, space)) => Ok(*space),
-        None => Err(Failure::argument(argument, format_args!("{number} is no nada_space"))),
-    }
-}
+pub(super) const SPACES: [(u32, Space); 3] = [
+    (nada_space::NADA_SPACE_Z as u32, Space::Z),
+    (nada_space::NADA_SPACE_W as u32, Space::W),
+    (nada_space::NADA_SPACE_W_PLUS as u32, Space::WPlus),
+];
 
 /// [count, rows, dimension]; Z and W have one row.
 pub(super) fn shape(latent: &Latent) -> [usize; 3] {
@@ -63,13 +60,13 @@ pub unsafe extern "C" fn nada_latent_open(
     guard(|| {
         out!(latent);
         handle!(context);
-        *latent = into_raw(Latent::open(&path(file, "file")?, space_of(space, "space")?)?);
+        *latent = into_raw(Latent::open(&path(file, "file")?, choose(space, "space", "nada_space", &SPACES)?)?);
         Ok(())
     })
 }
 
-/// Makes latents from numbers of the caller: count * rows * dimension floats, row-major. `rows` is 1 for NADA_Z and NADA_W and
-/// nada_generator_rows() for NADA_W_PLUS; `dimension` is nada_generator_dimension().
+/// Makes latents from numbers of the caller: count * rows * dimension floats, row-major. `rows` is 1 for NADA_SPACE_Z and NADA_SPACE_W and
+/// nada_generator_rows() for NADA_SPACE_W_PLUS; `dimension` is nada_generator_dimension().
 /// Threads: any. Owner: `data` is borrowed for the call; the caller frees *latent with nada_latent_free().
 /// Fails: NADA_INVALID_ARGUMENT (a size of 0, a number that is not finite), NADA_OUT_OF_MEMORY.
 #[no_mangle]
@@ -85,7 +82,7 @@ pub unsafe extern "C" fn nada_latent_from_data(
     guard(|| {
         out!(latent);
         handle!(context);
-        let space = space_of(space, "space")?;
+        let space = choose(space, "space", "nada_space", &SPACES)?;
         for (name, size) in [("count", count), ("rows", rows), ("dimension", dimension)] {
             if size == 0 {
                 return Err(Failure::argument(name, "is 0, must be at least 1"));
@@ -120,11 +117,7 @@ pub unsafe extern "C" fn nada_latent_save(latent: *const nada_latent, file: *con
 pub unsafe extern "C" fn nada_latent_space(latent: *const nada_latent, space: *mut SpaceNumber) -> nada_status {
     guard(|| {
         out!(space);
-        *space = match handle!(latent).space {
-            Space::Z => nada_space::NADA_Z,
-            Space::W => nada_space::NADA_W,
-            Space::WPlus => nada_space::NADA_W_PLUS,
-        } as u32;
+        *space = number_of(handle!(latent).space, &SPACES)?;
         Ok(())
     })
 }

@@ -12,6 +12,7 @@
 //!   length of a call and answer `NADA_BUSY` to a second one, and cancel tokens, which are atomic.
 //! - Work runs on threads of the context ([`runtime`]), callbacks on the caller's own thread.
 #![allow(non_camel_case_types)] // the names are C's
+#![allow(clippy::enum_variant_names)] // C enumerators share one namespace: each carries its type's prefix
 #![allow(clippy::missing_safety_doc)] // each function states its contract in C's terms, and the header's head the common part
 
 pub mod adaptation;

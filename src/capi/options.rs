@@ -11,7 +11,7 @@ use std::mem::size_of;
 pub(super) unsafe trait Options: Sized {
     /// The struct's C name.
     const NAME: &'static str;
-    /// The size that the first published header gave it; no smaller one can be meant.
+    /// The size that the first published header gave it; no smaller one can be meant. Once a field is appended, its `offset_of!`.
     const FIRST_SIZE: usize;
     /// All defaults; `struct_size` as given.
     fn defaults(struct_size: usize) -> Self;
@@ -23,10 +23,9 @@ const ABSURD: usize = 1 << 16;
 fn check_size<T: Options>(struct_size: usize) -> Result<()> {
     if struct_size < T::FIRST_SIZE || struct_size > ABSURD {
         let name = T::NAME;
-        let verb = name.strip_suffix("_options").map_or(format!("{name}_init"), |_| format!("{name}_init"));
         return Err(Failure::argument(
             &format!("{name}.struct_size"),
-            format_args!("{struct_size} is no size of this struct; fill it with {verb}(&options, sizeof options)"),
+            format_args!("{struct_size} is no size of this struct; pass sizeof({name}), or let the function that fills it set it"),
         ));
     }
     Ok(())

@@ -52,6 +52,22 @@ pub(super) unsafe fn texts(pointer: *const *const c_char, count: usize, argument
     array(pointer, count, argument)?.iter().enumerate().map(|(i, t)| Ok(text(*t, &format!("{argument}[{i}]"))?.to_string())).collect()
 }
 
+/// The value that the number of an enumerator stands for. Enumerators come in as numbers, since C may pass any.
+pub(super) fn choose<T: Copy>(number: u32, argument: &str, enumeration: &str, table: &[(u32, T)]) -> Result<T> {
+    match table.iter().find(|(n, _)| *n == number) {
+        Some((_, value)) => Ok(*value),
+        None => Err(Failure::argument(argument, format_args!("{number} is no {enumeration}"))),
+    }
+}
+
+/// The number of the enumerator that stands for `value`.
+pub(super) fn number_of<T: Copy + PartialEq>(value: T, table: &[(u32, T)]) -> Result<u32> {
+    match table.iter().find(|(_, v)| *v == value) {
+        Some((number, _)) => Ok(*number),
+        None => Err(Failure::new(nada_status::NADA_INTERNAL, "a value without a number in this ABI")),
+    }
+}
+
 pub(super) fn flag(value: u32, argument: &str) -> Result<bool> {
     match value {
         0 => Ok(false),
