@@ -16,6 +16,9 @@ pub enum nada_flow {
     NADA_STOP = 1,
 }
 
+/// A [`nada_flow`] as C returns it: any number.
+pub type FlowNumber = u32;
+
 /// What a progress callback is told after each complete step. The library fills it; newer libraries may append fields.
 #[repr(C)]
 pub struct nada_progress {
@@ -36,7 +39,7 @@ pub struct nada_progress {
 /// Called after each step of a long call, on the thread that made the call; the work waits for it. Returns NADA_CONTINUE or NADA_STOP
 /// (any other value stops too). It may call the library, with other adaptations than the one that runs. It must return normally: no
 /// exception, no longjmp.
-pub type nada_progress_callback = Option<unsafe extern "C" fn(progress: *const nada_progress, user_data: *mut c_void) -> u32>;
+pub type nada_progress_callback = Option<unsafe extern "C" fn(progress: *const nada_progress, user_data: *mut c_void) -> FlowNumber>;
 
 /// A callback with its user data; stays on the thread of the call.
 pub(super) struct Callback {
