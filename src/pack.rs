@@ -1,19 +1,509 @@
-//! Model packs. Owner: pack helper. Interface fixed here:
-use crate::error::Result;
-use std::path::{Path, PathBuf};
+//! Model packs: folders with a `model.toml` that names a generator, the CLIPs to adapt it with, the words they know and a default recipe.
+//!
+//! ```toml
+//! name = "starter"
+//! description = "..."
+//! resolution = 128                   # pixels, as the generator draws
+//! generator = "generator.safetensors"
+//! words = "words.json"               # what the CLIPs know; leave it out for CLIPs of natural language
+//! held_out = "heldout.safetensors"   # latents and pictures to measure with
+//! licence = "CC-BY-4.0"
+//! attribution = "ATTRIBUTION.md"
+//!
+//! [[clip]]
+//! path = "clip-a"
+//! weight = 0.5
+//!
+//! [recipe]                           # any of adapt::Settings
+//! learning_rate = 0.001
+//!
+//! [invert]                           # any of invert::Settings
+//! steps = 300
+//! ```
+//! Every path is relative to the folder and stays inside it.
 
-/// A folder with `model.toml`.
+use crate::adapt::{self, WeightedClip};
+use crate::error::{Error, Result};
+use crate::invert;
+use crate::nn::clip::Clip;
+use crate::nn::stylegan2::Generator;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+/// The file that makes a folder a pack.
+pub const MANIFEST: &str = "model.toml";
+
+/// The pack that ships with the library.
+pub const STARTER: &str = "starter";
+
+/// The variable that adds folders to the search, separated as in `PATH`: packs, or folders of packs.
+pub const MODELS_VARIABLE: &str = "NADA_MODELS";
+
+/// A CLIP of a pack.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PackClip {
+    pub path: PathBuf,
+    /// Share of its losses, above 0.
+    pub weight: f32,
+}
+
+/// A folder with [`MANIFEST`]; every path in it exists and lies inside the folder.
+#[derive(Clone, Debug)]
 pub struct ModelPack {
     pub name: String,
+    pub description: String,
+    /// Canonical.
     pub folder: PathBuf,
+    pub generator: PathBuf,
+    /// Side length of the generator's pictures in pixels.
+    pub resolution: usize,
+    pub clips: Vec<PackClip>,
+    /// What the CLIPs know; None where they know natural language.
+    pub words: Option<Words>,
+    /// Prompt templates with one `{}` each; None for the published ones.
+    pub templates: Option<Vec<String>>,
+    /// Latents and pictures to measure with (see [`crate::eval`]).
+    pub held_out: Option<PathBuf>,
+    pub encoder: Option<PathBuf>,
+    pub boundaries: Vec<PathBuf>,
+    /// An SPDX expression.
+    pub licence: Option<String>,
+    /// The file that must travel with the weights.
+    pub attribution: Option<PathBuf>,
+    recipe: toml::Table,
+    invert: toml::Table,
+}
+
+/// The words that a pack's CLIPs were trained on (`words.json`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Words {
+    /// Words for the pictures that the generator draws unadapted.
+    pub source: Vec<String>,
+    /// Phrases by the name of what they do to a picture.
+    pub filters: BTreeMap<String, Vec<String>>,
+    /// Phrases by drawing style.
+    #[serde(default)]
+    pub styles: BTreeMap<String, Vec<String>>,
+    /// What else is said of a picture: hair, clothes, moods.
+    #[serde(default)]
+    pub attributes: Vec<String>,
+    pub templates: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    name: String,
+    #[serde(default)]
+    description: String,
+    resolution: usize,
+    generator: String,
+    #[serde(default)]
+    clip: Vec<ManifestClip>,
+    words: Option<String>,
+    templates: Option<Vec<String>>,
+    held_out: Option<String>,
+    encoder: Option<String>,
+    #[serde(default)]
+    boundaries: Vec<String>,
+    licence: Option<String>,
+    attribution: Option<String>,
+    #[serde(default)]
+    recipe: toml::Table,
+    #[serde(default)]
+    invert: toml::Table,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ManifestClip {
+    path: String,
+    #[serde(default = "one")]
+    weight: f32,
+}
+
+fn one() -> f32 {
+    1.0
 }
 
 impl ModelPack {
-    /// By name in the search folders, or a path to a folder.
-    pub fn find(_name_or_path: &str) -> Result<Self> {
-        todo!()
+    /// A pack by name in the search folders, or by the path of its folder.
+    ///
+    /// Searched in this order: the folders of `NADA_MODELS`; beside the program and beside the shared library that holds this code,
+    /// `models` and `share/nada/models` of their prefix; `nada/models` of the user's data folder; the tree this was built from.
+    ///
+    /// Errors: `NotFound` lists where it looked; `Format` as [`ModelPack::open`].
+    pub fn find(name_or_path: &str) -> Result<Self> {
+        Self::find_in(name_or_path, &search_folders())
     }
-    pub fn open(_folder: &Path) -> Result<Self> {
-        todo!()
+
+    fn find_in(name_or_path: &str, folders: &[PathBuf]) -> Result<Self> {
+        let path = Path::new(name_or_path);
+        if path.join(MANIFEST).is_file() {
+            return Self::open(path);
+        }
+        let is_name = matches!(path.components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
+        if is_name {
+            for folder in folders {
+                let inside = folder.join(name_or_path);
+                if inside.join(MANIFEST).is_file() {
+                    return Self::open(&inside);
+                }
+                let itself = folder.file_name().is_some_and(|f| f == name_or_path) && folder.join(MANIFEST).is_file();
+                if itself {
+                    return Self::open(folder);
+                }
+            }
+            // A pack may be called otherwise than its folder.
+            if let Some(pack) = packs_in(folders).into_iter().flatten().find(|pack| pack.name == name_or_path) {
+                return Ok(pack);
+            }
+        }
+        let mut message = format!("no folder with a {MANIFEST} at {}", path.display());
+        if is_name {
+            let looked: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
+            message += &format!(
+                ", and none of that name in {}; name a pack, give its folder, or add a folder of packs to {MODELS_VARIABLE}",
+                looked.join(", ")
+            );
+        }
+        Err(Error::NotFound { what: format!("model pack '{name_or_path}'"), message })
+    }
+
+    /// Every pack in the search folders, nearest first, each folder once; a broken one as the error that says why.
+    pub fn list() -> Vec<Result<Self>> {
+        packs_in(&search_folders())
+    }
+
+    /// The pack in `folder`.
+    ///
+    /// Errors: `NotFound` where the folder or a file it names is missing; `Format` naming `model.toml` and the key otherwise.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let file = folder.join(MANIFEST);
+        let text = std::fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
+        let folder = folder.canonicalize().map_err(|e| Error::io(folder, e))?;
+        let manifest: Manifest = toml::from_str(&text).map_err(|e| Error::format(&file, e.to_string().trim_end()))?;
+        let bad = |key: &str, message: String| Error::format(&file, format!("{key}: {message}"));
+        let inside = |key: &str, path: &str| inside(&folder, path).map_err(|message| bad(key, message));
+        let optional = |key: &str, path: Option<String>| path.map(|p| inside(key, &p)).transpose();
+
+        if manifest.name.trim().is_empty() {
+            return Err(bad("name", "is empty; want a short name".into()));
+        }
+        let mut clips = Vec::new();
+        for (i, clip) in manifest.clip.iter().enumerate() {
+            if !(clip.weight.is_finite() && clip.weight > 0.0) {
+                return Err(bad(&format!("clip {} weight", i + 1), format!("{}; want a number above 0", clip.weight)));
+            }
+            clips.push(PackClip { path: inside(&format!("clip {} path", i + 1), &clip.path)?, weight: clip.weight });
+        }
+        let words = match optional("words", manifest.words)? {
+            Some(path) => Some(Words::open(&path)?),
+            None => None,
+        };
+        let templates = manifest.templates.or_else(|| words.as_ref().map(|w| w.templates.clone()));
+        if let Some(t) = templates.iter().flatten().find(|t| t.matches("{}").count() != 1) {
+            return Err(bad("templates", format!("'{t}' must have exactly one {{}}")));
+        }
+        if templates.as_ref().is_some_and(Vec::is_empty) {
+            return Err(bad("templates", "is empty; leave it out for the published ones".into()));
+        }
+        let pack = Self {
+            generator: inside("generator", &manifest.generator)?,
+            held_out: optional("held_out", manifest.held_out)?,
+            encoder: optional("encoder", manifest.encoder)?,
+            boundaries: manifest.boundaries.iter().map(|p| inside("boundaries", p)).collect::<Result<_>>()?,
+            attribution: optional("attribution", manifest.attribution)?,
+            name: manifest.name,
+            description: manifest.description,
+            resolution: manifest.resolution,
+            clips,
+            words,
+            templates,
+            licence: manifest.licence,
+            recipe: manifest.recipe,
+            invert: manifest.invert,
+            folder,
+        };
+        pack.settings()?;
+        Ok(pack)
+    }
+
+    /// The pack's recipe over the library's defaults.
+    ///
+    /// Errors: `Format` naming `model.toml` and the key that is unknown or has no such value.
+    pub fn settings(&self) -> Result<adapt::Settings> {
+        let settings: adapt::Settings = self.overlay("recipe", adapt::Settings::default(), &self.recipe)?;
+        settings.check().map_err(|e| Error::format(self.folder.join(MANIFEST), format!("[recipe] {e}")))?;
+        Ok(settings)
+    }
+
+    /// The pack's settings of inversion over the library's defaults; errors as [`ModelPack::settings`].
+    pub fn invert_settings(&self) -> Result<invert::Settings> {
+        self.overlay("invert", invert::Settings::default(), &self.invert)
+    }
+
+    fn overlay<T: Serialize + DeserializeOwned>(&self, section: &str, base: T, table: &toml::Table) -> Result<T> {
+        overlay(base, table).map_err(|message| Error::format(self.folder.join(MANIFEST), format!("[{section}] {message}")))
+    }
+
+    /// Errors: as [`Generator::open`]; `Mismatch` where its size is not the pack's `resolution`.
+    pub fn load_generator(&self) -> Result<Generator> {
+        let generator = Generator::open(&self.generator)?;
+        let size = generator.config().size;
+        if size != self.resolution {
+            return Err(Error::Mismatch(format!(
+                "{} draws {size} pixels, but {} says resolution = {}",
+                self.generator.display(),
+                self.folder.join(MANIFEST).display(),
+                self.resolution
+            )));
+        }
+        Ok(generator)
+    }
+
+    /// Errors: as [`Clip::open`]; `Unsupported` where the pack names none.
+    pub fn load_clips(&self) -> Result<Vec<WeightedClip>> {
+        if self.clips.is_empty() {
+            let message = format!("{} names no [[clip]]", self.folder.join(MANIFEST).display());
+            return Err(Error::unsupported(format!("adapting with the pack '{}'", self.name), message));
+        }
+        let load = |c: &PackClip| Ok(WeightedClip { clip: Arc::new(Clip::open(&c.path)?), weight: c.weight });
+        self.clips.iter().map(load).collect()
+    }
+
+    /// The words of `text` that the pack's CLIPs never saw, in order, each once; none where the pack lists no words.
+    pub fn unknown_words(&self, text: &str) -> Vec<String> {
+        self.words.as_ref().map(|words| words.unknown(text)).unwrap_or_default()
+    }
+
+    /// The phrases that the pack's CLIPs know best; empty where the pack lists none.
+    pub fn known_phrases(&self) -> Vec<&str> {
+        self.words.as_ref().map(|words| words.phrases().collect()).unwrap_or_default()
+    }
+}
+
+impl Words {
+    fn open(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        serde_json::from_slice(&bytes).map_err(|e| Error::format(path, e.to_string()))
+    }
+
+    /// Whole phrases: source words, filters, styles.
+    pub fn phrases(&self) -> impl Iterator<Item = &str> {
+        let all = self.source.iter().chain(self.filters.values().flatten()).chain(self.styles.values().flatten());
+        all.map(String::as_str)
+    }
+
+    fn unknown(&self, text: &str) -> Vec<String> {
+        let all = self.phrases().chain(self.attributes.iter().chain(&self.templates).map(String::as_str));
+        let mut known: BTreeSet<String> = all.flat_map(split).collect();
+        known.extend(["a", "an", "the"].map(String::from));
+        let mut unknown = Vec::new();
+        for word in split(text) {
+            if !known.contains(&word) && !unknown.contains(&word) {
+                unknown.push(word);
+            }
+        }
+        unknown
+    }
+}
+
+/// The words of a text, lower-cased, without punctuation.
+fn split(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase)
+}
+
+/// `path` inside `folder` (canonical), or what is wrong with it.
+fn inside(folder: &Path, path: &str) -> std::result::Result<PathBuf, String> {
+    let plain = Path::new(path).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    if path.is_empty() || !plain {
+        return Err(format!("'{path}' must be a path inside the pack, without '..' and not absolute"));
+    }
+    let full = folder.join(path).canonicalize().map_err(|e| format!("'{path}': {e}"))?;
+    // A link may lead out where the words of the path do not.
+    if !full.starts_with(folder) {
+        return Err(format!("'{path}' leads out of the pack to {}; copy the file into it", full.display()));
+    }
+    Ok(full)
+}
+
+/// `base` with the keys of `table` replaced, tables merged. The error names the key, and what would be right.
+pub(crate) fn overlay<T: Serialize + DeserializeOwned>(base: T, table: &toml::Table) -> std::result::Result<T, String> {
+    let mut whole = serde_json::to_value(base).map_err(|e| e.to_string())?;
+    let mut path = Vec::new();
+    merge::<T>(&mut whole, &mut path, table)?;
+    serde_json::from_value(whole).map_err(|e| e.to_string())
+}
+
+/// Puts `table` at `path` of `whole`, key by key, so that the key whose value does not fit `T` is known.
+fn merge<T: DeserializeOwned>(whole: &mut Value, path: &mut Vec<String>, table: &toml::Table) -> std::result::Result<(), String> {
+    for (key, value) in table {
+        path.push(key.clone());
+        let name = path.join(".");
+        let parent = path[..path.len() - 1].iter().try_fold(&mut *whole, |v, k| v.get_mut(k));
+        let Some(Value::Object(parent)) = parent else {
+            return Err(format!("{name}: not a table"));
+        };
+        if !parent.contains_key(key) {
+            let known: Vec<&str> = parent.keys().map(String::as_str).collect();
+            return Err(format!("unknown key '{name}'; known are {}", known.join(", ")));
+        }
+        match (value, &parent[key]) {
+            (toml::Value::Table(table), Value::Object(_)) => merge::<T>(whole, path, table)?,
+            _ => {
+                let value = serde_json::to_value(value).map_err(|e| format!("{name}: {e}"))?;
+                parent.insert(key.clone(), value);
+                T::deserialize(&*whole).map_err(|e| format!("{name}: {e}"))?;
+            }
+        }
+        path.pop();
+    }
+    Ok(())
+}
+
+fn packs_in(folders: &[PathBuf]) -> Vec<Result<ModelPack>> {
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    for folder in folders {
+        let mut candidates = vec![folder.clone()];
+        if let Ok(entries) = std::fs::read_dir(folder) {
+            let mut children: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
+            children.sort();
+            candidates.extend(children);
+        }
+        for candidate in candidates.iter().filter(|c| c.join(MANIFEST).is_file()) {
+            if candidate.canonicalize().is_ok_and(|c| seen.insert(c)) {
+                found.push(ModelPack::open(candidate));
+            }
+        }
+    }
+    found
+}
+
+/// Where packs are looked for, first to last; not all exist.
+pub fn search_folders() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = std::env::var_os(MODELS_VARIABLE)
+        .map(|list| std::env::split_paths(&list).filter(|p| !p.as_os_str().is_empty()).collect())
+        .unwrap_or_default();
+    for file in [std::env::current_exe().ok(), this_library()].into_iter().flatten() {
+        let file = file.canonicalize().unwrap_or(file);
+        folders.extend(beside(&file));
+    }
+    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    let data = data.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share")));
+    folders.extend(data.map(|data| data.join("nada/models")));
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    if cfg!(debug_assertions) || tree.is_dir() {
+        folders.push(tree);
+    }
+    let mut seen = BTreeSet::new();
+    folders.retain(|f| seen.insert(f.clone()));
+    folders
+}
+
+/// The folders of packs that belong to a program or library file: `models` beside it, and `share/nada/models` of its prefix, from
+/// `prefix/bin`, `prefix/lib` or `prefix/lib/<triplet>`.
+fn beside(file: &Path) -> Vec<PathBuf> {
+    let up = |n: usize| file.ancestors().nth(n);
+    let shared = [2, 3].into_iter().filter_map(up).map(|prefix| prefix.join("share/nada/models"));
+    shared.chain(up(1).map(|folder| folder.join("models"))).collect()
+}
+
+/// The file that this code was loaded from: the shared library, or the program it is linked into.
+fn this_library() -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut info = libc::Dl_info {
+        dli_fname: std::ptr::null(),
+        dli_fbase: std::ptr::null_mut(),
+        dli_sname: std::ptr::null(),
+        dli_saddr: std::ptr::null_mut(),
+    };
+    // SAFETY: any address may be asked for, and `info` is valid to write.
+    let known = unsafe { libc::dladdr(this_library as *const libc::c_void, &mut info) } != 0;
+    if !known || info.dli_fname.is_null() {
+        return None;
+    }
+    // SAFETY: dladdr gave a C string that lives as long as the object that holds this code.
+    let name = unsafe { std::ffi::CStr::from_ptr(info.dli_fname) };
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(name.to_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes() {
+        let find = |file: &str| beside(Path::new(file));
+        assert!(find("/opt/nada/bin/nada").contains(&PathBuf::from("/opt/nada/share/nada/models")));
+        assert!(find("/usr/lib/libnada.so").contains(&PathBuf::from("/usr/share/nada/models")));
+        assert!(find("/usr/lib/x86_64-linux-gnu/libnada.so").contains(&PathBuf::from("/usr/share/nada/models")));
+        assert!(find("/home/me/nada").contains(&PathBuf::from("/home/me/models")));
+        assert!(find("nada").len() <= 3);
+    }
+
+    #[test]
+    fn this_code_is_in_the_test_program() {
+        let have = this_library().and_then(|p| p.canonicalize().ok());
+        assert_eq!(have, std::env::current_exe().and_then(|p| p.canonicalize()).ok());
+    }
+
+    #[test]
+    fn names_and_paths() {
+        let root = tempfile::tempdir().unwrap();
+        let models = root.path().join("models");
+        let make = |folder: &str, name: &str| {
+            let folder = models.join(folder);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("g.safetensors"), b"").unwrap();
+            let text = format!("name = '{name}'\nresolution = 64\ngenerator = 'g.safetensors'\n");
+            std::fs::write(folder.join(MANIFEST), text).unwrap();
+            folder
+        };
+        let (a, b) = (make("a", "first"), make("b", "second"));
+        let folders = [root.path().join("missing"), models.clone()];
+        assert_eq!(ModelPack::find_in("a", &folders).unwrap().folder, a.canonicalize().unwrap());
+        assert_eq!(ModelPack::find_in("second", &folders).unwrap().folder, b.canonicalize().unwrap());
+        // A folder of the list may be a pack itself.
+        assert_eq!(ModelPack::find_in("b", std::slice::from_ref(&b)).unwrap().name, "second");
+        assert_eq!(ModelPack::find_in(b.to_str().unwrap(), &[]).unwrap().name, "second");
+        assert_eq!(packs_in(&[models.clone(), b.clone()]).len(), 2);
+        let e = ModelPack::find_in("third", &folders).unwrap_err();
+        assert!(matches!(e, Error::NotFound { .. }), "{e}");
+        for word in ["third", "missing", models.to_str().unwrap(), MODELS_VARIABLE] {
+            assert!(e.to_string().contains(word), "{e} lacks {word}");
+        }
+        // Not a name: the search folders are not joined with it.
+        assert!(ModelPack::find_in("../models/a", &folders).is_err());
+        assert!(ModelPack::find_in("", &folders).is_err());
+    }
+
+    #[test]
+    fn overlays_replace_only_what_is_named() {
+        let parse = |text: &str| overlay(adapt::Settings::default(), &text.parse::<toml::Table>().unwrap());
+        assert_eq!(parse("").unwrap(), adapt::Settings::default());
+        let s = parse("batch = 4\nlearning_rate = 1\nparameters = 'stylespace'\n[losses]\nin_domain = 0.5\n[stop]\nlatents = 16\nevery = 5\npairing = 0.9").unwrap();
+        let d = adapt::Settings::default();
+        assert_eq!((s.batch, s.learning_rate, s.parameters), (4, 1.0, adapt::Parameters::Stylespace));
+        assert_eq!((s.losses.in_domain, s.losses.direction, s.steps), (0.5, d.losses.direction, d.steps));
+        assert_eq!(s.stop.map(|s| s.latents), Some(16));
+        for (text, words) in [
+            ("bacth = 4", ["unknown key 'bacth'", "batch"]),
+            ("[losses]\nindomain = 1", ["unknown key 'losses.indomain'", "in_domain"]),
+            ("batch = 'four'", ["batch: ", "four"]),
+            ("batch = -1", ["batch: ", "-1"]),
+            ("losses = 3", ["losses: ", "LossWeights"]),
+            ("mode = 'slow'", ["mode: ", "reference"]),
+            ("[stop]\nlatents = 1", ["stop: ", "every"]),
+        ] {
+            let e = parse(text).unwrap_err();
+            assert!(words.iter().all(|w| e.contains(w)), "{text}: {e}");
+        }
     }
 }

@@ -1,9 +1,15 @@
-//! Adapting a generator to words or pictures (StyleGAN-NADA, Gal et al. 2021, sections 4 and 5).
+//! Adapting a generator to words or pictures (StyleGAN-NADA, Gal et al. 2021, arXiv 2108.00946, sections 4 and 5).
 
+mod adam;
+mod augment;
 pub mod domain;
+mod judge;
+mod losses;
 mod settings;
+mod trainable;
 mod training;
 
 pub use domain::Domain;
+pub use judge::Judgement;
 pub use settings::{AutoLayers, ClipResize, LossWeights, Mode, Parameters, Phase, Settings, StopRule};
-pub use training::{Adaptation, Concept, Ended, Outcome, Snapshot, StepReport, Templates, WeightedClip};
+pub use training::{Adaptation, Concept, Draws, Ended, Outcome, Snapshot, StepReport, Templates, WeightedClip};

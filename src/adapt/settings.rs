@@ -140,6 +140,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The learning rate of step `step` (from 0) as a share of `learning_rate`.
+    pub(super) fn schedule(&self, _step: usize) -> f64 {
+        1.0
+    }
+
     /// `InvalidArgument` names the first field that is out of range.
     pub fn check(&self) -> Result<()> {
         let positive = |name: &str, ok: bool, want: &str| if ok { Ok(()) } else { Err(Error::argument(name, want)) };

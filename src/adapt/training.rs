@@ -1,9 +1,22 @@
-use super::{Domain, Settings};
-use crate::error::Result;
+//! The training loop.
+
+use super::adam::Adam;
+use super::augment::Augmentation;
+use super::domain::{Description, Domain};
+use super::judge::{Judge, Judgement};
+use super::losses::{normalise, Guide};
+use super::settings::{Mode, Settings};
+use super::trainable::Trainable;
+use crate::error::{Error, Result};
+use crate::kernels::with_gradient;
 use crate::nn::clip::Clip;
-use crate::nn::stylegan2::Generator;
+use crate::nn::stylegan2::{Generator, Noise};
 use crate::picture::Picture;
-use crate::progress::{Cancel, OnProgress};
+use crate::progress::{Cancel, Flow, OnProgress, Progress};
+use crate::rng::Rng;
+use candle_core::{Device, Tensor, Var};
+use rayon::prelude::*;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A CLIP and the weight of its losses.
@@ -17,21 +30,45 @@ pub struct WeightedClip {
 #[derive(Clone, Debug)]
 pub enum Concept {
     Text(String),
-    /// At least one picture, any size.
+    /// At least one picture, any size. As a target with words as the source, the generator's own pictures stand for the source.
     Pictures(Vec<Picture>),
+}
+
+impl Concept {
+    fn describe(&self) -> String {
+        match self {
+            Concept::Text(t) => t.clone(),
+            Concept::Pictures(p) => format!("({} pictures)", p.len()),
+        }
+    }
+
+    fn check(&self, name: &str) -> Result<()> {
+        match self {
+            Concept::Text(t) if t.trim().is_empty() => Err(Error::argument(name, "is an empty text")),
+            Concept::Pictures(p) if p.is_empty() => Err(Error::argument(name, "has no pictures")),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Prompt templates, each with one `{}`.
 #[derive(Clone, Debug)]
 pub struct Templates(pub Vec<String>);
 
+impl Default for Templates {
+    /// The 79 of the published code (of CLIP's ImageNet prompts).
+    fn default() -> Self {
+        Self(include_str!("../../assets/templates.txt").lines().map(str::to_string).collect())
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct StepReport {
     /// From 1.
     pub step: usize,
     pub loss: f32,
-    /// Selected layers by upstream's numbering, when layers are selected.
-    pub layers: Vec<usize>,
+    /// With adaptive selection: the rows of W+ that scored highest, best first.
+    pub rows: Vec<usize>,
 }
 
 /// A state that can become a domain.
@@ -39,8 +76,8 @@ pub struct StepReport {
 pub struct Snapshot {
     pub step: usize,
     pub loss: f32,
-    /// Gain in mean cosine to the target on the run's own latents, and pairing; None without a stop rule.
-    pub judged: Option<(f32, f32)>,
+    /// With a stop rule, what it saw.
+    pub judgement: Option<Judgement>,
     pub preview: Picture,
     pub domain: Arc<Domain>,
 }
@@ -62,52 +99,387 @@ pub struct Outcome {
     pub chosen: usize,
 }
 
-/// One adaptation, step by step.
-pub struct Adaptation {}
+/// Everything random about one step; [`Adaptation::step`] draws it, a comparison with another implementation brings its own.
+pub struct Draws {
+    /// [batch, style_dim]
+    pub z: Tensor,
+    /// Style mixing, one for each twin: a second z and the row from which it is taken.
+    pub mixing: Option<[(Tensor, usize); 2]>,
+    /// Noise maps of the frozen and the trained twin; `None` for a generator without noise.
+    pub noise: Option<[Vec<Tensor>; 2]>,
+    /// For adaptive selection: z [batch, style_dim] and the noise maps of each iteration.
+    pub selection: Option<(Tensor, Vec<Vec<Tensor>>)>,
+}
+
+/// Streams of a run's random numbers.
+const TRAINING: u64 = 1;
+const PREVIEW: u64 = 2;
+pub(super) const JUDGE: u64 = 3;
+const OWN_PICTURES: u64 = 4;
+
+/// One adaptation, step by step. May be used from one thread at a time.
+pub struct Adaptation {
+    frozen: Arc<Generator>,
+    trainable: Trainable,
+    guides: Vec<Guide>,
+    settings: Settings,
+    adam: Adam,
+    rng: Rng,
+    source: String,
+    target: String,
+    step: usize,
+    loss: f32,
+    snapshots: Vec<Snapshot>,
+    judge: Option<Judge>,
+    /// The step that the stop rule prefers, and its domain.
+    chosen: Option<(usize, Arc<Domain>)>,
+    /// W+ of the preview's pictures.
+    preview: Tensor,
+}
 
 impl Adaptation {
-    /// Nothing is trained yet. Embeds the texts (or pictures). Errors name the argument.
-    pub fn new(
-        _generator: Arc<Generator>,
-        _clips: &[WeightedClip],
-        _source: Concept,
-        _target: Concept,
-        _templates: &Templates,
-        _settings: Settings,
+    /// Prepares the twins and embeds source and target; nothing is trained yet. Errors name the argument.
+    pub fn new(generator: Arc<Generator>, clips: &[WeightedClip], source: Concept, target: Concept, templates: &Templates, settings: Settings) -> Result<Self> {
+        Self::from_start(generator.clone(), &generator, clips, source, target, templates, settings)
+    }
+
+    /// As [`Adaptation::new`], with a trained twin that starts as `start`, such as a domain applied to `generator`.
+    pub fn from_start(
+        generator: Arc<Generator>,
+        start: &Generator,
+        clips: &[WeightedClip],
+        source: Concept,
+        target: Concept,
+        templates: &Templates,
+        settings: Settings,
     ) -> Result<Self> {
-        todo!()
+        settings.check()?;
+        source.check("source")?;
+        target.check("target")?;
+        if clips.is_empty() {
+            return Err(Error::argument("clips", "at least one CLIP is needed"));
+        }
+        if let Some(c) = clips.iter().find(|c| !c.weight.is_finite() || c.weight <= 0.0) {
+            return Err(Error::argument("clips", format!("the weight of {} is {}, it must be above 0", c.clip.name, c.weight)));
+        }
+        if templates.0.is_empty() || templates.0.iter().any(|t| t.matches("{}").count() != 1) {
+            return Err(Error::argument("templates", "each must have one {}, and there must be one at least"));
+        }
+        let rows = generator.config().n_latent();
+        if let Some(a) = settings.auto_layers.filter(|a| a.k > rows) {
+            return Err(Error::argument("auto_layers", format!("k is {}, the generator has {rows} rows", a.k)));
+        }
+        let own = || -> Result<Tensor> {
+            let z = Rng::stream(settings.seed, OWN_PICTURES).normals(&[16, generator.config().style_dim], &Device::Cpu)?;
+            let latent = crate::nn::stylegan2::Latent { space: crate::nn::stylegan2::Space::Z, tensor: z, noise: None };
+            generator.render(&latent, settings.truncation, Noise::None)
+        };
+        let guides = clips
+            .par_iter()
+            .map(|c| Guide::new(c.clip.clone(), c.weight, settings.mode, &source, &target, templates, &own))
+            .collect::<Result<Vec<_>>>()?;
+        let decay = settings.mode == Mode::Reference && settings.auto_layers.is_some();
+        let z = Rng::stream(settings.seed, PREVIEW).normals(&[8, generator.config().style_dim], &Device::Cpu)?;
+        let preview = generator.broadcast(&generator.truncate(&generator.map(&z)?, 0.7)?)?;
+        Ok(Self {
+            trainable: Trainable::new(&generator, start, &settings)?,
+            adam: Adam::new(settings.learning_rate, settings.beta2, decay),
+            rng: Rng::stream(settings.seed, TRAINING),
+            source: source.describe(),
+            target: target.describe(),
+            step: 0,
+            loss: f32::NAN,
+            snapshots: vec![],
+            judge: None,
+            chosen: None,
+            preview,
+            frozen: generator,
+            guides,
+            settings,
+        })
     }
-    /// One training step; on an error the state is that of the last complete step.
+
+    /// One training step. On an error the state is that of the last complete step.
     pub fn step(&mut self) -> Result<StepReport> {
-        todo!()
+        // A copy draws, so that a failed step can be tried again with the same numbers.
+        let mut rng = self.rng.clone();
+        let draws = self.draw(&mut rng)?;
+        let report = self.step_with(&draws, &mut rng)?;
+        self.rng = rng;
+        Ok(report)
     }
-    /// Steps until `settings.steps` or the stop rule; takes snapshots; `Cancelled` leaves the last complete step.
-    pub fn run(&mut self, _cancel: &Cancel, _on_progress: &mut OnProgress) -> Result<Outcome> {
-        todo!()
+
+    fn draw(&self, rng: &mut Rng) -> Result<Draws> {
+        let (s, config, device) = (&self.settings, self.frozen.config(), &Device::Cpu);
+        let shape = |batch: usize| [batch, config.style_dim];
+        let maps = |rng: &mut Rng, batch: usize| -> Result<Vec<Tensor>> {
+            self.frozen.noise_maps().iter().map(|m| rng.normals(&[batch, 1, m.dim(2)?, m.dim(3)?], device)).collect()
+        };
+        let selection = match s.auto_layers {
+            None => None,
+            Some(a) => {
+                let z = rng.normals(&shape(a.batch), device)?;
+                let count = if s.noise { a.iterations } else { 0 };
+                Some((z, (0..count).map(|_| maps(rng, a.batch)).collect::<Result<_>>()?))
+            }
+        };
+        let z = rng.normals(&shape(s.batch), device)?;
+        let mixing = if s.mixing > 0.0 && rng.uniform() < s.mixing {
+            let mut one = || -> Result<(Tensor, usize)> {
+                let z = rng.normals(&shape(s.batch), device)?;
+                Ok((z, 1 + rng.below(config.n_latent() - 1)))
+            };
+            let first = one()?;
+            // The published twins share the second z and draw their own crossovers.
+            let second = match s.mode {
+                Mode::Default => first.clone(),
+                Mode::Reference => (first.0.clone(), one()?.1),
+            };
+            Some([first, second])
+        } else {
+            None
+        };
+        let noise = match (s.noise, s.mode) {
+            (false, _) => None,
+            (true, Mode::Default) => {
+                let shared = maps(rng, s.batch)?;
+                Some([shared.clone(), shared])
+            }
+            (true, Mode::Reference) => Some([maps(rng, s.batch)?, maps(rng, s.batch)?]),
+        };
+        Ok(Draws { z, mixing, noise, selection })
     }
+
+    /// One training step with given random numbers; `rng` serves the augmentation.
+    pub fn step_with(&mut self, draws: &Draws, rng: &mut Rng) -> Result<StepReport> {
+        let (rows, selected) = match &draws.selection {
+            None => (vec![], self.trainable.all()),
+            Some((z, noise)) => {
+                let change = self.layer_changes(z, noise)?;
+                let mut order: Vec<usize> = (0..change.len()).filter(|&r| self.layer_of_row(r).is_some()).collect();
+                order.sort_by(|&a, &b| change[b].total_cmp(&change[a]));
+                order.truncate(self.settings.auto_layers.map_or(change.len(), |a| a.k));
+                let layers: Vec<String> = order.iter().filter_map(|&r| self.layer_of_row(r)).collect();
+                (order, self.trainable.of_layers(&layers))
+            }
+        };
+        let trained = self.trainable.generator(&selected)?;
+        let (before, after) = self.twins(&trained, draws)?;
+        let (loss, grads) = self.clip_gradients(&before, &after, rng)?;
+        drop(before);
+        if !loss.is_finite() {
+            return Err(Error::NotFinite(format!("the loss of step {} is {loss}: a smaller learning_rate may help", self.step + 1)));
+        }
+        let grads = grads.backward()?;
+        let rate = self.settings.schedule(self.step);
+        self.adam.step(&self.trainable.variables, &selected, &grads, rate)?;
+        self.step += 1;
+        self.loss = loss;
+        Ok(StepReport { step: self.step, loss, rows })
+    }
+
+    fn layer_of_row(&self, row: usize) -> Option<String> {
+        Trainable::layer_of_row(self.frozen.config(), self.settings.mode, row)
+    }
+
+    /// Pictures of the frozen twin, and of the trained one with its graph.
+    fn twins(&self, trained: &Generator, draws: &Draws) -> Result<(Tensor, Tensor)> {
+        let noise = |twin: usize| draws.noise.as_ref().map_or(Noise::None, |n| Noise::Given(&n[twin]));
+        let wplus = |mapper: &Generator, twin: usize| -> Result<Tensor> {
+            let map = |z: &Tensor| mapper.broadcast(&mapper.truncate(&mapper.map(z)?, self.settings.truncation)?);
+            match &draws.mixing {
+                None => map(&draws.z),
+                Some(mixing) => mapper.mix(&map(&draws.z)?, &map(&mixing[twin].0)?, mixing[twin].1),
+            }
+        };
+        // The twins share the frozen mapping network, unless the trained one's is trained.
+        let own_mapping = self.settings.mode == Mode::Default && self.trainable.variables.contains_key("style.1.weight");
+        let (before, after) = rayon::join(
+            || self.frozen.synthesize(&wplus(&self.frozen, 0)?, noise(0)),
+            || trained.synthesize(&wplus(if own_mapping { trained } else { &self.frozen }, 1)?, noise(1)),
+        );
+        Ok((before?, after?))
+    }
+
+    /// The loss, and a scalar whose backward pass carries its gradient into `after`. The CLIPs work side by side, each with a graph of
+    /// its own that is gone before the generator's backward pass begins.
+    fn clip_gradients(&self, before: &Tensor, after: &Tensor, rng: &mut Rng) -> Result<(f32, Tensor)> {
+        let s = &self.settings;
+        // CLIPs of one resolution see the same pictures.
+        let mut sides: Vec<usize> = self.guides.iter().map(|g| g.clip.resolution()).collect();
+        sides.sort_unstable();
+        sides.dedup();
+        let mut views = vec![];
+        for side in sides {
+            let clip = &self.guides.iter().find(|g| g.clip.resolution() == side).ok_or_else(|| Error::Internal("no CLIP".into()))?.clip;
+            let augmentation = s.augment.then(|| Augmentation::draw(rng, after.dim(0)?, side)).transpose()?;
+            let view = |x: &Tensor| -> Result<Tensor> {
+                let small = clip.resize(x, s.clip_resize)?;
+                augmentation.as_ref().map_or(Ok(small.clone()), |a| a.apply(&small))
+            };
+            views.push((side, view(before)?, view(after)?));
+        }
+        let one = |guide: &Guide| -> Result<(f32, usize, Tensor)> {
+            let (i, (_, x0, x1)) = views.iter().enumerate().find(|(_, v)| v.0 == guide.clip.resolution()).ok_or_else(|| Error::Internal("no view".into()))?;
+            let leaf = Var::from_tensor(&x1.detach())?;
+            let embed = |x: &Tensor| normalise(&guide.clip.encode_image(&guide.clip.normalise(x)?)?);
+            let e0 = embed(x0)?;
+            let mut e1 = embed(leaf.as_tensor())?;
+            if s.mode == Mode::Reference && (&e1 - &e0)?.sum_all()?.to_scalar::<f32>()? == 0.0 {
+                e1 = embed(&(leaf.as_tensor() + 1e-6)?)?;
+            }
+            let loss = guide.loss(&s.losses, s.mode, s.floor, &e0, &e1)?;
+            let grad = loss.backward()?.remove(leaf.as_tensor()).ok_or_else(|| Error::Internal("no gradient reached the picture".into()))?;
+            Ok((loss.to_scalar::<f32>()?, i, grad))
+        };
+        let parts = self.guides.par_iter().map(one).collect::<Result<Vec<_>>>()?;
+        let loss = parts.iter().map(|p| p.0).sum();
+        let mut total: Option<Tensor> = None;
+        for (i, (_, _, x1)) in views.iter().enumerate() {
+            let mut grads = parts.iter().filter(|p| p.1 == i).map(|p| &p.2);
+            let Some(first) = grads.next() else { continue };
+            let grad = grads.try_fold(first.clone(), |a, b| a + b)?;
+            let seed = with_gradient(x1, &grad)?;
+            total = Some(match total {
+                None => seed,
+                Some(t) => (t + seed)?,
+            });
+        }
+        Ok((loss, total.ok_or_else(|| Error::Internal("no CLIP".into()))?))
+    }
+
+    /// Adaptive layer selection (Gal et al. 2021, section 4.2): mean |change| of each row of W+ after SGD with rate 0.01 on W+ alone
+    /// towards the target, one step for each set of noise maps (or `iterations` without noise).
+    pub fn layer_changes(&self, z: &Tensor, noise: &[Vec<Tensor>]) -> Result<Vec<f32>> {
+        let frozen = &self.frozen;
+        let start = frozen.broadcast(&frozen.truncate(&frozen.map(z)?, self.settings.truncation)?)?;
+        let trained = self.trainable.generator(&BTreeSet::new())?;
+        let wplus = Var::from_tensor(&start)?;
+        let iterations = if noise.is_empty() { self.settings.auto_layers.map_or(1, |a| a.iterations) } else { noise.len() };
+        for i in 0..iterations {
+            let image = trained.synthesize(wplus.as_tensor(), noise.get(i).map_or(Noise::None, |m| Noise::Given(m)))?;
+            let mut total: Option<Tensor> = None;
+            for g in &self.guides {
+                let e = normalise(&g.clip.encode_image(&g.clip.preprocess(&image, self.settings.clip_resize)?)?)?;
+                let loss = (g.selection_loss(&e)? * g.weight as f64)?;
+                total = Some(match total {
+                    None => loss,
+                    Some(t) => (t + loss)?,
+                });
+            }
+            let grads = total.ok_or_else(|| Error::Internal("no CLIP".into()))?.backward()?;
+            let grad = grads.get(wplus.as_tensor()).ok_or_else(|| Error::Internal("no gradient reached W+".into()))?;
+            wplus.set(&(wplus.as_detached_tensor() - grad.affine(0.01, 0.0)?)?)?;
+        }
+        Ok((wplus.as_detached_tensor() - start)?.abs()?.mean(2)?.mean(0)?.to_vec1()?)
+    }
+
+    /// Trains until `settings.steps` or the stop rule, taking snapshots. With `Cancelled` the state is the last complete step, and its
+    /// snapshots can be taken; calling again goes on.
+    pub fn run(&mut self, cancel: &Cancel, on_progress: &mut OnProgress) -> Result<Outcome> {
+        let total = self.settings.steps;
+        if let (Some(rule), None) = (self.settings.stop, &self.judge) {
+            self.judge = Some(Judge::new(&self.frozen, &self.guides, &self.settings, rule, cancel)?);
+        }
+        while self.step < total {
+            cancel.check()?;
+            self.step()?;
+            let due = |every: usize| every > 0 && (self.step % every == 0 || self.step == total);
+            let (judge_due, snapshot_due) = (self.settings.stop.is_some_and(|r| due(r.every)), due(self.settings.snapshot_every));
+            let mut judgement = None;
+            let mut stop = false;
+            if let (true, Some(mut judge)) = (judge_due, self.judge.take()) {
+                let seen = self.judged(&mut judge, cancel);
+                self.judge = Some(judge);
+                let (seen, better, end) = seen?;
+                if better {
+                    self.chosen = Some((self.step, Arc::new(self.domain()?)));
+                }
+                judgement = Some(seen);
+                stop = end;
+            }
+            if snapshot_due {
+                self.snapshots.push(Snapshot {
+                    step: self.step,
+                    loss: self.loss,
+                    judgement,
+                    preview: self.preview(4)?,
+                    domain: Arc::new(self.domain()?),
+                });
+            }
+            let preview = if snapshot_due { self.snapshots.last().map(|s| &s.preview) } else { None };
+            let flow = on_progress(&Progress { step: self.step, total, loss: self.loss, preview });
+            if stop {
+                return Ok(self.outcome(Ended::Rule));
+            }
+            if flow == Flow::Stop {
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(self.outcome(Ended::Steps))
+    }
+
+    fn judged(&self, judge: &mut Judge, cancel: &Cancel) -> Result<(Judgement, bool, bool)> {
+        let trained = self.trainable.generator(&BTreeSet::new())?;
+        judge.look(&trained, &self.guides, self.step, cancel)
+    }
+
+    fn outcome(&self, ended: Ended) -> Outcome {
+        Outcome { ended, steps: self.step, chosen: self.chosen.as_ref().map_or(self.step, |c| c.0) }
+    }
+
     pub fn steps_done(&self) -> usize {
-        todo!()
+        self.step
     }
+
     pub fn settings(&self) -> &Settings {
-        todo!()
+        &self.settings
     }
+
     pub fn snapshots(&self) -> &[Snapshot] {
-        todo!()
+        &self.snapshots
     }
+
     /// The current state as a domain.
     pub fn domain(&self) -> Result<Domain> {
-        todo!()
+        Ok(Domain {
+            description: Description {
+                source: self.source.clone(),
+                target: self.target.clone(),
+                clips: self.guides.iter().map(|g| g.clip.name.clone()).collect(),
+                parameters: self.settings.parameters,
+                step: self.step,
+                fingerprint: self.frozen.fingerprint().to_string(),
+                settings: self.settings.clone(),
+            },
+            deltas: self.trainable.deltas()?,
+        })
     }
+
     /// What the stop rule chose, else the current state.
     pub fn result(&self) -> Result<Domain> {
-        todo!()
+        match &self.chosen {
+            Some((_, domain)) => Ok((**domain).clone()),
+            None => self.domain(),
+        }
     }
-    /// The trained generator as it is now, ready to render.
+
+    /// The trained generator as it is now; later steps do not change it.
     pub fn generator(&self) -> Result<Generator> {
-        todo!()
+        self.frozen.with_domains(&[(&self.domain()?, 1.0)])
     }
-    /// `count` pairs of fixed latents of the run: first row the frozen twin, second row the trained one.
-    pub fn preview(&self, _count: usize) -> Result<Picture> {
-        todo!()
+
+    /// Fixed latents of the run, `count` of at most 8: the first row by the frozen twin, the second by the trained one.
+    pub fn preview(&self, count: usize) -> Result<Picture> {
+        let wplus = self.preview.narrow(0, 0, count.clamp(1, 8))?;
+        let trained = self.trainable.generator(&BTreeSet::new())?;
+        let mut pictures = vec![];
+        for g in [&*self.frozen, &trained] {
+            let image = g.synthesize(&wplus, if self.settings.noise { Noise::Const } else { Noise::None })?;
+            for i in 0..image.dim(0)? {
+                pictures.push(Picture::from_tensor(&image, i)?);
+            }
+        }
+        Picture::contact_sheet(&pictures, count.clamp(1, 8))
     }
 }

@@ -264,7 +264,7 @@ impl Entry {
         let mut stored = Vec::with_capacity(self.span);
         if self.span > 0 {
             let mut reader = self.block.reader(source, (self.offset * size) as u64)?;
-            let mut piece = vec![0u8; 64 << 10];
+            let mut piece = vec![0u8; (64 << 10).min(self.span * size)];
             while stored.len() < self.span {
                 let n = (self.span - stored.len()).min(piece.len() / size) * size;
                 reader.read_exact(&mut piece[..n]).map_err(|e| match e.kind() {

@@ -22,9 +22,12 @@ pub fn bias_act(x: &Tensor, bias: &Tensor, strength: &Tensor, noise: Option<&Ten
 
 /// (n, c, h * w), checked.
 fn sizes(x: &[usize], bias: &[usize], strength: &[usize], noise: Option<&Tensor>) -> Result<(usize, usize, usize)> {
-    let noise_fits = |n: usize, h: usize, w: usize| noise.is_none_or(|t| matches!(t.dims(), &[m, 1, a, b] if (m == n || m == 1) && a == h && b == w));
+    let noise_fits =
+        |n: usize, h: usize, w: usize| noise.is_none_or(|t| matches!(t.dims(), &[m, 1, a, b] if (m == n || m == 1) && a == h && b == w));
     match x {
-        &[n, c, h, w] if bias == [c] && strength.iter().product::<usize>() == 1 && noise_fits(n, h, w) && n * c * h * w > 0 => Ok((n, c, h * w)),
+        &[n, c, h, w] if bias == [c] && strength.iter().product::<usize>() == 1 && noise_fits(n, h, w) && n * c * h * w > 0 => {
+            Ok((n, c, h * w))
+        }
         _ => candle_core::bail!("bias_act: shapes {x:?}, {bias:?}, {strength:?}, {:?} do not fit", noise.map(|n| n.dims().to_vec())),
     }
 }

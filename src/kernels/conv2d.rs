@@ -41,7 +41,11 @@ impl Conv2d {
     fn sizes(&self, x: &[usize], w: &[usize]) -> Result<Sizes> {
         match (x, w) {
             (&[n, c, h, wd], &[o, c2, kh, kw])
-                if c == c2 && self.stride > 0 && h + 2 * self.padding >= kh && wd + 2 * self.padding >= kw && n * c * h * wd * o * kh * kw > 0 =>
+                if c == c2
+                    && self.stride > 0
+                    && h + 2 * self.padding >= kh
+                    && wd + 2 * self.padding >= kw
+                    && n * c * h * wd * o * kh * kw > 0 =>
             {
                 let oh = (h + 2 * self.padding - kh) / self.stride + 1;
                 let ow = (wd + 2 * self.padding - kw) / self.stride + 1;

@@ -247,8 +247,7 @@ impl Modulated {
                 g.par_chunks_mut(stride).zip(dy.par_chunks(4 * z.h * z.w)).enumerate().for_each(|(i, (g, dy))| {
                     unblur_phases(dy, z, flipped(fir), d[i], g, plane);
                 });
-                let off: Vec<usize> =
-                    (0..9).map(|t| ((t / 3) % 2 * 2 + (t % 3) % 2) * plane + (t / 3) / 2 * pw + (t % 3) / 2).collect();
+                let off: Vec<usize> = (0..9).map(|t| ((t / 3) % 2 * 2 + (t % 3) % 2) * plane + (t / 3) / 2 * pw + (t % 3) / 2).collect();
                 (g, stride, off, Packed::new(z.c, z.o, 9, |c, o, t| at(o, c, t)))
             }
         };
@@ -326,7 +325,17 @@ impl Modulated {
             let (x, dy) = (&x[n * z.c * area..][..z.c * area], &dy[n * z.o * area..][..z.o * area]);
             if need[0] {
                 let ws = self.modulated_weight(z, n, s, w, d);
-                gemm(z.c, area, z.o, 1.0, View::columns(&ws, z.c), View::rows(dy, area), 0.0, &mut dx[n * z.c * area..][..z.c * area], true);
+                gemm(
+                    z.c,
+                    area,
+                    z.o,
+                    1.0,
+                    View::columns(&ws, z.c),
+                    View::rows(dy, area),
+                    0.0,
+                    &mut dx[n * z.c * area..][..z.c * area],
+                    true,
+                );
             }
             if need[1] || need[2] {
                 gemm(z.o, z.c, area, 1.0, View::rows(dy, area), View::columns(x, area), 0.0, &mut product, true);

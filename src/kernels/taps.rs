@@ -297,16 +297,19 @@ mod tests {
             for n in 0..batch {
                 let one = each_level(|| {
                     let dst = Box::leak(vec![0.0f32; o * stride].into_boxed_slice());
-                    OwnedCorrelate(Correlate {
-                        packed: &packed,
-                        src: src[n * c * stride..].as_ptr(),
-                        src_stride: stride,
-                        off: &off,
-                        dst: dst.as_mut_ptr(),
-                        dst_stride: stride,
-                        from: 0,
-                        to: len,
-                    }, dst)
+                    OwnedCorrelate(
+                        Correlate {
+                            packed: &packed,
+                            src: src[n * c * stride..].as_ptr(),
+                            src_stride: stride,
+                            off: &off,
+                            dst: dst.as_mut_ptr(),
+                            dst_stride: stride,
+                            from: 0,
+                            to: len,
+                        },
+                        dst,
+                    )
                 });
                 for oi in 0..o {
                     for p in 0..len {

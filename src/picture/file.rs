@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use image::codecs::png::PngEncoder;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageFormat, ImageReader};
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 impl Picture {
@@ -38,9 +38,14 @@ impl Picture {
         })?;
         let orientation = decoder.orientation().map_err(damaged)?;
         let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+        if format == ImageFormat::Jpeg && !jpeg_is_whole(path)? {
+            // The decoder makes up what is missing.
+            return Err(Error::format(path, "is a Jpeg picture that ends before its last row: it was cut off"));
+        }
         image.apply_orientation(orientation);
         let (width, height) = (image.width() as usize, image.height() as usize);
-        Ok(Self { width, height, data: image.into_rgba32f().into_raw() })
+        let data = rgba(image).ok_or_else(|| Error::format(path, "is a picture of an unknown kind; want grey or RGB, 8 or 16 bits"))?;
+        Ok(Self { width, height, data })
     }
 
     /// The bytes of an 8-bit PNG file: RGB when every alpha is 1, else RGBA.
@@ -63,5 +68,74 @@ impl Picture {
     /// Writes [`Picture::to_png`] to a temporary name in the same folder and renames it, so that a failure leaves no half file.
     pub fn save_png(&self, path: &Path) -> Result<()> {
         write_atomically(path, &self.to_png()?)
+    }
+}
+
+/// Channels as R, G, B, A in [0, 1]. By hand, as the crate's own conversion of grey is off by a rounding.
+fn rgba(image: DynamicImage) -> Option<Vec<f32>> {
+    fn scale<T: Copy>(values: &[T], channels: usize, to_unit: impl Fn(T) -> f32) -> Vec<f32> {
+        let mut data = Vec::with_capacity(values.len() / channels * 4);
+        for pixel in values.chunks_exact(channels) {
+            let v = |c: usize| to_unit(pixel[c]);
+            data.extend(match channels {
+                1 => [v(0), v(0), v(0), 1.0],
+                2 => [v(0), v(0), v(0), v(1)],
+                3 => [v(0), v(1), v(2), 1.0],
+                _ => [v(0), v(1), v(2), v(3)],
+            });
+        }
+        data
+    }
+    let bytes = |values: &[u8], channels| Some(scale(values, channels, |v| v as f32 / 255.0));
+    let words = |values: &[u16], channels| Some(scale(values, channels, |v| v as f32 / 65535.0));
+    match image {
+        DynamicImage::ImageLuma8(i) => bytes(&i, 1),
+        DynamicImage::ImageLumaA8(i) => bytes(&i, 2),
+        DynamicImage::ImageRgb8(i) => bytes(&i, 3),
+        DynamicImage::ImageRgba8(i) => bytes(&i, 4),
+        DynamicImage::ImageLuma16(i) => words(&i, 1),
+        DynamicImage::ImageLumaA16(i) => words(&i, 2),
+        DynamicImage::ImageRgb16(i) => words(&i, 3),
+        DynamicImage::ImageRgba16(i) => words(&i, 4),
+        // PNG and JPEG give none of the others.
+        _ => None,
+    }
+}
+
+/// Whether the file's markers lead to an end-of-image marker (ITU-T T.81, annex B), through every scan.
+fn jpeg_is_whole(path: &Path) -> Result<bool> {
+    let mut file = BufReader::new(File::open(path).map_err(|e| Error::io(path, e))?);
+    let whole = walk_markers(&mut file);
+    match whole {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(e) => Err(Error::io(path, e)),
+    }
+}
+
+/// Reads up to and with the end-of-image marker; `UnexpectedEof` where there is none.
+fn walk_markers(file: &mut impl BufRead) -> std::io::Result<()> {
+    let mut byte = [0u8; 1];
+    loop {
+        // Coded data and padding up to the next marker: FF and a byte that is neither 00 (a coded FF) nor FF (padding).
+        file.skip_until(0xFF)?;
+        file.read_exact(&mut byte)?;
+        while byte[0] == 0xFF {
+            file.read_exact(&mut byte)?;
+        }
+        match byte[0] {
+            0xD9 => return Ok(()),
+            // Coded FF, TEM, restarts and start of image have no body.
+            0x00 | 0x01 | 0xD0..=0xD8 => {}
+            _ => {
+                let mut length = [0u8; 2];
+                file.read_exact(&mut length)?;
+                let body = u64::from(u16::from_be_bytes(length)).saturating_sub(2);
+                let skipped = std::io::copy(&mut file.by_ref().take(body), &mut std::io::sink())?;
+                if skipped < body {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+        }
     }
 }

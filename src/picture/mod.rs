@@ -14,7 +14,7 @@ pub const MAX_SIDE: usize = 32_768;
 pub const MAX_PIXELS: usize = 1 << 26;
 
 /// An sRGB picture with straight (not premultiplied) alpha.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Picture {
     /// In pixels, at least 1.
     pub width: usize,
@@ -22,6 +22,13 @@ pub struct Picture {
     pub height: usize,
     /// R, G, B, A of each pixel in [0, 1], sRGB-encoded, rows from the top without padding: `width * height * 4` numbers.
     pub data: Vec<f32>,
+}
+
+/// Without the pixels.
+impl std::fmt::Debug for Picture {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "Picture {} x {}", self.width, self.height)
+    }
 }
 
 /// The number of pixels of a picture; `what` names it in the error that a zero or too large size gives.
@@ -144,7 +151,10 @@ impl Picture {
             if (p.width, p.height) != (first.width, first.height) {
                 return Err(Error::argument(
                     "pictures",
-                    format!("picture {i} is {} x {}, the first {} x {}; all must be of one size", p.width, p.height, first.width, first.height),
+                    format!(
+                        "picture {i} is {} x {}, the first {} x {}; all must be of one size",
+                        p.width, p.height, first.width, first.height
+                    ),
                 ));
             }
         }

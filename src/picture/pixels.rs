@@ -190,8 +190,7 @@ pub fn write(picture: &Picture, bytes: &mut [u8], layout: &Layout) -> Result<()>
     picture.check()?;
     layout.check(bytes.len())?;
     if (layout.width, layout.height) != (picture.width, picture.height) {
-        let message =
-            format!("{} x {} pixels for a picture of {} x {}", layout.width, layout.height, picture.width, picture.height);
+        let message = format!("{} x {} pixels for a picture of {} x {}", layout.width, layout.height, picture.width, picture.height);
         return Err(Error::argument("pixels", message));
     }
     let (channel, order, size) = (layout.format.channel(), layout.format.order(), layout.format.bytes_per_pixel());

@@ -24,7 +24,7 @@ def net():
 
 # The layout of rosinality's train.py: networks, optimiser states (with step counts and moments), arguments.
 g, d, g_ema = net(), net(), net()
-optim = torch.optim.Adam(g.parameters(), lr=0.002, betas=(0, 0.99))
+optim = torch.optim.Adam(g.parameters(), lr=0.002, betas=(0.0, 0.99))
 (g.conv(torch.ones(1, 2, 3, 3)).sum() + g.linear(torch.ones(1, 4)).sum()).backward()
 optim.step()
 args = argparse.Namespace(path="lmdb", size=64, lr=0.002, channel_multiplier=2, local_rank=0, augment=False, ckpt=None)
@@ -120,7 +120,7 @@ class Call:
 
 torch.save({"weight": torch.ones(2), "call": Call()}, HERE / "call.pt")
 torch.save({"weight": torch.ones(2)}, HERE / "legacy.pt", _use_new_zipfile_serialization=False)
-torch.save({"weight": torch.tensor([1.0, float("nan")]), "inf": torch.tensor([65504.0 * 2])}, HERE / "nan.pt")
+torch.save({"weight": torch.tensor([1.0, float("nan")]), "inf": torch.tensor([1.0, 1e39], dtype=torch.float64)}, HERE / "nan.pt")
 
 np.save(HERE / "f4.npy", np.arange(6, dtype="<f4").reshape(2, 3) / 3)
 np.save(HERE / "f8_fortran.npy", np.asfortranarray(np.arange(24, dtype="<f8").reshape(2, 3, 4) / 3))

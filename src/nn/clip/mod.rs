@@ -41,6 +41,14 @@ impl Clip {
     pub fn preprocess(&self, _image: &Tensor, _resize: ClipResize) -> Result<Tensor> {
         todo!()
     }
+    /// Picture [n, 3, h, w] -> [n, 3, r, r] of the same range: resize of the short side, centre crop. Differentiable.
+    pub fn resize(&self, _image: &Tensor, _resize: ClipResize) -> Result<Tensor> {
+        todo!()
+    }
+    /// [n, 3, r, r] nominally in [-1, 1] -> CLIP input. Differentiable.
+    pub fn normalise(&self, _image: &Tensor) -> Result<Tensor> {
+        todo!()
+    }
     /// Mean and std of the colour normalisation (x01 - mean) / std: for callers that augment in [0, 1] between resize and normalising.
     pub fn normalise_colours(&self, _image01: &Tensor) -> Result<Tensor> {
         todo!()

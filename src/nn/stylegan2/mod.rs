@@ -1,16 +1,27 @@
 //! StyleGAN2 generator (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN").
+//!
+//! Tensors are named as in rosinality's PyTorch port, the layout that most trained checkpoints have.
 
-use crate::checkpoint::Checkpoint;
-use crate::error::Result;
+mod latent;
+mod synthesis;
+
+pub use latent::{Latent, Space};
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::error::{Error, Result};
+use crate::kernels::bias_act;
 use crate::rng::Rng;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor, D};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use synthesis::{LayerNoise, Synthesis};
 
 /// The generator's sizes, read from the tensors themselves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Output side length in pixels, a power of two from 8 to 1024.
+    /// Output side length in pixels, a power of two from 32 to 1024.
     pub size: usize,
     pub style_dim: usize,
     /// Layers of the mapping network.
@@ -26,6 +37,22 @@ impl Config {
     pub fn n_latent(&self) -> usize {
         2 * self.size.ilog2() as usize - 2
     }
+
+    /// 4, 8, ... `size`.
+    pub fn resolutions(&self) -> impl Iterator<Item = usize> {
+        let size = self.size;
+        (2..).map(|i| 1usize << i).take_while(move |&r| r <= size)
+    }
+
+    /// Names of the modulated layers in the order of [`Generator::styles`], each with the row of W+ that it reads.
+    pub fn layers(&self) -> Vec<(String, usize)> {
+        synthesis::layers(self)
+    }
+
+    /// Length of a layer's style.
+    pub fn style_channels(&self, layer: &str) -> usize {
+        synthesis::style_channels(self, layer)
+    }
 }
 
 /// Noise of the synthesis layers.
@@ -38,83 +65,292 @@ pub enum Noise<'a> {
     Given(&'a [Tensor]),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Space {
-    Z,
-    W,
-    WPlus,
+/// What makes the pictures; shared by generators that differ in other tensors only.
+struct Parts {
+    config: Config,
+    blur: [f32; 4],
+    noise: Vec<Tensor>,
+    latent_avg: Option<Tensor>,
 }
 
-/// Points of a latent space, and with them the noise maps that belong to them, where they were optimised.
-#[derive(Clone, Debug)]
-pub struct Latent {
-    pub space: Space,
-    /// Z, W: [n, style_dim]; W+: [n, n_latent, style_dim].
-    pub tensor: Tensor,
-    pub noise: Option<Vec<Tensor>>,
-}
-
-impl Latent {
-    /// .npy, or safetensors with the key z, w or wplus. `space` says what a .npy holds; a safetensors file must hold that key.
-    pub fn open(_path: &Path, _space: Space) -> Result<Self> {
-        todo!()
-    }
-    /// safetensors with the key z, w or wplus (and noise.<i>), or .npy by extension.
-    pub fn save(&self, _path: &Path) -> Result<()> {
-        todo!()
-    }
-}
-
+/// A generator: immutable, cheap to clone, and safe to use from several threads at once.
 #[derive(Clone)]
 pub struct Generator {
-    config: Config,
+    parts: Arc<Parts>,
+    weights: Arc<BTreeMap<String, Tensor>>,
+    /// Added to the styles, by layer.
+    offsets: Arc<BTreeMap<String, Tensor>>,
+    synthesis: Synthesis,
+    fingerprint: Arc<OnceLock<String>>,
 }
 
 impl Generator {
-    /// Any supported file with a rosinality layout.
-    pub fn open(_path: &Path) -> Result<Self> {
-        todo!()
+    /// Opens any supported file with a rosinality layout (alone, or with its tensors under `g_ema`). Errors name file and key.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::from_checkpoint(&checkpoint::open(path)?)
     }
-    pub fn from_checkpoint(_checkpoint: &Checkpoint) -> Result<Self> {
-        todo!()
+
+    /// As [`Generator::open`].
+    pub fn from_checkpoint(file: &Checkpoint) -> Result<Self> {
+        let prefix = synthesis::prefix(file)?;
+        let latent_avg = ["latent_avg", "g_ema.latent_avg"].into_iter().find(|k| file.contains(k));
+        let file_root = file.clone();
+        let file = file.with_prefix(prefix);
+        let config = synthesis::config(&file)?;
+        // Some tools store the mean once a layer: [n_latent, style_dim], all rows the same.
+        let latent_avg = match latent_avg.map(|k| (k, file_root.shape(k).map(<[usize]>::len))) {
+            Some((k, Some(2))) => Some(file_root.f32(k, Some(&[config.n_latent(), config.style_dim]))?.mean(0)?),
+            Some((k, _)) => Some(file_root.f32(k, Some(&[config.style_dim]))?),
+            None => None,
+        };
+        let mut weights = BTreeMap::new();
+        for (key, shape) in synthesis::keys(&config) {
+            let tensor = file.f32(&key, Some(&shape))?;
+            weights.insert(key, tensor);
+        }
+        let parts = Parts { blur: synthesis::blur(&file)?, noise: synthesis::noise_maps(&file, &config)?, latent_avg, config };
+        Self::assemble(Arc::new(parts), weights, BTreeMap::new())
     }
+
+    fn assemble(parts: Arc<Parts>, weights: BTreeMap<String, Tensor>, offsets: BTreeMap<String, Tensor>) -> Result<Self> {
+        let synthesis = Synthesis::new(&parts.config, parts.blur, &weights, &offsets)?;
+        Ok(Self { parts, weights: Arc::new(weights), offsets: Arc::new(offsets), synthesis, fingerprint: Arc::default() })
+    }
+
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.parts.config
     }
-    /// sha256 (hex) over the sorted keys, shapes and f32 bytes of every tensor that makes pictures.
+
+    /// The tensors that make pictures, in rosinality's layout.
+    pub fn weights(&self) -> &BTreeMap<String, Tensor> {
+        &self.weights
+    }
+
+    /// What is added to the styles, [channels] by layer name.
+    pub fn offsets(&self) -> &BTreeMap<String, Tensor> {
+        &self.offsets
+    }
+
+    /// The checkpoint's noise maps, [1, 1, h, w], one a layer.
+    pub fn noise_maps(&self) -> &[Tensor] {
+        &self.parts.noise
+    }
+
+    /// This generator with some tensors and style offsets replaced; everything else is shared. Keys and shapes must be its own.
+    pub fn replacing(&self, weights: BTreeMap<String, Tensor>, offsets: BTreeMap<String, Tensor>) -> Result<Self> {
+        let config = self.config();
+        let mut all = (*self.weights).clone();
+        for (key, tensor) in weights {
+            match all.get_mut(&key) {
+                Some(old) if old.dims() == tensor.dims() => *old = tensor,
+                Some(old) => {
+                    return Err(Error::Mismatch(format!("{key} has shape {:?}, the generator's has {:?}", tensor.dims(), old.dims())))
+                }
+                None => return Err(Error::Mismatch(format!("the generator has no tensor {key}"))),
+            }
+        }
+        let layers = config.layers();
+        let mut all_offsets = (*self.offsets).clone();
+        for (layer, offset) in offsets {
+            if !layers.iter().any(|(name, _)| *name == layer) {
+                return Err(Error::Mismatch(format!("the generator has no layer {layer}")));
+            }
+            let channels = config.style_channels(&layer);
+            if offset.dims() != [channels] {
+                return Err(Error::Mismatch(format!("the style offset of {layer} has shape {:?}, it must be [{channels}]", offset.dims())));
+            }
+            all_offsets.insert(layer, offset);
+        }
+        Self::assemble(self.parts.clone(), all, all_offsets)
+    }
+
+    /// sha256 (hex) over keys, shapes and numbers of every tensor that makes pictures; noise maps and the mean of w are left out, as
+    /// tools add and drop them. Computed once.
     pub fn fingerprint(&self) -> &str {
-        todo!()
+        self.fingerprint.get_or_init(|| {
+            let mut hash = Sha256::new();
+            for (key, tensor) in self.weights.iter().chain(self.offsets.iter()) {
+                hash.update(key.as_bytes());
+                hash.update(format!("{:?}", tensor.dims()).as_bytes());
+                // Tensors were f32 on the CPU when they were read.
+                let numbers = tensor.flatten_all().and_then(|t| t.to_vec1::<f32>()).unwrap_or_default();
+                for chunk in numbers.chunks(4096) {
+                    let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
+                    hash.update(&bytes);
+                }
+            }
+            hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+        })
     }
-    /// z [n, style_dim] -> w [n, style_dim].
-    pub fn map(&self, _z: &Tensor) -> Result<Tensor> {
-        todo!()
+
+    /// The mapping network: z [n, style_dim] -> w [n, style_dim]. Differentiable.
+    pub fn map(&self, z: &Tensor) -> Result<Tensor> {
+        self.map_traced(z, &mut |_, _| ())
     }
-    /// The mean of w, [style_dim]: the checkpoint's, else of 4096 latents of a fixed seed.
+
+    /// As [`Generator::map`]; `trace` sees every module's output as `map.style.<i>`, 0 being the pixel norm.
+    pub fn map_traced(&self, z: &Tensor, trace: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
+        let config = self.config();
+        self.check_latent("z", z, 2)?;
+        let norm = (z.sqr()?.mean_keepdim(D::Minus1)? + 1e-8)?.sqrt()?.recip()?;
+        let mut x = z.broadcast_mul(&norm)?;
+        trace("map.style.0", &x);
+        let scale = config.lr_mlp / (config.style_dim as f64).sqrt();
+        let still = Tensor::zeros(1, candle_core::DType::F32, x.device())?;
+        for i in 1..=config.n_mlp {
+            let weight = &self.weights[&format!("style.{i}.weight")];
+            let bias = self.weights[&format!("style.{i}.bias")].affine(config.lr_mlp, 0.0)?;
+            let y = x.affine(scale, 0.0)?.matmul(&weight.t()?)?;
+            let (n, d) = y.dims2()?;
+            x = bias_act(&y.reshape((n, d, 1, 1))?, &bias, &still, None)?.reshape((n, d))?;
+            trace(&format!("map.style.{i}"), &x);
+        }
+        Ok(x)
+    }
+
+    /// The mean of w, [style_dim]: the checkpoint's, else that of 4096 latents of a fixed seed.
     pub fn mean_w(&self) -> Result<Tensor> {
-        todo!()
+        match &self.parts.latent_avg {
+            Some(mean) => Ok(mean.clone()),
+            None => Ok(self.map(&Rng::stream(0, 2).normals(&[4096, self.config().style_dim], &Device::Cpu)?)?.mean(0)?),
+        }
     }
-    /// n latents of seed, truncated: W [n, style_dim].
-    pub fn sample_w(&self, _n: usize, _seed: u64, _truncation: f32) -> Result<Tensor> {
-        todo!()
+
+    /// `n` latents of a seed, truncated: W [n, style_dim].
+    pub fn sample_w(&self, n: usize, seed: u64, truncation: f32) -> Result<Tensor> {
+        if n == 0 {
+            return Err(Error::argument("count", "must be at least 1"));
+        }
+        let z = Rng::new(seed).normals(&[n, self.config().style_dim], &Device::Cpu)?;
+        self.truncate(&self.map(&z)?, truncation)
     }
-    /// mean + truncation * (w - mean), for [.., style_dim].
-    pub fn truncate(&self, _w: &Tensor, _truncation: f32) -> Result<Tensor> {
-        todo!()
+
+    /// mean + truncation * (w - mean), for w [.., style_dim] (Karras et al. 2019, "A Style-Based Generator Architecture", section B).
+    pub fn truncate(&self, w: &Tensor, truncation: f32) -> Result<Tensor> {
+        if !truncation.is_finite() {
+            return Err(Error::argument("truncation", "must be a number"));
+        }
+        if truncation == 1.0 {
+            return Ok(w.clone());
+        }
+        let mean = self.mean_w()?;
+        Ok(w.broadcast_sub(&mean)?.affine(truncation as f64, 0.0)?.broadcast_add(&mean)?)
     }
-    /// Any latent -> W+ [n, n_latent, style_dim]; truncation applies to Z and W and W+ alike.
-    pub fn wplus(&self, _latent: &Latent, _truncation: f32) -> Result<Tensor> {
-        todo!()
+
+    fn check_latent(&self, name: &str, t: &Tensor, rank: usize) -> Result<()> {
+        let c = self.config();
+        let dims = t.dims();
+        let ok = dims.len() == rank && dims[0] > 0 && dims[rank - 1] == c.style_dim && (rank == 2 || dims[1] == c.n_latent());
+        if ok {
+            return Ok(());
+        }
+        let want = if rank == 2 { format!("[n, {}]", c.style_dim) } else { format!("[n, {}, {}]", c.n_latent(), c.style_dim) };
+        Err(Error::argument(name, format!("has shape {dims:?}, this generator takes {want}")))
     }
-    /// Style mixing: the first `crossover` rows of a, the rest of b.
-    pub fn mix(&self, _a: &Tensor, _b: &Tensor, _crossover: usize) -> Result<Tensor> {
-        todo!()
+
+    /// Any latent -> W+ [n, n_latent, style_dim], truncated towards the mean.
+    pub fn wplus(&self, latent: &Latent, truncation: f32) -> Result<Tensor> {
+        let t = &latent.tensor;
+        let wplus = match latent.space {
+            Space::Z => {
+                let w = self.map(t)?;
+                return self.broadcast(&self.truncate(&w, truncation)?);
+            }
+            Space::W => self.broadcast(t)?,
+            Space::WPlus => {
+                self.check_latent("W+ latent", t, 3)?;
+                t.clone()
+            }
+        };
+        self.truncate(&wplus, truncation)
     }
-    /// W+ [n, n_latent, style_dim] -> image [n, 3, size, size], nominally in [-1, 1], not clamped.
-    pub fn synthesize(&self, _wplus: &Tensor, _noise: Noise) -> Result<Tensor> {
-        todo!()
+
+    /// w [n, style_dim] -> W+ with the same row everywhere.
+    pub fn broadcast(&self, w: &Tensor) -> Result<Tensor> {
+        self.check_latent("w latent", w, 2)?;
+        Ok(w.unsqueeze(1)?.repeat((1, self.config().n_latent(), 1))?)
     }
-    /// A latent with its own noise maps where it has them, else `noise`; in slices of a batch that fits the memory.
-    pub fn render(&self, _latent: &Latent, _truncation: f32, _noise: Noise) -> Result<Tensor> {
-        todo!()
+
+    /// Style mixing (Karras et al. 2019, section 3.1): the first `crossover` rows of W+ `a`, the others of `b`.
+    pub fn mix(&self, a: &Tensor, b: &Tensor, crossover: usize) -> Result<Tensor> {
+        self.check_latent("a", a, 3)?;
+        self.check_latent("b", b, 3)?;
+        let rows = self.config().n_latent();
+        if a.dims() != b.dims() || crossover > rows {
+            return Err(Error::argument(
+                "crossover",
+                format!("is {crossover} of {rows} rows, for shapes {:?} and {:?}, which must be equal", a.dims(), b.dims()),
+            ));
+        }
+        Ok(match crossover {
+            0 => b.clone(),
+            c if c == rows => a.clone(),
+            c => Tensor::cat(&[a.narrow(1, 0, c)?, b.narrow(1, c, rows - c)?], 1)?,
+        })
+    }
+
+    /// W+ [n, n_latent, style_dim] -> S: one style [n, channels] a layer, in the order of [`Config::layers`], offsets included.
+    pub fn styles(&self, wplus: &Tensor) -> Result<Vec<Tensor>> {
+        self.check_latent("W+ latent", wplus, 3)?;
+        self.synthesis.styles(wplus)
+    }
+
+    /// S -> picture [n, 3, size, size]. Differentiable.
+    pub fn synthesize_styles(&self, styles: &[Tensor], noise: Noise) -> Result<Tensor> {
+        let layers = self.config().layers();
+        let n = styles.first().and_then(|s| s.dims().first().copied()).unwrap_or(0);
+        let fits = styles.len() == layers.len()
+            && n > 0
+            && styles.iter().zip(&layers).all(|(s, (l, _))| s.dims() == [n, self.config().style_channels(l)]);
+        if !fits {
+            return Err(Error::argument("styles", format!("must be {} tensors, each [n, channels of its layer]", layers.len())));
+        }
+        self.synthesis.forward(styles, &mut LayerNoise::new(noise, &self.parts.noise), &mut |_, _| ())
+    }
+
+    /// W+ [n, n_latent, style_dim] -> picture [n, 3, size, size], nominally in [-1, 1], not clamped. Differentiable.
+    pub fn synthesize(&self, wplus: &Tensor, noise: Noise) -> Result<Tensor> {
+        self.synthesize_traced(wplus, noise, &mut |_, _| ())
+    }
+
+    /// As [`Generator::synthesize`]; `trace` sees every layer: `s.<layer>` the style, `modconv.<layer>` the modulated convolution
+    /// before noise and bias, `layer.<layer>` the output (ToRGB: after the skip is added).
+    pub fn synthesize_traced(&self, wplus: &Tensor, noise: Noise, trace: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
+        let styles = self.styles(wplus)?;
+        for ((name, _), s) in self.config().layers().iter().zip(&styles) {
+            trace(&format!("s.{name}"), s);
+        }
+        self.synthesis.forward(&styles, &mut LayerNoise::new(noise, &self.parts.noise), trace)
+    }
+
+    /// Renders a latent: with its own noise maps where it has them, else with `noise`; a few pictures at a time, so that memory stays
+    /// bounded. [n, 3, size, size].
+    pub fn render(&self, latent: &Latent, truncation: f32, noise: Noise) -> Result<Tensor> {
+        let wplus = self.wplus(latent, truncation)?;
+        let n = wplus.dim(0)?;
+        let largest = self.config().channels.iter().map(|(r, c)| r * r * c * 4).max().unwrap_or(1);
+        let slice = ((64 << 20) / largest).clamp(1, 16);
+        let mut noise = match &latent.noise {
+            Some(maps) => Noise::Given(maps),
+            None => noise,
+        };
+        let mut out = vec![];
+        for from in (0..n).step_by(slice) {
+            let count = slice.min(n - from);
+            let part = wplus.narrow(0, from, count)?;
+            let cut: Vec<Tensor>;
+            let noise = match &mut noise {
+                Noise::Const => Noise::Const,
+                Noise::None => Noise::None,
+                Noise::Random(rng) => Noise::Random(rng),
+                Noise::Given(maps) => {
+                    let cut_map = |m: &Tensor| if m.dims().first() == Some(&n) && n > 1 { m.narrow(0, from, count) } else { Ok(m.clone()) };
+                    cut = maps.iter().map(cut_map).collect::<candle_core::Result<_>>()?;
+                    Noise::Given(&cut)
+                }
+            };
+            out.push(self.synthesize(&part, noise)?);
+        }
+        Ok(if out.len() == 1 { out.remove(0) } else { Tensor::cat(&out, 0)? })
     }
 }

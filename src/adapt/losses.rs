@@ -1,0 +1,125 @@
+//! The losses in CLIP space (Gal et al. 2021, section 4.1), and what they compare with.
+
+use super::settings::{ClipResize, LossWeights, Mode};
+use super::{Concept, Templates};
+use crate::error::{Error, Result};
+use crate::nn::clip::Clip;
+use crate::picture::Picture;
+use candle_core::{Tensor, D};
+use std::sync::Arc;
+
+/// x / |x| along the last dimension; vectors of zero stay.
+pub(super) fn normalise(x: &Tensor) -> Result<Tensor> {
+    let norm = x.sqr()?.sum_keepdim(D::Minus1)?.maximum(1e-24)?.sqrt()?;
+    Ok(x.broadcast_div(&norm)?)
+}
+
+/// What one CLIP says of source and target.
+pub(super) struct Guide {
+    pub clip: Arc<Clip>,
+    pub weight: f32,
+    /// From source to target, unit length: [d].
+    pub direction: Tensor,
+    /// Of the global loss: [d].
+    target: Tensor,
+    /// Of layer selection: [d].
+    selection: Tensor,
+    /// cos(target, source).
+    cosine: f32,
+}
+
+/// Normalised embeddings of pictures [n, d].
+pub(super) fn embed_pictures(clip: &Clip, pictures: &[Picture]) -> Result<Tensor> {
+    let parts = pictures.iter().map(|p| {
+        let input = clip.preprocess(&p.to_tensor()?, ClipResize::Antialias)?;
+        normalise(&clip.encode_image(&input)?)
+    });
+    Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
+}
+
+impl Guide {
+    /// `own` are 16 pictures of the unadapted generator: what pictures as a target are compared with when the source is words.
+    pub(super) fn new(clip: Arc<Clip>, weight: f32, mode: Mode, source: &Concept, target: &Concept, templates: &Templates, own: &dyn Fn() -> Result<Tensor>) -> Result<Self> {
+        let all = |words: &str| clip.embed_texts(&templates.0.iter().map(|t| t.replace("{}", words)).collect::<Vec<_>>());
+        let one = |words: String| Result::Ok(clip.embed_texts(&[words])?.squeeze(0)?);
+        let mean = |e: Tensor| Result::Ok(e.mean(0)?);
+        let (from, to, target, selection) = match (source, target) {
+            (Concept::Text(source), Concept::Text(target)) => {
+                let (from, to) = (mean(all(source)?)?, mean(all(target)?)?);
+                let (global, selection) = match mode {
+                    Mode::Reference => (one(format!("a {target}"))?, one(target.clone())?),
+                    Mode::Default => (normalise(&to)?, normalise(&to)?),
+                };
+                (from, to, global, selection)
+            }
+            (source, Concept::Pictures(pictures)) => {
+                let from = match source {
+                    Concept::Pictures(p) => mean(embed_pictures(&clip, p)?)?,
+                    Concept::Text(_) => {
+                        let own = clip.preprocess(&own()?, ClipResize::Antialias)?;
+                        mean(normalise(&clip.encode_image(&own)?)?)?
+                    }
+                };
+                let to = mean(embed_pictures(&clip, pictures)?)?;
+                (from, to.clone(), normalise(&to)?, normalise(&to)?)
+            }
+            (Concept::Pictures(_), Concept::Text(_)) => {
+                return Err(Error::argument("source", "pictures need a target of pictures: in CLIP's space pictures and texts lie apart, so the way from one to the other is no direction of change"));
+            }
+        };
+        let direction = normalise(&(&to - &from)?)?;
+        if direction.sqr()?.sum_all()?.to_scalar::<f32>()? < 0.5 {
+            return Err(Error::argument("target", format!("is the same as the source for {}: there is no direction between them", clip.name)));
+        }
+        let cosine = (normalise(&from)? * normalise(&to)?)?.sum_all()?.to_scalar::<f32>()?;
+        Ok(Self { clip, weight, direction, target, selection, cosine })
+    }
+
+    /// Mean over the batch of 1 - cos(embedding, target) of layer selection. `e` [n, d] normalised.
+    pub(super) fn selection_loss(&self, e: &Tensor) -> Result<Tensor> {
+        one_minus_cosine(e, &self.selection)
+    }
+
+    /// cos(embedding, target) of each picture: [n].
+    pub(super) fn cosines(&self, e: &Tensor) -> Result<Vec<f32>> {
+        Ok(e.broadcast_mul(&self.target)?.sum(D::Minus1)?.to_vec1()?)
+    }
+
+    /// The weighted sum of the losses of this CLIP. `e0`, `e1` [n, d]: normalised embeddings of the frozen and the trained twin's
+    /// pictures; a gradient flows to `e1`.
+    pub(super) fn loss(&self, w: &LossWeights, mode: Mode, floor: f32, e0: &Tensor, e1: &Tensor) -> Result<Tensor> {
+        let mut terms = vec![];
+        if w.direction != 0.0 {
+            let edit = (e1 - e0)?;
+            let square = edit.sqr()?.sum(D::Minus1)?;
+            // The floor is under the square: a root's gradient at 0 is infinite.
+            let floor = match mode {
+                Mode::Default => (floor * floor).max(1e-16),
+                Mode::Reference => 1e-16,
+            };
+            let length = square.maximum(floor as f64)?.sqrt()?;
+            let along = edit.broadcast_mul(&self.direction)?.sum(D::Minus1)?;
+            terms.push(((1.0 - (along / length)?)?.mean_all()?, w.direction));
+        }
+        if w.global != 0.0 {
+            terms.push((one_minus_cosine(e1, &self.target)?, w.global));
+        }
+        if w.manifold != 0.0 {
+            let cosine = (e1 * e0)?.sum(D::Minus1)?;
+            terms.push(((cosine - self.cosine as f64)?.abs()?.mean_all()?, w.manifold));
+        }
+        if w.in_domain != 0.0 {
+            let between = |e: &Tensor| e.matmul(&e.t()?);
+            terms.push(((between(e1)? - between(e0)?)?.sqr()?.mean_all()?, w.in_domain));
+        }
+        let mut total = Tensor::zeros((), candle_core::DType::F32, e1.device())?;
+        for (term, weight) in terms {
+            total = (total + (term * weight as f64)?)?;
+        }
+        Ok((total * self.weight as f64)?)
+    }
+}
+
+fn one_minus_cosine(e: &Tensor, target: &Tensor) -> Result<Tensor> {
+    Ok((1.0 - e.broadcast_mul(target)?.sum(D::Minus1)?)?.mean_all()?)
+}

@@ -1,0 +1,80 @@
+//! CLIP's vision transformer (Radford et al. 2021, section 2.4; Dosovitskiy et al. 2021).
+
+use super::config::VitConfig;
+use super::weights::Weights;
+use super::Trace;
+use crate::error::Result;
+use crate::kernels::{embed_tokens, layer_norm, linear, patches, Block};
+use candle_core::Tensor;
+
+pub(super) struct Vit {
+    config: VitConfig,
+    /// [width, 3 * patch * patch]
+    convolution: Tensor,
+    class: Tensor,
+    position: Tensor,
+    pre: (Tensor, Tensor),
+    blocks: Vec<Block>,
+    post: (Tensor, Tensor),
+    projection: Tensor,
+}
+
+impl Vit {
+    pub(super) fn new(weights: &Weights, config: &VitConfig) -> Result<Self> {
+        let (t, patch) = (&config.transformer, config.patch);
+        let (d, side) = (t.width, config.resolution / patch);
+        let key = |openai, hf| weights.either(openai, hf);
+        if t.layers == 0 {
+            return Err(weights.format("the vision transformer has no blocks"));
+        }
+        let mut blocks = Vec::with_capacity(t.layers);
+        for i in 0..t.layers {
+            let block = weights.block("visual.transformer.resblocks.", "vision_model.encoder.layers.", i, d, t.hidden)?;
+            blocks.push(Block::new(&block, t.heads, false, t.activation, t.epsilon)?);
+        }
+        let convolution = weights.get(key("visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight"), &[d, 3, patch, patch])?;
+        Ok(Self {
+            config: config.clone(),
+            convolution: convolution.reshape((d, 3 * patch * patch))?,
+            class: weights.get(key("visual.class_embedding", "vision_model.embeddings.class_embedding"), &[d])?,
+            position: weights
+                .get(key("visual.positional_embedding", "vision_model.embeddings.position_embedding.weight"), &[side * side + 1, d])?,
+            pre: weights.pair(key("visual.ln_pre", "vision_model.pre_layrnorm"), &[d])?,
+            blocks,
+            post: weights.pair(key("visual.ln_post", "vision_model.post_layernorm"), &[d])?,
+            projection: weights.projection("visual.proj", "visual_projection.weight", config.embedding, d)?,
+        })
+    }
+
+    /// input [n, 3, r, r] -> features [n, embedding]. With `trace` every block is computed for every token, else the last for the class
+    /// token only, which is all that is read of it.
+    pub(super) fn forward(&self, input: &Tensor, mut trace: Option<Trace>) -> Result<Tensor> {
+        let epsilon = self.config.transformer.epsilon;
+        let tokens = linear(&patches(input, self.config.patch)?, &self.convolution, None)?;
+        if let Some(trace) = &mut trace {
+            let (n, _, d) = tokens.dims3()?;
+            let side = self.config.resolution / self.config.patch;
+            trace("vit.conv1", &tokens.transpose(1, 2)?.reshape((n, d, side, side))?);
+        }
+        let mut x = layer_norm(&embed_tokens(&tokens, &self.class, &self.position)?, &self.pre.0, &self.pre.1, epsilon)?;
+        if let Some(trace) = &mut trace {
+            trace("vit.ln_pre", &x);
+        }
+        let last = self.blocks.len().saturating_sub(1);
+        for (i, block) in self.blocks.iter().enumerate() {
+            match &mut trace {
+                Some(trace) => {
+                    x = block.forward(&x)?;
+                    trace(&format!("vit.block.{i}"), &x);
+                }
+                None if i == last => x = block.first(&x, 1)?,
+                None => x = block.forward(&x)?,
+            }
+        }
+        let class = layer_norm(&x.narrow(1, 0, 1)?.squeeze(1)?, &self.post.0, &self.post.1, epsilon)?;
+        if let Some(trace) = &mut trace {
+            trace("vit.ln_post", &class);
+        }
+        Ok(linear(&class, &self.projection, None)?)
+    }
+}

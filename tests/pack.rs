@@ -1,0 +1,103 @@
+//! Model packs: the starter's, and every way a model.toml can be wrong.
+
+use nada::adapt::Settings;
+use nada::nn::clip::ClipResize;
+use nada::pack::{ModelPack, MANIFEST, STARTER};
+use nada::{Error, Kind};
+use std::path::Path;
+
+fn starter() -> ModelPack {
+    ModelPack::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter")).unwrap()
+}
+
+#[test]
+fn the_starter_is_found_from_the_build_tree() {
+    let pack = ModelPack::find(STARTER).unwrap();
+    assert_eq!(pack.folder, starter().folder);
+    assert!(ModelPack::list().iter().flatten().any(|p| p.name == STARTER));
+}
+
+#[test]
+fn the_starter_says_what_it_is() {
+    let pack = starter();
+    assert_eq!((pack.name.as_str(), pack.resolution, pack.licence.as_deref()), (STARTER, 128, Some("CC-BY-4.0")));
+    let weights: Vec<f32> = pack.clips.iter().map(|c| c.weight).collect();
+    assert_eq!(weights, [0.5, 0.5]);
+    for path in pack.clips.iter().map(|c| &c.path).chain([&pack.generator]).chain(&pack.held_out).chain(&pack.attribution) {
+        assert!(path.exists() && path.starts_with(&pack.folder), "{}", path.display());
+    }
+    assert_eq!(pack.templates.as_deref().unwrap(), ["{}", "an image of {}", "a picture of {}"]);
+}
+
+#[test]
+fn the_recipe_wins_over_the_defaults_and_leaves_the_rest() {
+    let (have, default) = (starter().settings().unwrap(), Settings::default());
+    assert!(have.train_to_rgb && have.augment && !have.noise && have.stop.is_some());
+    assert_eq!(have.clip_resize, ClipResize::Area);
+    assert_eq!((have.floor, have.mode, have.losses.direction), (default.floor, default.mode, default.losses.direction));
+}
+
+#[test]
+fn words_that_the_pack_does_not_know() {
+    let pack = starter();
+    let known = pack.known_phrases();
+    for phrase in &known {
+        assert_eq!(pack.unknown_words(phrase), Vec::<String>::new(), "{phrase}");
+    }
+    assert!(known.contains(&"a pencil sketch") && known.contains(&"a photo") && known.contains(&"pixel art"));
+    assert_eq!(pack.unknown_words("An image of the ZOMBIE, with red hair!"), Vec::<String>::new());
+    assert_eq!(pack.unknown_words("a Steampunk robot; steampunk-sketch"), ["steampunk", "robot"]);
+    assert_eq!(pack.unknown_words(""), Vec::<String>::new());
+}
+
+#[test]
+fn wrong_packs_say_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let pack = folder.path().join("pack");
+    std::fs::create_dir(&pack).unwrap();
+    std::fs::write(pack.join("g.safetensors"), b"").unwrap();
+    std::fs::write(pack.join("broken.json"), b"{").unwrap();
+    std::fs::write(folder.path().join("outside.safetensors"), b"").unwrap();
+    std::os::unix::fs::symlink(folder.path().join("outside.safetensors"), pack.join("link.safetensors")).unwrap();
+    let good = "name = 'p'\nresolution = 64\ngenerator = 'g.safetensors'\n";
+    std::fs::write(pack.join(MANIFEST), good).unwrap();
+    let opened = ModelPack::open(&pack).unwrap();
+    assert_eq!(opened.settings().unwrap(), Settings::default());
+    assert_eq!(opened.unknown_words("anything goes"), Vec::<String>::new());
+    let e = opened.load_clips().err().unwrap();
+    assert!(e.kind() == Kind::Unsupported && e.to_string().contains("[[clip]]"), "{e}");
+
+    let outside = folder.path().join("outside.safetensors").display().to_string();
+    for (text, words) in [
+        ("name = ".to_string(), vec!["line 1"]),
+        ("resolution = 64\ngenerator = 'g.safetensors'".into(), vec!["name"]),
+        ("name = 'p'\nresolution = 64".into(), vec!["generator"]),
+        ("name = ' '\nresolution = 64\ngenerator = 'g.safetensors'".into(), vec!["name", "empty"]),
+        ("name = 'p'\nresolution = -1\ngenerator = 'g.safetensors'".into(), vec!["resolution"]),
+        ("name = 'p'\nresolution = 64\ngenerator = 'missing.safetensors'".into(), vec!["generator", "missing.safetensors"]),
+        ("name = 'p'\nresolution = 64\ngenerator = '../outside.safetensors'".into(), vec!["generator", "inside the pack"]),
+        (format!("name = 'p'\nresolution = 64\ngenerator = '{outside}'"), vec!["generator", "not absolute"]),
+        ("name = 'p'\nresolution = 64\ngenerator = 'link.safetensors'".into(), vec!["generator", "leads out of the pack"]),
+        (format!("{good}generatr = 'x'"), vec!["generatr"]),
+        (format!("{good}words = 'broken.json'"), vec!["broken.json"]),
+        (format!("{good}templates = ['no place']"), vec!["templates", "no place", "{}"]),
+        (format!("{good}templates = []"), vec!["templates", "empty"]),
+        (format!("{good}[[clip]]\npath = 'g.safetensors'\nweight = 0"), vec!["clip 1 weight", "above 0"]),
+        (format!("{good}[[clip]]\npath = 'g.safetensors'\nweight = nan"), vec!["clip 1 weight"]),
+        (format!("{good}[[clip]]\npath = 'none'"), vec!["clip 1 path", "none"]),
+        (format!("{good}[recipe]\nlearning_rat = 1"), vec!["[recipe]", "learning_rat", "learning_rate"]),
+        (format!("{good}[recipe]\nbatch = 'x'"), vec!["[recipe]", "batch"]),
+        (format!("{good}[recipe]\nbatch = 0"), vec!["[recipe]", "batch"]),
+    ] {
+        std::fs::write(pack.join(MANIFEST), &text).unwrap();
+        let e = ModelPack::open(&pack).err().unwrap_or_else(|| panic!("opened: {text}"));
+        assert_eq!(e.kind(), Kind::Format, "{text}: {e}");
+        for word in words.into_iter().chain([pack.file_name().unwrap().to_str().unwrap()]) {
+            assert!(e.to_string().contains(word), "{text}: {e} lacks {word}");
+        }
+    }
+    let e = ModelPack::open(&folder.path().join("nowhere")).unwrap_err();
+    assert!(e.kind() == Kind::NotFound && e.to_string().contains(MANIFEST), "{e}");
+    let e = ModelPack::find("no-such-pack").unwrap_err();
+    assert!(matches!(&e, Error::NotFound { .. }) && e.to_string().contains("NADA_MODELS"), "{e}");
+}
