@@ -24,7 +24,7 @@ int main(int argc, char **argv) {
     must(nada_model_open(context, "starter", &model));
     must(nada_model_generator(model, &generator));
     must(nada_model_adaptation_options(model, &adapt, sizeof adapt));
-    must(nada_inversion_options_init(&invert, sizeof invert));
+    must(nada_model_inversion_options(model, &invert, sizeof invert));
     must(nada_render_options_init(&render, sizeof render));
     adapt.target_text = argv[2];
     if (argc > 3) adapt.steps = invert.steps = (uint32_t)atoi(argv[3]); /* fewer, for a quick look */

@@ -624,8 +624,7 @@ pub unsafe extern "C" fn nada_adaptation_snapshot_info(
     guard(|| {
         let state = handle!(adaptation).lock()?;
         let s = snapshot(&state, index)?;
-        let (gain, pairing) = s.judged.unwrap_or_default();
-        let judged = s.judged.is_some() as u32;
+        let (judged, gain, pairing) = s.judgement.map_or((0, 0.0, 0.0), |j| (1, j.gain, j.pairing));
         let known = nada_snapshot { struct_size, step: count32(s.step), loss: s.loss, judged, gain, pairing, reserved: 0 };
         options::write(info, struct_size, &known)
     })
@@ -661,10 +660,10 @@ pub unsafe extern "C" fn nada_adaptation_snapshot_preview(
     })
 }
 
-/// The most pairs in a preview: what a screen shows.
-const MOST_PAIRS: usize = 64;
+/// An adaptation keeps the latents of as many pictures for its previews.
+const MOST_PAIRS: usize = 8;
 
-/// Draws `count` (1 to 64) pairs as they are now: pictures before adapting in the first row, after it in the second.
+/// Draws `count` (1 to 8) pairs as they are now: pictures before adapting in the first row, after it in the second.
 /// Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free().
 /// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
 #[no_mangle]

@@ -56,7 +56,10 @@ unsafe fn read(options: *const nada_context_options) -> Result<Context> {
     if !options.device.is_null() {
         let device = text(options.device, "options.device")?;
         if device != "cpu" {
-            return Err(Failure::new(nada_status::NADA_UNSUPPORTED, format!("options.device: no device {device:?} in this library, only \"cpu\"")));
+            return Err(Failure::new(
+                nada_status::NADA_UNSUPPORTED,
+                format!("options.device: no device {device:?} in this library, only \"cpu\""),
+            ));
         }
     }
     let folders = array(options.model_folders, options.model_folder_count, "options.model_folders")?;

@@ -107,7 +107,9 @@ pub unsafe extern "C" fn nada_domain_clip_name(domain: *const nada_domain, index
     guard(|| {
         out!(name);
         let clips = &handle!(domain).clips;
-        let clip = clips.get(index).ok_or_else(|| Failure::argument("index", format_args!("{index}, but the domain has {} CLIPs", clips.len())))?;
+        let clip = clips
+            .get(index)
+            .ok_or_else(|| Failure::argument("index", format_args!("{index}, but the domain has {} CLIPs", clips.len())))?;
         *name = clip.as_ptr();
         Ok(())
     })

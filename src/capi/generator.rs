@@ -14,7 +14,7 @@ use crate::nn::stylegan2::{Generator, Latent, Noise, Space};
 use crate::picture::Picture;
 use crate::rng::Rng;
 use std::ffi::{c_char, CString};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A StyleGAN2 generator: what draws pictures from latents. Never changes once opened.
 pub struct nada_generator(());
@@ -22,12 +22,13 @@ pub struct nada_generator(());
 pub(super) struct LoadedGenerator {
     pub runtime: Arc<Runtime>,
     pub generator: Arc<Generator>,
-    fingerprint: CString,
+    /// Made when first asked for: large generators take a while.
+    fingerprint: OnceLock<CString>,
 }
 
 impl LoadedGenerator {
     pub fn new(runtime: Arc<Runtime>, generator: Arc<Generator>) -> Self {
-        Self { runtime, fingerprint: c_string(generator.fingerprint()), generator }
+        Self { runtime, generator, fingerprint: OnceLock::new() }
     }
 }
 
@@ -183,7 +184,10 @@ pub unsafe extern "C" fn nada_generator_dimension(generator: *const nada_generat
 /// Threads: any. Owner: the generator; valid until it is freed.
 #[no_mangle]
 pub unsafe extern "C" fn nada_generator_fingerprint(generator: *const nada_generator) -> *const c_char {
-    value(c"".as_ptr(), || borrow(generator, "generator").map_or(c"".as_ptr(), |g| g.fingerprint.as_ptr()))
+    value(c"".as_ptr(), || match borrow(generator, "generator") {
+        Ok(g) => g.fingerprint.get_or_init(|| c_string(g.generator.fingerprint())).as_ptr(),
+        Err(_) => c"".as_ptr(),
+    })
 }
 
 /// Makes a generator with domains added, for rendering many times: weights + sum of strength * change. Unchanged weights are shared.

@@ -117,8 +117,7 @@ impl nada_pixels {
             "nada_transfer",
             &[(NADA_TRANSFER_SRGB as u32, Transfer::Srgb), (NADA_TRANSFER_LINEAR as u32, Transfer::Linear)],
         )?;
-        let layout =
-            Layout { width: self.width as usize, height: self.height as usize, stride: self.stride, format, transfer };
+        let layout = Layout { width: self.width as usize, height: self.height as usize, stride: self.stride, format, transfer };
         let bytes = layout.bytes()?;
         Ok((layout, bytes))
     }

@@ -49,7 +49,7 @@ const SPACES: [(u32, Space); 2] =
     [(super::latent::nada_space::NADA_SPACE_W as u32, Space::W), (super::latent::nada_space::NADA_SPACE_W_PLUS as u32, Space::WPlus)];
 
 impl nada_inversion_options {
-    fn from_settings(struct_size: usize, settings: &Settings) -> Self {
+    pub(super) fn from_settings(struct_size: usize, settings: &Settings) -> Self {
         let Settings { space, steps, learning_rate, pyramid, clip, optimise_noise, noise_regularisation, enough_psnr, seed } = *settings;
         Self {
             struct_size,

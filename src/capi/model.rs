@@ -5,14 +5,16 @@ use super::clip::{nada_clip, LoadedClip};
 use super::context::{nada_context, Context};
 use super::generator::{nada_generator, LoadedGenerator};
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
+use super::inversion::nada_inversion_options;
 use super::options;
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{c_string, text};
 use crate::adapt::{Templates, WeightedClip};
 use crate::nn::stylegan2::Generator;
-use crate::pack::ModelPack;
+use crate::pack::{search_folders, ModelPack, STARTER};
 use std::ffi::{c_char, CString};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A model pack. Its generator and CLIPs are read when they are first asked for, and then shared. Never changes otherwise.
@@ -43,13 +45,8 @@ fn once<T: Clone>(slot: &Mutex<Option<T>>, load: impl FnOnce() -> Result<T>) -> 
 
 impl LoadedModel {
     fn open(context: &Context, name: &str) -> Result<Self> {
-        // A bare name is looked for in the context's own folders first.
-        let bare = !name.contains(['/', std::path::MAIN_SEPARATOR]);
-        let own = context.folders.iter().map(|f| f.join(name)).find(|f| bare && f.join("model.toml").is_file());
-        let pack = context.runtime.run(|| match own {
-            Some(folder) => ModelPack::open(&folder),
-            None => ModelPack::find(name),
-        })?;
+        let folders: Vec<PathBuf> = context.folders.iter().cloned().chain(search_folders()).collect();
+        let pack = ModelPack::find_in(name, &folders)?;
         Ok(Self {
             runtime: context.runtime.clone(),
             name: c_string(&pack.name),
@@ -61,20 +58,29 @@ impl LoadedModel {
     }
 
     fn generator(&self) -> Result<Arc<Generator>> {
-        once(&self.generator, || self.runtime.run(|| Ok(Arc::new(self.pack.generator()?))))
+        once(&self.generator, || self.runtime.run(|| Ok(Arc::new(self.pack.load_generator()?))))
     }
 
     pub fn clips(&self) -> Result<Vec<WeightedClip>> {
-        once(&self.clips, || self.runtime.run(|| self.pack.clips()))
+        once(&self.clips, || self.runtime.run(|| self.pack.load_clips()))
     }
 
     pub fn templates(&self) -> Templates {
-        self.pack.templates()
+        self.pack.templates.clone().map_or_else(Templates::default, Templates)
     }
 
     /// What to tell a user about words of `text` that the pack does not know; empty where it knows them all.
     pub fn warning(&self, text: &str) -> String {
-        self.pack.unknown_words(text).unwrap_or_default()
+        let unknown = self.pack.unknown_words(text);
+        if unknown.is_empty() {
+            return String::new();
+        }
+        format!(
+            "the model '{}' never learned {}, so they change little; it knows: {}",
+            self.pack.name,
+            unknown.iter().map(|w| format!("'{w}'")).collect::<Vec<_>>().join(", "),
+            self.pack.known_phrases().join(", ")
+        )
     }
 }
 
@@ -86,7 +92,7 @@ impl LoadedModel {
 pub unsafe extern "C" fn nada_model_open(context: *const nada_context, name: *const c_char, model: *mut *mut nada_model) -> nada_status {
     guard(|| {
         out!(model);
-        let name = if name.is_null() { "starter" } else { text(name, "name")? };
+        let name = if name.is_null() { STARTER } else { text(name, "name")? };
         if name.is_empty() {
             return Err(Failure::argument("name", "is empty, must be the name or the folder of a model pack"));
         }
@@ -169,8 +175,22 @@ pub unsafe extern "C" fn nada_model_adaptation_options(
 ) -> nada_status {
     guard(|| {
         let pack = handle!(model);
-        let filled = nada_adaptation_options { model, ..nada_adaptation_options::from_settings(struct_size, &pack.pack.settings()) };
+        let filled = nada_adaptation_options { model, ..nada_adaptation_options::from_settings(struct_size, &pack.pack.settings()?) };
         options::write(options, struct_size, &filled)
+    })
+}
+
+/// Fills `options` with the pack's settings of inversion; struct_size is sizeof(nada_inversion_options).
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_inversion_options(
+    model: *const nada_model,
+    options: *mut nada_inversion_options,
+    struct_size: usize,
+) -> nada_status {
+    guard(|| {
+        let settings = handle!(model).pack.invert_settings()?;
+        options::write(options, struct_size, &nada_inversion_options::from_settings(struct_size, &settings))
     })
 }
 

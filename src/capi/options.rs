@@ -64,7 +64,10 @@ pub(super) unsafe fn read<T: Options>(source: *const T) -> Result<T> {
     if tail.iter().any(|b| *b != 0) {
         return Err(Failure::argument(
             &format!("{}.struct_size", T::NAME),
-            format_args!("{struct_size} is larger than the {} bytes this library knows, and fields it does not know are set", size_of::<T>()),
+            format_args!(
+                "{struct_size} is larger than the {} bytes this library knows, and fields it does not know are set",
+                size_of::<T>()
+            ),
         ));
     }
     Ok(value)

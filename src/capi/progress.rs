@@ -1,7 +1,7 @@
 //! Progress callbacks.
 
-use super::image::nada_image;
 use super::handle::{into_raw, release};
+use super::image::nada_image;
 use crate::picture::Picture;
 use crate::progress::Flow;
 use std::ffi::c_void;

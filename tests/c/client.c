@@ -366,7 +366,7 @@ static void adapt(nada_context *context, nada_model *model, nada_generator *gene
     nada_domain_free(domain);
 }
 
-static void invert(nada_generator *generator, const nada_image *picture, const char *out) {
+static void invert(const nada_model *model, nada_generator *generator, const nada_image *picture, const char *out) {
     nada_inversion_options options;
     nada_latent *latent = NULL;
     nada_image *image = NULL;
@@ -375,6 +375,8 @@ static void invert(nada_generator *generator, const nada_image *picture, const c
     memset(&watch, 0, sizeof watch);
     watch.thread = pthread_self();
     MUST(nada_inversion_options_init(&options, sizeof options));
+    CHECK(options.steps > 0 && options.clip == NULL);
+    MUST(nada_model_inversion_options(model, &options, sizeof options));
     options.steps = 2;
     MUST(nada_generator_invert(generator, picture, &options, on_progress, &watch, NULL, &latent, &psnr));
     CHECK(watch.calls >= 1 && watch.calls <= 2);
@@ -442,7 +444,7 @@ int main(int argc, char **argv) {
     latents(context, generator, out);
     render_concurrently(generator);
     adapt(context, model, generator, clip, picture, out);
-    invert(generator, picture, out);
+    invert(model, generator, picture, out);
 
     nada_context_free(context);
     render_concurrently(opened);
