@@ -60,7 +60,15 @@ impl Attention {
     }
 
     /// One head's part of the gradient of qkv, into out [tokens, 3 * head width]; `gradient` is that of one sample's output.
-    fn head_backward(&self, qkv: &[f32], head: usize, (queries, tokens): (usize, usize), gradient: &[f32], out: &mut [f32], out_row: [usize; 2]) {
+    fn head_backward(
+        &self,
+        qkv: &[f32],
+        head: usize,
+        (queries, tokens): (usize, usize),
+        gradient: &[f32],
+        out: &mut [f32],
+        out_row: [usize; 2],
+    ) {
         let (width, scale) = (self.head_width(), self.scale());
         let (row, part) = (out_row[0], out_row[1]);
         let [q, k, v] = self.parts(qkv, head);
@@ -119,7 +127,14 @@ impl Attention {
     }
 
     /// out [n, tokens, 3 * width] = gradient of qkv, given that of the output [n, queries, width]; `out` must be zero where a token does not ask.
-    pub(crate) fn backward(&self, qkv: &[f32], gradient: &[f32], (n, queries, tokens): (usize, usize, usize), out: &mut [f32], parallel: bool) {
+    pub(crate) fn backward(
+        &self,
+        qkv: &[f32],
+        gradient: &[f32],
+        (n, queries, tokens): (usize, usize, usize),
+        out: &mut [f32],
+        parallel: bool,
+    ) {
         let (width, size, packed) = (self.head_width(), (queries, tokens), tokens * 3 * self.width);
         let sample = |i: usize| (&qkv[i * packed..(i + 1) * packed], &gradient[i * queries * self.width..(i + 1) * queries * self.width]);
         if !parallel {

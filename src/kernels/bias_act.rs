@@ -14,9 +14,13 @@ struct BiasAct {
 
 /// `sqrt(2) * leaky_relu(x + strength * noise + bias)` with slope 0.2.
 ///
-/// `x` [n, c, h, w], `bias` [c], `strength` [1], `noise` [n or 1, 1, h, w] (no gradient). Gradients of the others, each only when
-/// candle tracks it; without noise that of the strength is zero.
+/// `x` [n, c, h, w], `bias` [c], `strength` [1], `noise` [n or 1, 1, h, w]. Gradients of all, each only when candle tracks it; without
+/// noise that of the strength is zero.
 pub fn bias_act(x: &Tensor, bias: &Tensor, strength: &Tensor, noise: Option<&Tensor>) -> Result<Tensor> {
+    // Noise is trained by some inversions only, which take the slower way.
+    if let Some(noise) = noise.filter(|n| n.track_op()) {
+        return bias_act(&x.broadcast_add(&noise.broadcast_mul(strength)?)?, bias, &strength.zeros_like()?, None);
+    }
     x.apply_op3(bias, strength, BiasAct { noise: noise.map(|n| n.detach()) })
 }
 

@@ -1,6 +1,6 @@
 //! Upsample, filter with a FIR kernel, downsample (Karras et al. 2020, appendix B).
 
-use super::buffer::{numbers, with_numbers};
+use super::buffer::numbers;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 

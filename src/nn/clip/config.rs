@@ -119,7 +119,9 @@ impl TransformerConfig {
         let [hidden, width] = weights.dims(&key)?;
         let (heads, activation, epsilon) = match tower {
             None if width % HEAD_WIDTH != 0 => {
-                return Err(weights.format(format!("`{key}`: width {width} is not a multiple of {HEAD_WIDTH}, OpenAI's width of a head")))
+                return Err(
+                    weights.format(format!("tensor '{key}': width {width} is not a multiple of {HEAD_WIDTH}, OpenAI's width of a head"))
+                )
             }
             None => (width / HEAD_WIDTH, Activation::QuickGelu, EPSILON),
             Some((path, tower)) => {
@@ -162,9 +164,13 @@ impl Config {
             let layers = [1, 2, 3, 4].map(|stage| weights.count(&format!("visual.layer{stage}.")));
             let key = "visual.attnpool.positional_embedding";
             let [positions, channels] = weights.dims(key)?;
-            let side = root(positions.saturating_sub(1)).ok_or_else(|| weights.format(format!("`{key}`: {positions} positions are not a square and 1")))?;
+            let side = root(positions.saturating_sub(1))
+                .ok_or_else(|| weights.format(format!("tensor '{key}': {positions} positions are not a square and 1")))?;
             if channels != width * 32 || channels % HEAD_WIDTH != 0 || channels == 0 || layers.contains(&0) {
-                let message = format!("`{key}`: {channels} channels in {layers:?} stages of width {width}; {} and no empty stage expected", width * 32);
+                let message = format!(
+                    "tensor '{key}': {channels} channels in {layers:?} stages of width {width}; {} and no empty stage expected",
+                    width * 32
+                );
                 return Err(weights.format(message));
             }
             VisionConfig::ResNet(ResNetConfig { resolution: side * 32, width, layers, heads: channels / HEAD_WIDTH, embedding })
@@ -186,7 +192,8 @@ impl Config {
         let side = Self::side(weights, "vision_model.embeddings.position_embedding.weight")?;
         let resolution = hf.vision_config.image_size.unwrap_or(side * patch);
         if patch == 0 || resolution / patch != side {
-            let message = format!("image_size {resolution} does not give the {side} x {side} patches of {patch} pixels that the weights have");
+            let message =
+                format!("image_size {resolution} does not give the {side} x {side} patches of {patch} pixels that the weights have");
             return Err(Error::format(path, message));
         }
         let tower = |blocks, tower| TransformerConfig::read(weights, blocks, "mlp.fc1.weight", Some((path, tower)));
@@ -210,6 +217,7 @@ impl Config {
     /// Patches along one side of the picture.
     fn side(weights: &Weights, key: &str) -> Result<usize> {
         let [positions, _] = weights.dims(key)?;
-        root(positions.saturating_sub(1)).ok_or_else(|| weights.format(format!("`{key}`: {positions} positions are not a square and 1")))
+        root(positions.saturating_sub(1))
+            .ok_or_else(|| weights.format(format!("tensor '{key}': {positions} positions are not a square and 1")))
     }
 }

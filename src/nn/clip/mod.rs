@@ -1,10 +1,28 @@
-//! CLIP. Owner: clip helper. Interface fixed here:
+//! CLIP: pictures and texts in one space (Radford et al. 2021, "Learning transferable visual models from natural language supervision").
+
+mod config;
+mod preprocess;
+mod resnet;
+mod text;
 mod tokenizer;
-use crate::error::Result;
-use candle_core::Tensor;
+mod vit;
+mod weights;
+
+pub use config::{Config, End, ResNetConfig, TextConfig, TransformerConfig, VisionConfig, VitConfig};
+pub use preprocess::Preprocessing;
+pub use tokenizer::Tokenizer;
+
+use crate::checkpoint;
+use crate::error::{Error, Result};
+use candle_core::{DType, Device, Tensor, D};
+use config::HfConfig;
+use resnet::ResNet;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-pub use tokenizer::Tokenizer;
+use std::sync::OnceLock;
+use text::TextTower;
+use vit::Vit;
+use weights::{Layout, Weights};
 
 /// How a generated picture is shrunk to the CLIP's resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,51 +36,180 @@ pub enum ClipResize {
     Area,
 }
 
+/// Called with the name and the value of each layer as it is computed.
+pub type Trace<'a> = &'a mut dyn FnMut(&str, &Tensor);
+
+enum Vision {
+    Vit(Vit),
+    ResNet(ResNet),
+}
+
+/// A CLIP with frozen weights, in f32. Threads may share it.
 pub struct Clip {
     /// For domains' descriptions: the folder's or file's name.
     pub name: String,
+    config: Config,
+    preprocessing: Preprocessing,
+    vision: Vision,
+    text: TextTower,
+    /// The folder's own; without one OpenAI's, read when first needed.
+    tokenizer: OnceLock<Tokenizer>,
+    logit_scale: f32,
 }
+
+/// Tokens in OpenAI's vocabulary.
+const OPENAI_VOCABULARY: usize = 49_408;
+
+/// Texts that go through the text tower at once: enough to keep the threads busy, few enough that activations stay small.
+const TEXTS_AT_ONCE: usize = 32;
 
 impl Clip {
     /// A Hugging Face folder (config.json, model.safetensors, vocab.json, merges.txt, preprocessor_config.json), or one file
     /// (OpenAI state_dict as safetensors or torch zip, OpenAI TorchScript archive, HF model.safetensors with config.json beside it).
-    pub fn open(_path: &Path) -> Result<Self> {
-        todo!()
+    /// Errors: `NotFound`; `Format` with file and key where something is missing or has another shape than the rest says.
+    pub fn open(path: &Path) -> Result<Self> {
+        let folder = match path.is_dir() {
+            true => path,
+            false => path.parent().unwrap_or(Path::new("")),
+        };
+        let checkpoint = checkpoint::open(&if path.is_dir() { path.join("model.safetensors") } else { path.to_path_buf() })?;
+        let weights = Weights::new(&checkpoint)?;
+        // Beside an OpenAI file these names may belong to something else.
+        let beside = |name: &str| Some(folder.join(name)).filter(|file| weights.layout() == Layout::HuggingFace && file.is_file());
+        let hf = match beside("config.json") {
+            Some(file) => Some((HfConfig::open(&file)?, file)),
+            None => None,
+        };
+        let config = Config::read(&weights, hf.as_ref().map(|(hf, file)| (file.as_path(), hf)))?;
+        let (vision, resolution) = match &config.vision {
+            VisionConfig::Vit(c) => (Vision::Vit(Vit::new(&weights, c)?), c.resolution),
+            VisionConfig::ResNet(c) => (Vision::ResNet(ResNet::new(&weights, c)?), c.resolution),
+        };
+        let text = TextTower::new(&weights, &config.text)?;
+        let preprocessing = match beside("preprocessor_config.json") {
+            Some(file) => Preprocessing::open(&file, resolution)?,
+            None => Preprocessing::openai(resolution),
+        };
+        let tokenizer = OnceLock::new();
+        if let (Some(vocab), Some(merges)) = (beside("vocab.json"), beside("merges.txt")) {
+            let _ = tokenizer.set(Tokenizer::open(&vocab, &merges)?);
+        }
+        let logit_scale = checkpoint.f32("logit_scale", Some(&[]))?.to_scalar::<f32>()?.exp();
+        let named = if path.file_name().is_some_and(|name| name != "model.safetensors") { path } else { folder };
+        let name = named.file_name().map_or_else(|| named.display().to_string(), |name| name.to_string_lossy().into_owned());
+        Ok(Self { name, config, preprocessing, vision, text, tokenizer, logit_scale })
     }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Input side length in pixels.
     pub fn resolution(&self) -> usize {
-        todo!()
+        match &self.config.vision {
+            VisionConfig::Vit(c) => c.resolution,
+            VisionConfig::ResNet(c) => c.resolution,
+        }
     }
+
     /// Length of an embedding.
     pub fn dimension(&self) -> usize {
-        todo!()
+        self.config.text.embedding
     }
+
+    /// What cosines are multiplied by to become logits (100 for OpenAI's).
+    pub fn logit_scale(&self) -> f32 {
+        self.logit_scale
+    }
+
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
     /// Picture [n, 3, h, w] nominally in [-1, 1] -> CLIP input [n, 3, r, r]: (x + 1) / 2, resize of the short side, centre crop, normalise. Differentiable.
-    pub fn preprocess(&self, _image: &Tensor, _resize: ClipResize) -> Result<Tensor> {
-        todo!()
+    pub fn preprocess(&self, image: &Tensor, resize: ClipResize) -> Result<Tensor> {
+        self.preprocessing.tensor(image, resize)
     }
-    /// Picture [n, 3, h, w] -> [n, 3, r, r] of the same range: resize of the short side, centre crop. Differentiable.
-    pub fn resize(&self, _image: &Tensor, _resize: ClipResize) -> Result<Tensor> {
-        todo!()
+
+    /// The two halves of [`Clip::preprocess`]: picture [n, 3, h, w] -> [n, 3, r, r] with values as they were. Differentiable.
+    pub fn resize(&self, image: &Tensor, resize: ClipResize) -> Result<Tensor> {
+        self.preprocessing.resize(image, resize)
     }
+
     /// [n, 3, r, r] nominally in [-1, 1] -> CLIP input. Differentiable.
-    pub fn normalise(&self, _image: &Tensor) -> Result<Tensor> {
-        todo!()
+    pub fn normalise(&self, image: &Tensor) -> Result<Tensor> {
+        self.preprocessing.normalise(image)
     }
-    /// Mean and std of the colour normalisation (x01 - mean) / std: for callers that augment in [0, 1] between resize and normalising.
-    pub fn normalise_colours(&self, _image01: &Tensor) -> Result<Tensor> {
-        todo!()
+
+    /// A picture of 8-bit RGB, rows without padding -> CLIP input [1, 3, r, r], as the published preprocessing does it.
+    pub fn preprocess_rgb8(&self, pixels: &[u8], width: usize, height: usize) -> Result<Tensor> {
+        self.preprocessing.rgb8(pixels, width, height)
     }
+
     /// CLIP input [n, 3, r, r] -> features [n, d], not normalised. Differentiable in the input; weights are frozen.
-    pub fn encode_image(&self, _input: &Tensor) -> Result<Tensor> {
-        todo!()
+    pub fn encode_image(&self, input: &Tensor) -> Result<Tensor> {
+        self.image_features(input, None)
     }
-    /// Token ids [n, context] u32 -> features [n, d], not normalised.
-    pub fn encode_tokens(&self, _tokens: &Tensor) -> Result<Tensor> {
-        todo!()
+
+    /// [`Clip::encode_image`] that shows each layer to `trace`: `vit.conv1`, `vit.ln_pre`, `vit.block.<i>` [n, t, width], `vit.ln_post`; or
+    /// `rn.avgpool`, `rn.layer<1 to 4>`, `rn.attnpool`.
+    pub fn encode_image_traced(&self, input: &Tensor, trace: Trace) -> Result<Tensor> {
+        self.image_features(input, Some(trace))
     }
+
+    fn image_features(&self, input: &Tensor, trace: Option<Trace>) -> Result<Tensor> {
+        let r = self.resolution();
+        if input.dims().len() != 4 || input.dims()[0] == 0 || input.dims()[1..] != [3, r, r] {
+            return Err(Error::argument("input", format!("shape {:?} is not [n, 3, {r}, {r}]", input.dims())));
+        }
+        match &self.vision {
+            Vision::Vit(vit) => vit.forward(input, trace),
+            Vision::ResNet(resnet) => resnet.forward(input, trace),
+        }
+    }
+
+    /// Token ids [n, up to context] u32 -> features [n, d], not normalised.
+    pub fn encode_tokens(&self, tokens: &Tensor) -> Result<Tensor> {
+        self.text.forward(tokens, None)
+    }
+
+    /// [`Clip::encode_tokens`] that shows each layer to `trace`: `text.block.<i>` [n, t, width].
+    pub fn encode_tokens_traced(&self, tokens: &Tensor, trace: Trace) -> Result<Tensor> {
+        self.text.forward(tokens, Some(trace))
+    }
+
+    /// The folder's tokenizer, or OpenAI's. `Unsupported` where the checkpoint brings no table and its vocabulary is not OpenAI's.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        if let Some(tokenizer) = self.tokenizer.get() {
+            return Ok(tokenizer);
+        }
+        let vocabulary = self.config.text.vocabulary;
+        if vocabulary != OPENAI_VOCABULARY {
+            let message = format!(
+                "it has {vocabulary} tokens, not OpenAI's {OPENAI_VOCABULARY}, so texts need the vocab.json and merges.txt that it was trained with beside it"
+            );
+            return Err(Error::unsupported(format!("CLIP {}", self.name), message));
+        }
+        let tokenizer = Tokenizer::openai()?;
+        Ok(self.tokenizer.get_or_init(|| tokenizer))
+    }
+
     /// Normalised embeddings [texts, d]. A text too long is an `InvalidArgument` that quotes it with its token count and the limit.
-    pub fn embed_texts(&self, _texts: &[String]) -> Result<Tensor> {
-        todo!()
+    pub fn embed_texts(&self, texts: &[String]) -> Result<Tensor> {
+        if texts.is_empty() {
+            return Err(Error::argument("texts", "there are none"));
+        }
+        let tokenizer = self.tokenizer()?;
+        let context = self.config.text.context;
+        let mut parts = Vec::new();
+        for texts in texts.chunks(TEXTS_AT_ONCE) {
+            let mut ids = Vec::with_capacity(texts.len() * context);
+            for text in texts {
+                ids.extend(tokenizer.tokenize(text, context, false)?);
+            }
+            parts.push(self.encode_tokens(&Tensor::from_vec(ids, (texts.len(), context), &Device::Cpu)?)?);
+        }
+        let features = Tensor::cat(&parts, 0)?.to_dtype(DType::F32)?;
+        Ok(features.broadcast_div(&features.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)?)
     }
 }

@@ -32,10 +32,8 @@ impl TextTower {
             blocks.push(Block::new(&block, t.heads, true, t.activation, t.epsilon)?);
         }
         Ok(Self {
-            tokens: weights
-                .get(key("token_embedding.weight", "text_model.embeddings.token_embedding.weight"), &[config.vocabulary, d])?,
-            position: weights
-                .get(key("positional_embedding", "text_model.embeddings.position_embedding.weight"), &[config.context, d])?,
+            tokens: weights.get(key("token_embedding.weight", "text_model.embeddings.token_embedding.weight"), &[config.vocabulary, d])?,
+            position: weights.get(key("positional_embedding", "text_model.embeddings.position_embedding.weight"), &[config.context, d])?,
             blocks,
             last: weights.pair(key("ln_final", "text_model.final_layer_norm"), &[d])?,
             projection: weights.projection("text_projection", "text_projection.weight", config.embedding, d)?,

@@ -32,7 +32,8 @@ impl Vit {
             let block = weights.block("visual.transformer.resblocks.", "vision_model.encoder.layers.", i, d, t.hidden)?;
             blocks.push(Block::new(&block, t.heads, false, t.activation, t.epsilon)?);
         }
-        let convolution = weights.get(key("visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight"), &[d, 3, patch, patch])?;
+        let convolution =
+            weights.get(key("visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight"), &[d, 3, patch, patch])?;
         Ok(Self {
             config: config.clone(),
             convolution: convolution.reshape((d, 3 * patch * patch))?,

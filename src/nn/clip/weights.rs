@@ -23,14 +23,14 @@ type Pair = (Tensor, Tensor);
 
 impl<'a> Weights<'a> {
     pub(super) fn new(checkpoint: &'a Checkpoint) -> Result<Self> {
-        let has = |key: &str| checkpoint.tensors.contains_key(key);
+        let has = |key: &str| checkpoint.contains(key);
         let layout = if has("visual.conv1.weight") {
             Layout::OpenAi
         } else if has("vision_model.embeddings.patch_embedding.weight") {
             Layout::HuggingFace
         } else {
-            let message = "not a CLIP: it has neither OpenAI's `visual.conv1.weight` nor Hugging Face's \
-                           `vision_model.embeddings.patch_embedding.weight`";
+            let message = "not a CLIP: it has neither OpenAI's 'visual.conv1.weight' nor Hugging Face's \
+                           'vision_model.embeddings.patch_embedding.weight'";
             return Err(Error::format(&checkpoint.path, message));
         };
         Ok(Self { checkpoint, layout })
@@ -45,19 +45,19 @@ impl<'a> Weights<'a> {
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
-        self.checkpoint.tensors.contains_key(key)
+        self.checkpoint.contains(key)
     }
 
     /// How many of `<prefix>0.`, `<prefix>1.`, ... are there without a gap.
     pub(super) fn count(&self, prefix: &str) -> usize {
-        let there = |prefix: &str| self.checkpoint.tensors.range(prefix.to_string()..).next().is_some_and(|(key, _)| key.starts_with(prefix));
+        let there = |prefix: &str| self.checkpoint.keys().any(|key| key.starts_with(prefix));
         (0..).take_while(|i| there(&format!("{prefix}{i}."))).count()
     }
 
     /// The shape of `key`, which must have N dimensions.
     pub(super) fn dims<const N: usize>(&self, key: &str) -> Result<[usize; N]> {
-        let tensor = self.checkpoint.tensors.get(key).ok_or_else(|| self.format(format!("key `{key}` is missing")))?;
-        tensor.dims().try_into().map_err(|_| self.format(format!("`{key}` has shape {:?}, which should have {N} dimensions", tensor.dims())))
+        let dims = self.checkpoint.shape(key).ok_or_else(|| self.format(format!("tensor '{key}' is missing")))?;
+        dims.try_into().map_err(|_| self.format(format!("tensor '{key}' has shape {dims:?}, where {N} dimensions are needed")))
     }
 
     pub(super) fn get(&self, key: &str, shape: &[usize]) -> Result<Tensor> {

@@ -1,0 +1,168 @@
+//! The optimisation loop.
+
+use super::{pyramid, Inversion, Settings, Space};
+use crate::error::{Error, Result};
+use crate::kernels::with_gradient;
+use crate::nn::clip::{Clip, ClipResize};
+use crate::nn::stylegan2::{Generator, Latent, Noise, Space as LatentSpace};
+use crate::picture::Picture;
+use crate::progress::{Cancel, Flow, OnProgress, Progress};
+use crate::rng::Rng;
+use candle_core::{Tensor, Var, D};
+use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
+
+/// Progress carries a preview every so many steps.
+const PREVIEW_EVERY: usize = 50;
+
+/// Finds the latent whose picture is `target` (any size: its centred square, resized to the generator's), starting at the mean latent.
+///
+/// Without `optimise_noise` the picture is drawn without noise. On `Cancelled` nothing has changed anywhere. The best latent seen is
+/// returned.
+pub fn invert(
+    generator: &Generator,
+    target: &Picture,
+    clip: Option<&Clip>,
+    settings: &Settings,
+    cancel: &Cancel,
+    on_progress: &mut OnProgress,
+) -> Result<Inversion> {
+    settings.check()?;
+    let clip = match (clip, settings.clip > 0.0) {
+        (_, false) => None,
+        (Some(clip), true) => Some(clip),
+        (None, true) => return Err(Error::argument("clip", "a CLIP weight above 0 needs a CLIP")),
+    };
+    let config = generator.config();
+    let side = config.size;
+    let target = target.square(side)?.to_tensor()?;
+    let wanted = target.flatten_all()?.to_vec1::<f32>()?;
+    let unit = |e: Tensor| Result::Ok(e.broadcast_div(&e.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)?);
+    let embed = |clip: &Clip, image: &Tensor| unit(clip.encode_image(&clip.preprocess(image, ClipResize::Antialias)?)?);
+    let embedded = clip.map(|c| embed(c, &target)).transpose()?;
+
+    let mean = generator.mean_w()?.unsqueeze(0)?;
+    let start = match settings.space {
+        Space::W => mean.clone(),
+        Space::WPlus => generator.broadcast(&mean)?,
+    };
+    let latent = Var::from_tensor(&start)?;
+    let mut rng = Rng::new(settings.seed);
+    let maps: Vec<Var> = match settings.optimise_noise {
+        true => generator.noise_maps().iter().map(|m| Ok(Var::from_tensor(&rng.normals(m.dims(), m.device())?)?)).collect::<Result<_>>()?,
+        false => vec![],
+    };
+    let spread = if settings.optimise_noise { w_spread(generator)? } else { 0.0 };
+    let parameters = ParamsAdamW { lr: settings.learning_rate, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
+    let mut adam = AdamW::new(std::iter::once(latent.clone()).chain(maps.iter().cloned()).collect(), parameters)?;
+
+    let wplus_of = |t: &Tensor| match settings.space {
+        Space::W => generator.broadcast(t),
+        Space::WPlus => Ok(t.clone()),
+    };
+    let copy = |maps: &[Var]| maps.iter().map(|m| Ok(m.as_detached_tensor().copy()?)).collect::<Result<Vec<_>>>();
+    let mut best: Option<(f32, f32, Tensor, Vec<Tensor>)> = None;
+    let mut done = 0;
+    for step in 0..settings.steps {
+        cancel.check()?;
+        adam.set_learning_rate(settings.learning_rate * rate(step as f64 / settings.steps as f64));
+        let shaken = if spread > 0.0 {
+            // As in appendix D: noise that is gone after three quarters of the steps.
+            let left = (1.0 - step as f64 / settings.steps as f64 / 0.75).max(0.0);
+            (latent.as_tensor() + rng.normals(latent.dims(), latent.device())?.affine(0.05 * spread * left * left, 0.0)?)?
+        } else {
+            latent.as_tensor().clone()
+        };
+        let noise: Vec<Tensor> = maps.iter().map(|m| m.as_tensor().clone()).collect();
+        let image = generator.synthesize(&wplus_of(&shaken)?, if maps.is_empty() { Noise::None } else { Noise::Given(&noise) })?;
+        let values = image.flatten_all()?.to_vec1::<f32>()?;
+        let (distance, gradient) = pyramid::loss(&values, &wanted, side, settings.pyramid);
+        let mut total = with_gradient(&image, &Tensor::from_vec(gradient, image.dims(), image.device())?)?;
+        let mut loss = distance;
+        if let (Some(clip), Some(wanted)) = (clip, &embedded) {
+            let away = (1.0 - (embed(clip, &image)? * wanted)?.sum_all()?)?;
+            loss += settings.clip * away.to_scalar::<f32>()?;
+            total = (total + (away * settings.clip as f64)?)?;
+        }
+        if let Some(regulariser) = whiteness(&maps)? {
+            total = (total + (regulariser * settings.noise_regularisation as f64)?)?;
+        }
+        if !loss.is_finite() {
+            return Err(Error::NotFinite(format!("the loss of step {} is {loss}: a smaller learning_rate may help", step + 1)));
+        }
+        let psnr = psnr(&values, &wanted);
+        if best.as_ref().is_none_or(|b| loss < b.0) {
+            best = Some((loss, psnr, wplus_of(&shaken.detach())?.copy()?, copy(&maps)?));
+        }
+        done = step + 1;
+        let preview = if done % PREVIEW_EVERY == 0 || done == settings.steps { Some(Picture::from_tensor(&image.detach(), 0)?) } else { None };
+        let flow = on_progress(&Progress { step: done, total: settings.steps, loss, preview: preview.as_ref() });
+        if flow == Flow::Stop {
+            return Err(Error::Cancelled);
+        }
+        if settings.enough_psnr > 0.0 && psnr >= settings.enough_psnr {
+            break;
+        }
+        adam.step(&total.backward()?)?;
+        normalise(&maps)?;
+    }
+    let (loss, psnr, tensor, maps) = best.ok_or_else(|| Error::Internal("no step was done".into()))?;
+    let noise = (!maps.is_empty()).then_some(maps);
+    Ok(Inversion { latent: Latent { space: LatentSpace::WPlus, tensor, noise }, psnr, loss, steps: done })
+}
+
+/// Rises over the first twentieth, falls as a cosine over the last half.
+fn rate(t: f64) -> f64 {
+    let up = (t / 0.05 + 0.1).min(1.0);
+    let down = ((1.0 - t) / 0.5).min(1.0);
+    up * (0.5 - 0.5 * (down * std::f64::consts::PI).cos())
+}
+
+/// Of values in [-1, 1], clamped, as a picture's in [0, 1].
+fn psnr(image: &[f32], wanted: &[f32]) -> f32 {
+    let square: f64 = image.iter().zip(wanted).map(|(a, b)| (0.5 * (a.clamp(-1.0, 1.0) - b) as f64).powi(2)).sum();
+    // 120 dB stands for equal, which has no finite figure.
+    (-10.0 * (square / wanted.len() as f64).max(1e-12).log10()) as f32
+}
+
+/// Standard deviation of w around its mean, over all components.
+fn w_spread(generator: &Generator) -> Result<f64> {
+    let w = generator.sample_w(1024, 0, 1.0)?;
+    let centred = w.broadcast_sub(&w.mean_keepdim(0)?)?;
+    Ok(centred.sqr()?.sum_all()?.to_scalar::<f32>()?.max(0.0) as f64 / 1024.0).map(f64::sqrt)
+}
+
+/// Sum over maps and their averages, down to 8 pixels, of the squared correlation with the neighbour to the right and below.
+fn whiteness(maps: &[Var]) -> Result<Option<Tensor>> {
+    let mut total: Option<Tensor> = None;
+    for map in maps {
+        let mut n = map.as_tensor().clone();
+        loop {
+            let side = n.dim(2)?;
+            for dim in [2, 3] {
+                let rolled = Tensor::cat(&[n.narrow(dim, side - 1, 1)?, n.narrow(dim, 0, side - 1)?], dim)?;
+                let term = (&n * rolled)?.mean_all()?.sqr()?;
+                total = Some(match total {
+                    None => term,
+                    Some(t) => (t + term)?,
+                });
+            }
+            if side <= 8 {
+                break;
+            }
+            // Averages of four have half the deviation.
+            n = n.avg_pool2d(2)?.affine(2.0, 0.0)?;
+        }
+    }
+    Ok(total)
+}
+
+/// Zero mean and unit variance for each map.
+fn normalise(maps: &[Var]) -> Result<()> {
+    for map in maps {
+        let t = map.as_detached_tensor();
+        let centred = t.broadcast_sub(&t.mean_all()?)?;
+        let deviation = centred.sqr()?.mean_all()?.maximum(1e-12)?.sqrt()?;
+        map.set(&centred.broadcast_div(&deviation)?)?;
+    }
+    Ok(())
+}
