@@ -142,7 +142,8 @@ impl ModelPack {
         Self::find_in(name_or_path, &search_folders())
     }
 
-    fn find_in(name_or_path: &str, folders: &[PathBuf]) -> Result<Self> {
+    /// As [`ModelPack::find`], in `folders` alone: packs, or folders of packs.
+    pub fn find_in(name_or_path: &str, folders: &[PathBuf]) -> Result<Self> {
         let path = Path::new(name_or_path);
         if path.join(MANIFEST).is_file() {
             return Self::open(path);

@@ -1,0 +1,1463 @@
+/*
+ * libnada: turns words into new image domains (StyleGAN-NADA), inverts pictures and renders them. C99 and C++11.
+ *
+ * Generated from src/capi by cbindgen: do not edit. To regenerate: NADA_WRITE_HEADER=1 cargo build
+ *
+ * A picture restyled by words:
+ *
+ *     nada_context *context = NULL;
+ *     nada_model *model = NULL;
+ *     nada_generator *generator = NULL;
+ *     nada_image *picture = NULL, *restyled = NULL;
+ *     nada_domain *domain = NULL;
+ *     nada_adaptation_options options;
+ *     nada_render_options render;
+ *
+ *     if (nada_context_new(NULL, &context) || nada_model_open(context, "starter", &model)
+ *         || nada_model_generator(model, &generator) || nada_image_open("face.png", &picture)
+ *         || nada_model_adaptation_options(model, &options, sizeof options)
+ *         || nada_render_options_init(&render, sizeof render))
+ *         return fprintf(stderr, "%s\n", nada_last_error_message()), 1;
+ *     options.target_text = "a pencil sketch";
+ *     if (nada_generator_adapt(generator, &options, NULL, NULL, NULL, &domain))
+ *         return fprintf(stderr, "%s\n", nada_last_error_message()), 1;
+ *     const nada_domain *domains[] = {domain};
+ *     render.domains = domains;
+ *     render.domain_count = 1;
+ *     if (nada_generator_restyle(generator, picture, NULL, &render, NULL, NULL, NULL, &restyled)
+ *         || nada_image_save_png(restyled, "sketch.png"))
+ *         return fprintf(stderr, "%s\n", nada_last_error_message()), 1;
+ *     nada_image_free(restyled); nada_domain_free(domain); nada_image_free(picture);
+ *     nada_generator_free(generator); nada_model_free(model); nada_context_free(context);
+ *
+ * What holds everywhere:
+ *
+ * Errors. Functions that can fail return a nada_status, NADA_OK (0) on success, and write results through pointers that come last.
+ * nada_last_error_message() says what went wrong, for each thread. A call that fails or is cancelled leaves every handle as it was and
+ * its result pointers NULL (or 0). Functions that return a value cannot fail: they give 0 or "" for NULL. A handle of the wrong type is
+ * an error, not a crash; a freed one is not looked at safely, as everywhere in C. Nothing unwinds or aborts across this interface, with
+ * one exception that no library can avoid: when the machine is out of memory in the middle of a computation, the process ends.
+ *
+ * Ownership. Handles that a call gives belong to the caller, who frees each with its own _free function, in any order: a handle keeps
+ * alive what it needs. Whatever is passed in is borrowed for the call alone, unless a function says otherwise.
+ *
+ * Threads. Handles never change once made, so any number of threads may use one at the same time; only an adaptation serves one call
+ * at a time (a second one gets NADA_BUSY), and a cancel token is there to be triggered from elsewhere. Free a handle when no other thread
+ * uses it. A call computes on threads of its context and returns when it is done; callbacks run on the thread that made the call.
+ *
+ * Structs that may grow begin with struct_size, and are filled by a function that takes sizeof: set fields after it. Enumerations and
+ * status numbers may get new members. Check nada_abi_version() once: see there.
+ *
+ * Strings are UTF-8 and end with NUL. Colours are sRGB, rows go from the top, sizes are in pixels unless a function says otherwise.
+ */
+
+#ifndef NADA_H
+#define NADA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// The ABI that this header describes. It grows when something is added that older libraries lack, and its high 16 bits when something
+// that was there changed; see nada_abi_version().
+#define NADA_ABI_VERSION 1
+
+// What a call answered. Numbers never change and are never used again; newer libraries may add some, so treat unknown ones as failures.
+enum nada_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // All went well.
+    NADA_OK = 0,
+    // An argument is NULL, out of range, of the wrong shape, not finite or not UTF-8; the message names it.
+    NADA_INVALID_ARGUMENT = 1,
+    // A file or a model pack does not exist.
+    NADA_NOT_FOUND = 2,
+    // Reading or writing failed.
+    NADA_IO = 3,
+    // A file is not what it claims to be: truncated, of another format, with missing keys, wrong shapes or numbers that are not finite.
+    NADA_BAD_FORMAT = 4,
+    // The request is understood, and this library does not support it.
+    NADA_UNSUPPORTED = 5,
+    // Two things do not belong together, such as a domain and a generator that it was not made from.
+    NADA_MISMATCH = 6,
+    // A progress callback or a cancel token said stop. Inputs are unchanged; an adaptation stays at its last complete step.
+    NADA_CANCELLED = 7,
+    // A computation gave a number that is not finite.
+    NADA_NOT_FINITE = 8,
+    // A failure inside the library: a bug, please report it.
+    NADA_INTERNAL = 9,
+    // There is not enough memory for what was asked, or no thread could be started.
+    NADA_OUT_OF_MEMORY = 10,
+    // The library panicked: a bug, please report it. The process is sound; an adaptation that was being trained can only be freed.
+    NADA_PANIC = 11,
+    // The handle is in use by another call right now (adaptations only).
+    NADA_BUSY = 12,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nada_status nada_status;
+#else
+typedef int32_t nada_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// How a pixel is stored; 16-bit and float channels in the machine's byte order, alpha straight (not premultiplied).
+enum nada_pixel_format
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // 3 bytes: R, G, B.
+    NADA_FORMAT_RGB8 = 0,
+    // 4 bytes: R, G, B, A.
+    NADA_FORMAT_RGBA8 = 1,
+    // 4 bytes: B, G, R, A.
+    NADA_FORMAT_BGRA8 = 2,
+    // 1 byte: grey.
+    NADA_FORMAT_GRAY8 = 3,
+    // 6 bytes: R, G, B.
+    NADA_FORMAT_RGB16 = 4,
+    // 8 bytes: R, G, B, A.
+    NADA_FORMAT_RGBA16 = 5,
+    // 16 bytes: R, G, B, A as floats, nominally in [0, 1].
+    NADA_FORMAT_RGBA32F = 6,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nada_pixel_format nada_pixel_format;
+#else
+typedef uint32_t nada_pixel_format;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// How colour numbers relate to light. Alpha is linear in both.
+enum nada_transfer
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // The sRGB curve (IEC 61966-2-1).
+    NADA_TRANSFER_SRGB = 0,
+    // Proportional to light, with sRGB's primaries.
+    NADA_TRANSFER_LINEAR = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nada_transfer nada_transfer;
+#else
+typedef uint32_t nada_transfer;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// A latent space of a generator.
+enum nada_space
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Input noise, [count, dimension].
+    NADA_SPACE_Z = 0,
+    // Its image under the mapping network, [count, dimension].
+    NADA_SPACE_W = 1,
+    // One w for each synthesis layer, [count, rows, dimension].
+    NADA_SPACE_W_PLUS = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nada_space nada_space;
+#else
+typedef uint32_t nada_space;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// The noise of the synthesis layers.
+enum nada_noise
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // The maps that came with the generator.
+    NADA_NOISE_CONST = 0,
+    // None.
+    NADA_NOISE_NONE = 1,
+    // Drawn anew from a seed.
+    NADA_NOISE_RANDOM = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nada_noise nada_noise;
+#else
+typedef uint32_t nada_noise;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Which rules an adaptation follows.
+enum nada_mode
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // The twins share noise and mixing, layers are numbered exactly, and the loss has a floor under the edit's length.
+    NADA_MODE_DEFAULT = 0,
+    // The code published with StyleGAN-NADA, number by number.
+    NADA_MODE_REFERENCE = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nada_mode nada_mode;
+#else
+typedef uint32_t nada_mode;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// What is trained, and what a domain stores.
+enum nada_parameters
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // The weights themselves: domains as large as the generator.
+    NADA_PARAMETERS_FULL = 0,
+    // An offset for each style channel: domains of kilobytes.
+    NADA_PARAMETERS_STYLESPACE = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nada_parameters nada_parameters;
+#else
+typedef uint32_t nada_parameters;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Which convolutions are trained.
+enum nada_phase
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Every one.
+    NADA_PHASE_CONVOLUTIONS = 0,
+    // Numbers 2 to 9 after the first.
+    NADA_PHASE_TEXTURE = 1,
+    // The two after the first.
+    NADA_PHASE_SHAPE = 2,
+    // The three after the first.
+    NADA_PHASE_SHAPE_EXPANDED = 3,
+    // The ten after the first.
+    NADA_PHASE_NO_FINE = 4,
+    // Every one, and the mapping network and ToRGB.
+    NADA_PHASE_ALL = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nada_phase nada_phase;
+#else
+typedef uint32_t nada_phase;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// How generated pictures are shrunk to a CLIP's resolution.
+enum nada_clip_resize
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Bicubic with a low-pass, what torchvision does today.
+    NADA_CLIP_RESIZE_ANTIALIAS = 0,
+    // Bicubic without, what it did in 2021.
+    NADA_CLIP_RESIZE_ALIASED = 1,
+    // The mean over areas.
+    NADA_CLIP_RESIZE_AREA = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nada_clip_resize nada_clip_resize;
+#else
+typedef uint32_t nada_clip_resize;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// How a run ended.
+enum nada_ended
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // It did not yet: it was cancelled, goes on by steps, or never ran.
+    NADA_ENDED_NOT = 0,
+    // All steps were done.
+    NADA_ENDED_STEPS = 1,
+    // The stop rule ended it.
+    NADA_ENDED_RULE = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nada_ended nada_ended;
+#else
+typedef uint32_t nada_ended;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// A progress callback's answer.
+enum nada_flow
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Go on.
+    NADA_CONTINUE = 0,
+    // End the call, which returns NADA_CANCELLED.
+    NADA_STOP = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nada_flow nada_flow;
+#else
+typedef uint32_t nada_flow;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// An adaptation under way. The only handle that changes: one call at a time uses it, and a second one gets NADA_BUSY.
+typedef struct nada_adaptation nada_adaptation;
+
+// A flag that any thread may raise to end a long call. Long calls look at it at least once a step.
+typedef struct nada_cancel nada_cancel;
+
+// A CLIP: what compares pictures with words. Never changes once opened.
+typedef struct nada_clip nada_clip;
+
+// Where the library computes. Generators, CLIPs and model packs are opened through one and work on its device and threads.
+typedef struct nada_context nada_context;
+
+// A domain: a change of a generator, with the words that asked for it and the fingerprint of the generator it belongs to. Never changes
+// once made.
+typedef struct nada_domain nada_domain;
+
+// A StyleGAN2 generator: what draws pictures from latents. Never changes once opened.
+typedef struct nada_generator nada_generator;
+
+// A picture: sRGB with straight alpha, floats inside. Never changes once made.
+typedef struct nada_image nada_image;
+
+// Points of a latent space, and the noise maps that belong to them where an inversion optimised them. Never changes once made.
+typedef struct nada_latent nada_latent;
+
+// A model pack. Its generator and CLIPs are read when they are first asked for, and then shared. Never changes otherwise.
+typedef struct nada_model nada_model;
+
+// What an adaptation is to do. Filled by nada_adaptation_options_init() with settings for full-size generators, or by
+// nada_model_adaptation_options() with a pack's recipe. Everything pointed to is borrowed until the call that takes the options returns.
+typedef struct nada_adaptation_options {
+    // sizeof(nada_adaptation_options) where the program was compiled.
+    size_t struct_size;
+    // The pack that gives the CLIPs and templates where those below are none, and that knows which words mean something; may be NULL.
+    const struct nada_model *model;
+    // What pictures of the generator are, in words; or else pictures of it in source_images. Default: "a photo".
+    const char *source_text;
+    const struct nada_image *const *source_images;
+    size_t source_image_count;
+    // What they are to become, in words; or else pictures of it in target_images. Default: none, one of the two must be set.
+    const char *target_text;
+    const struct nada_image *const *target_images;
+    size_t target_image_count;
+    // What judges. Default: none, the model's.
+    const struct nada_clip *const *clips;
+    // The weight of each CLIP's losses; NULL (the default) for equal ones that sum to 1.
+    const float *clip_weights;
+    size_t clip_count;
+    // Sentences with one {} each that a text is put into. Default: none, the model's or else the 79 published ones.
+    const char *const *templates;
+    size_t template_count;
+    // Adam's learning rate.
+    double learning_rate;
+    // Adam's second beta, in [0, 1).
+    double beta2;
+    // Of everything that is drawn at random; the same seed gives the same domain.
+    uint64_t seed;
+    nada_mode mode;
+    nada_parameters parameters;
+    nada_phase phase;
+    // 1 to train ToRGB too: colours need it, on small generators most of all.
+    uint32_t train_to_rgb;
+    // Adaptive layer selection: layers trained in each step. 0 for no selection.
+    uint32_t auto_layers_k;
+    // Adaptive layer selection: steps that score the layers.
+    uint32_t auto_layers_iterations;
+    // Adaptive layer selection: latents that are scored.
+    uint32_t auto_layers_batch;
+    // Steps at the most.
+    uint32_t steps;
+    // Pictures a step, 1 to 256.
+    uint32_t batch;
+    // Weight of the directional loss: the edit goes the way that the words go.
+    float direction_weight;
+    // Weight of the global loss: pictures are what the target says.
+    float global_weight;
+    // Weight of the manifold loss: pictures move as far as the words.
+    float manifold_weight;
+    // Weight of the in-domain loss: pictures stay as different from one another as they were.
+    float in_domain_weight;
+    // The least length of the edit in the directional loss's denominator (NADA_MODE_DEFAULT).
+    float floor;
+    // Probability of style mixing in a batch.
+    float mixing;
+    // Truncation of the training latents, in [0, 1.5]; 1 is none.
+    float truncation;
+    // 1 for random flips, turns, scales, shifts and brightness before CLIP, the same for both twins.
+    uint32_t augment;
+    nada_clip_resize clip_resize;
+    // 1 for random noise in the synthesis layers, 0 for generators trained without.
+    uint32_t noise;
+    // A snapshot every so many steps; 0 for none.
+    uint32_t snapshot_every;
+    // Stop rule: latents that it judges on, at least 2. 0 for no stop rule.
+    uint32_t stop_latents;
+    // Stop rule: steps between judgements.
+    uint32_t stop_every;
+    // Stop rule: the least share, in [0, 1], of adapted pictures whose nearest unadapted one is their own.
+    float stop_pairing;
+    // Always 0.
+    uint32_t reserved;
+} nada_adaptation_options;
+
+// What a progress callback is told after each complete step. The library fills it; newer libraries may append fields.
+typedef struct nada_progress {
+    // The size of this struct in the library that fills it.
+    size_t struct_size;
+    // A picture of the state reached, on steps that have one (snapshots), else NULL. Borrowed: valid until the callback returns.
+    const struct nada_image *preview;
+    // Steps done, from 1.
+    uint32_t step;
+    // Steps at the most; a stop rule may end earlier.
+    uint32_t total;
+    // The loss of this step.
+    float loss;
+    // Always 0.
+    uint32_t reserved;
+} nada_progress;
+
+// Called after each step of a long call, on the thread that made the call; the work waits for it. Returns NADA_CONTINUE or NADA_STOP
+// (any other value stops too). It may call the library, with other adaptations than the one that runs. It must return normally: no
+// exception, no longjmp.
+typedef nada_flow (*nada_progress_callback)(const struct nada_progress *progress, void *user_data);
+
+// How far an adaptation is.
+typedef struct nada_outcome {
+    // As passed to nada_adaptation_outcome().
+    size_t struct_size;
+    nada_ended ended;
+    // Steps done.
+    uint32_t steps;
+    // The step that nada_adaptation_result() is of.
+    uint32_t chosen;
+    // Always 0.
+    uint32_t reserved;
+} nada_outcome;
+
+// A state of an adaptation that can become a domain.
+typedef struct nada_snapshot {
+    // As passed to nada_adaptation_snapshot_info().
+    size_t struct_size;
+    // Steps done.
+    uint32_t step;
+    // The loss of that step.
+    float loss;
+    // 1 where the stop rule judged it, which gives the next two numbers; else 0, and they are 0.
+    uint32_t judged;
+    // Gain in the mean cosine between pictures and target, on latents of the run's own.
+    float gain;
+    // Share of adapted pictures whose nearest unadapted one is their own.
+    float pairing;
+    // Always 0.
+    uint32_t reserved;
+} nada_snapshot;
+
+// Options of nada_context_new().
+typedef struct nada_context_options {
+    // sizeof(nada_context_options) where the program was compiled.
+    size_t struct_size;
+    // Where to compute: "cpu", the only device of this library so far. NULL (the default) is "cpu".
+    const char *device;
+    // Folders that hold model packs, searched in order before those the library knows itself (NADA_MODELS, the installed and the built-in
+    // ones). Borrowed for the call. Default: none.
+    const char *const *model_folders;
+    size_t model_folder_count;
+    // Threads that one call uses. 0 (the default) is one for each processor.
+    uint32_t threads;
+    // Always 0.
+    uint32_t reserved;
+} nada_context_options;
+
+// Options of nada_generator_render() and nada_generator_restyle().
+typedef struct nada_render_options {
+    // sizeof(nada_render_options) where the program was compiled.
+    size_t struct_size;
+    // Domains to add to the generator, all made from it. Borrowed for the call. Default: none.
+    const struct nada_domain *const *domains;
+    // The strength of each domain, in [0, 1.5]; NULL (the default) for 1 each.
+    const float *strengths;
+    size_t domain_count;
+    // The seed of NADA_NOISE_RANDOM. Default: 0.
+    uint64_t noise_seed;
+    // Draws latents towards the mean: 1 (the default) leaves them, 0 gives the mean; at most 1.5.
+    float truncation;
+    // For latents that bring no noise maps of their own. Default: NADA_NOISE_CONST.
+    nada_noise noise;
+} nada_render_options;
+
+// Pixels of the caller, to read from. This struct is complete: it will not grow. No alignment is asked of `data` or `stride`.
+typedef struct nada_pixels {
+    // The top left pixel.
+    const void *data;
+    // Bytes from the start of one row to the start of the next, at least a row's pixels.
+    size_t stride;
+    // In pixels, at least 1.
+    uint32_t width;
+    // In pixels, at least 1.
+    uint32_t height;
+    nada_pixel_format format;
+    nada_transfer transfer;
+} nada_pixels;
+
+// Pixels of the caller, to write to; the same fields as nada_pixels.
+typedef struct nada_pixels_mut {
+    // The top left pixel.
+    void *data;
+    // Bytes from the start of one row to the start of the next, at least a row's pixels.
+    size_t stride;
+    // In pixels, at least 1.
+    uint32_t width;
+    // In pixels, at least 1.
+    uint32_t height;
+    nada_pixel_format format;
+    nada_transfer transfer;
+} nada_pixels_mut;
+
+// Options of nada_generator_invert() and nada_generator_restyle().
+typedef struct nada_inversion_options {
+    // sizeof(nada_inversion_options) where the program was compiled.
+    size_t struct_size;
+    // For the loss `clip_weight`; NULL (the default) without one. Borrowed for the call.
+    const struct nada_clip *clip;
+    // Adam's learning rate.
+    double learning_rate;
+    // Of the noise that is added while searching.
+    uint64_t seed;
+    // Where to search: NADA_SPACE_W (edits well) or NADA_SPACE_W_PLUS (comes closer).
+    nada_space space;
+    // Steps at the most.
+    uint32_t steps;
+    // Weight of the loss on the picture's 2 to 16-fold averages, beside that of its pixels.
+    float pyramid_weight;
+    // Weight of 1 - cosine of the CLIP embeddings; above 0 needs `clip`.
+    float clip_weight;
+    // 1 to optimise the noise maps too, regularised; they stay with the latent.
+    uint32_t optimise_noise;
+    // Weight of the noise regulariser.
+    float noise_regularisation;
+    // Stops once the picture is this good, in dB; 0 for never.
+    float enough_psnr;
+    // Always 0.
+    uint32_t reserved;
+} nada_inversion_options;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// Fills `options` with settings for full-size generators; struct_size is sizeof(nada_adaptation_options).
+// nada_model_adaptation_options() fills it with a pack's recipe instead.
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_adaptation_options_init(struct nada_adaptation_options *options, size_t struct_size);
+
+// Adapts a generator in one call: trains until the steps are done or the stop rule ends it, and gives the domain that the rule chose or
+// that was reached. `on_progress` and `cancel` may be NULL. A cancelled call gives no domain; use an adaptation to keep what was
+// reached.
+// Threads: any. Owner: the caller frees *domain with nada_domain_free().
+// Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY, and what opening the model's CLIPs fails with.
+nada_status nada_generator_adapt(const struct nada_generator *generator,
+                                 const struct nada_adaptation_options *options,
+                                 nada_progress_callback on_progress,
+                                 void *user_data,
+                                 const struct nada_cancel *cancel,
+                                 struct nada_domain **domain);
+
+// Makes an adaptation; nothing is trained yet.
+// Threads: any. Owner: `options` and all it points to are borrowed for the call; the caller frees *adaptation with
+// nada_adaptation_free(). Generator, CLIPs and model may be freed before it.
+// Fails: NADA_INVALID_ARGUMENT (also a text too long for a CLIP), and what opening the model's CLIPs fails with.
+nada_status nada_adaptation_new(const struct nada_generator *generator,
+                                const struct nada_adaptation_options *options,
+                                struct nada_adaptation **adaptation);
+
+// Which words of source and target options.model does not know, and which it does, in a sentence for the user; "" where it knows them
+// all, where there was no model, and for NULL. See nada_model_check_text().
+// Threads: any. Owner: the adaptation; valid until it is freed.
+const char *nada_adaptation_warning(const struct nada_adaptation *adaptation);
+
+// Trains one step, also beyond options.steps and without snapshots or stop rule. *loss may be NULL.
+// Threads: any, one at a time. A failure leaves the last complete step.
+// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
+nada_status nada_adaptation_step(struct nada_adaptation *adaptation, float *loss);
+
+// Trains until options.steps are done or the stop rule ends it, and takes snapshots. `on_progress` and `cancel` may be NULL. A cancelled
+// run stays at its last complete step: its snapshots and domains can be taken, and another run goes on from there.
+// Threads: any, one at a time.
+// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
+nada_status nada_adaptation_run(struct nada_adaptation *adaptation,
+                                nada_progress_callback on_progress,
+                                void *user_data,
+                                const struct nada_cancel *cancel);
+
+// Says how far the adaptation is; struct_size is sizeof(nada_outcome).
+// Threads: any, one at a time. Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+nada_status nada_adaptation_outcome(const struct nada_adaptation *adaptation,
+                                    struct nada_outcome *outcome,
+                                    size_t struct_size);
+
+// Number of snapshots taken so far.
+// Threads: any, one at a time. Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+nada_status nada_adaptation_snapshot_count(const struct nada_adaptation *adaptation, size_t *count);
+
+// Says what is known of snapshot `index`, from 0; struct_size is sizeof(nada_snapshot).
+// Threads: any, one at a time. Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+nada_status nada_adaptation_snapshot_info(const struct nada_adaptation *adaptation,
+                                          size_t index,
+                                          struct nada_snapshot *info,
+                                          size_t struct_size);
+
+// Snapshot `index` as a domain.
+// Threads: any, one at a time. Owner: the caller frees *domain with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+nada_status nada_adaptation_snapshot_domain(const struct nada_adaptation *adaptation,
+                                            size_t index,
+                                            struct nada_domain **domain);
+
+// The preview of snapshot `index`: pictures before and after.
+// Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free(). Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+nada_status nada_adaptation_snapshot_preview(const struct nada_adaptation *adaptation,
+                                             size_t index,
+                                             struct nada_image **preview);
+
+// Draws `count` (1 to 64) pairs as they are now: pictures before adapting in the first row, after it in the second.
+// Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free().
+// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
+nada_status nada_adaptation_preview(const struct nada_adaptation *adaptation,
+                                    size_t count,
+                                    struct nada_image **preview);
+
+// The state now as a domain.
+// Threads: any, one at a time. Owner: the caller frees *domain with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+nada_status nada_adaptation_domain(const struct nada_adaptation *adaptation,
+                                   struct nada_domain **domain);
+
+// What the stop rule chose as a domain; without one, or before it chose, the state now.
+// Threads: any, one at a time. Owner: the caller frees *domain with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+nada_status nada_adaptation_result(const struct nada_adaptation *adaptation,
+                                   struct nada_domain **domain);
+
+// Frees an adaptation; NULL is allowed. Domains and pictures that were taken from it stay.
+// Threads: any, once no other thread uses it; not from a callback of its own run.
+void nada_adaptation_free(struct nada_adaptation *adaptation);
+
+// Makes a token, not triggered.
+// Threads: any. Owner: the caller frees *cancel with nada_cancel_free().
+// Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_cancel_new(struct nada_cancel **cancel);
+
+// Ends the calls that were given this token, now and until it is reset; they return NADA_CANCELLED.
+// Threads: any, also while calls run with the token; not from a signal handler.
+// Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_cancel_trigger(const struct nada_cancel *cancel);
+
+// Makes a triggered token ready for another call.
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_cancel_reset(const struct nada_cancel *cancel);
+
+// 1 for a triggered token, 0 for others and for NULL. Threads: any.
+uint32_t nada_cancel_is_triggered(const struct nada_cancel *cancel);
+
+// Frees a token; NULL is allowed. A call that still runs with it goes on and can no longer be cancelled by it.
+// Threads: any, once no other thread is inside one of the token's own functions.
+void nada_cancel_free(struct nada_cancel *cancel);
+
+// Opens a CLIP: a Hugging Face folder (config.json, model.safetensors, and its tokenizer where it has one), or a file: OpenAI's
+// TorchScript archive, or its tensors as safetensors or as a torch zip file. `file` is UTF-8.
+// Threads: any. Owner: the caller frees *clip with nada_clip_free(); it may outlive the context.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED.
+nada_status nada_clip_open(const struct nada_context *context,
+                           const char *file,
+                           struct nada_clip **clip);
+
+// The name that domains made with this CLIP carry: its file's or folder's; "" for NULL.
+// Threads: any. Owner: the CLIP; valid until it is freed.
+const char *nada_clip_name(const struct nada_clip *clip);
+
+// The side of the pictures it looks at, in pixels (others are resized); 0 for NULL. Threads: any.
+uint32_t nada_clip_resolution(const struct nada_clip *clip);
+
+// The length of its embeddings; 0 for NULL. Threads: any.
+uint32_t nada_clip_dimension(const struct nada_clip *clip);
+
+// Frees a CLIP; NULL is allowed. Adaptations made with it keep what they need. Threads: any, once no other thread uses it.
+void nada_clip_free(struct nada_clip *clip);
+
+// Fills `options` with the defaults; struct_size is sizeof(nada_context_options).
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_context_options_init(struct nada_context_options *options, size_t struct_size);
+
+// Makes a context and starts its threads. `options` may be NULL for the defaults.
+// Threads: any. Owner: the caller frees *context with nada_context_free(); what was opened through it keeps what it needs.
+// Fails: NADA_INVALID_ARGUMENT, NADA_UNSUPPORTED (device), NADA_OUT_OF_MEMORY (threads).
+nada_status nada_context_new(const struct nada_context_options *options,
+                             struct nada_context **context);
+
+// Threads that one call uses; 0 for NULL. Threads: any.
+uint32_t nada_context_threads(const struct nada_context *context);
+
+// Frees a context; NULL is allowed. Its threads end with the last handle that was opened through it.
+// Threads: any, once no other thread uses it.
+void nada_context_free(struct nada_context *context);
+
+// Opens a domain file (safetensors). `file` is UTF-8.
+// Threads: any. Owner: the caller frees *domain with nada_domain_free(); it may outlive the context.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+nada_status nada_domain_open(const struct nada_context *context, const char *file, struct nada_domain **domain);
+
+// Writes a domain file (safetensors) under a temporary name and renames it: a failure leaves what was there. `file` is UTF-8.
+// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
+nada_status nada_domain_save(const struct nada_domain *domain,
+                             const char *file);
+
+// What it leads away from, in words; "" for NULL. Threads: any. Owner: the domain; valid until it is freed.
+const char *nada_domain_source(const struct nada_domain *domain);
+
+// What it leads to, in words; "" for NULL. Threads: any. Owner: the domain; valid until it is freed.
+const char *nada_domain_target(const struct nada_domain *domain);
+
+// nada_generator_fingerprint() of the generator it belongs to; "" for NULL. Threads: any. Owner: the domain; valid until it is freed.
+const char *nada_domain_fingerprint(const struct nada_domain *domain);
+
+// Number of CLIPs it was made with; 0 for NULL. Threads: any.
+size_t nada_domain_clip_count(const struct nada_domain *domain);
+
+// The name of the CLIP `index` it was made with.
+// Threads: any. Owner: the domain; *name is valid until it is freed. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_domain_clip_name(const struct nada_domain *domain, size_t index, const char **name);
+
+// Steps it was trained for; 0 for NULL. Threads: any.
+uint32_t nada_domain_step(const struct nada_domain *domain);
+
+// What it changes, a nada_parameters. Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_domain_parameters(const struct nada_domain *domain, nada_parameters *parameters);
+
+// Frees a domain; NULL is allowed. Threads: any, once no other thread uses it.
+void nada_domain_free(struct nada_domain *domain);
+
+// Opens a generator from any supported file: safetensors or a torch zip file in rosinality's layout. `file` is UTF-8.
+// Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the context.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED.
+nada_status nada_generator_open(const struct nada_context *context,
+                                const char *file,
+                                struct nada_generator **generator);
+
+// The side of its pictures in pixels; 0 for NULL. Threads: any.
+uint32_t nada_generator_size(const struct nada_generator *generator);
+
+// Rows of a point of W+, 2 * log2(size) - 2; 0 for NULL. Threads: any.
+size_t nada_generator_rows(const struct nada_generator *generator);
+
+// Numbers in a z, a w, and a row of W+; 0 for NULL. Threads: any.
+size_t nada_generator_dimension(const struct nada_generator *generator);
+
+// The SHA-256 (hexadecimal) of the weights: domains know their generator by it; "" for NULL.
+// Threads: any. Owner: the generator; valid until it is freed.
+const char *nada_generator_fingerprint(const struct nada_generator *generator);
+
+// Makes a generator with domains added, for rendering many times: weights + sum of strength * change. Unchanged weights are shared.
+// `strengths` may be NULL for 1 each.
+// Threads: any. Owner: arrays are borrowed for the call; the caller frees *adapted with nada_generator_free().
+// Fails: NADA_INVALID_ARGUMENT (a strength outside [0, 1.5]), NADA_MISMATCH (a domain of another generator).
+nada_status nada_generator_with_domains(const struct nada_generator *generator,
+                                        const struct nada_domain *const *domains,
+                                        const float *strengths,
+                                        size_t domain_count,
+                                        struct nada_generator **adapted);
+
+// Draws `count` random points of W from a seed, the same on every machine. `truncation` in [0, 1.5] draws them towards the mean;
+// 0.7 is usual, 1 leaves them.
+// Threads: any. Owner: the caller frees *latent with nada_latent_free().
+// Fails: NADA_INVALID_ARGUMENT, NADA_OUT_OF_MEMORY.
+nada_status nada_generator_sample(const struct nada_generator *generator,
+                                  size_t count,
+                                  uint64_t seed,
+                                  float truncation,
+                                  struct nada_latent **latent);
+
+// Mixes styles: the first `crossover` rows of each point of `a` (coarse traits), the rest of `b` (fine ones). `crossover` is at most
+// nada_generator_rows(). The result is in W+, without noise maps.
+// Threads: any. Owner: the caller frees *latent with nada_latent_free().
+// Fails: NADA_INVALID_ARGUMENT (also latents of another shape or of different counts).
+nada_status nada_generator_mix_styles(const struct nada_generator *generator,
+                                      const struct nada_latent *a,
+                                      const struct nada_latent *b,
+                                      size_t crossover,
+                                      struct nada_latent **latent);
+
+// Mixes linearly: (1 - amount) * a + amount * b, point by point, `amount` in [0, 1]. The result is in W+, without noise maps.
+// Threads: any. Owner: the caller frees *latent with nada_latent_free().
+// Fails: NADA_INVALID_ARGUMENT (also latents of another shape or of different counts).
+nada_status nada_generator_mix_linear(const struct nada_generator *generator,
+                                      const struct nada_latent *a,
+                                      const struct nada_latent *b,
+                                      float amount,
+                                      struct nada_latent **latent);
+
+// Renders every point of a latent: `images` has room for `image_count` handles, which must be nada_latent_count(). `options` may be
+// NULL. Pictures have nada_generator_size() pixels a side and are opaque.
+// Threads: any; the same generator, latent and domains may be rendered by several threads at once.
+// Owner: the caller frees each image with nada_image_free(); on failure all are NULL.
+// Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (a domain of another generator), NADA_OUT_OF_MEMORY, NADA_NOT_FINITE.
+nada_status nada_generator_render(const struct nada_generator *generator,
+                                  const struct nada_latent *latent,
+                                  const struct nada_render_options *options,
+                                  struct nada_image **images,
+                                  size_t image_count);
+
+// Fills `options` with the defaults; struct_size is sizeof(nada_render_options).
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_render_options_init(struct nada_render_options *options, size_t struct_size);
+
+// Frees a generator; NULL is allowed. Adaptations made with it keep what they need. Threads: any, once no other thread uses it.
+void nada_generator_free(struct nada_generator *generator);
+
+// Reads a PNG or JPEG file of any depth; the content decides, not the name. `file` is UTF-8.
+// Threads: any. Owner: the caller frees *image with nada_image_free().
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+nada_status nada_image_open(const char *file, struct nada_image **image);
+
+// Writes an 8-bit PNG file (RGB where every pixel is opaque, else RGBA) under a temporary name and renames it: a failure leaves what
+// was there. `file` is UTF-8.
+// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
+nada_status nada_image_save_png(const struct nada_image *image,
+                                const char *file);
+
+// Copies pixels of the caller into an image. Floats outside [0, 1] are clamped; without an alpha channel the image is opaque.
+// Threads: any. Owner: `pixels` is borrowed for the call; the caller frees *image with nada_image_free().
+// Fails: NADA_INVALID_ARGUMENT (an empty or huge size, a stride shorter than a row, an unknown format, a pixel that is not finite),
+// NADA_OUT_OF_MEMORY.
+nada_status nada_image_from_pixels(const struct nada_pixels *pixels,
+                                   struct nada_image **image);
+
+// Copies an image into pixels of the caller, which have the image's size; integers are rounded to the nearest. Formats without alpha
+// get the image over white; grey is its luma. Bytes between the rows are left alone.
+// Threads: any, while no other one uses the pixels. Owner: `pixels` is borrowed for the call.
+// Fails: NADA_INVALID_ARGUMENT; the pixels are then as they were.
+nada_status nada_image_to_pixels(const struct nada_image *image,
+                                 const struct nada_pixels_mut *pixels);
+
+// In pixels; 0 for NULL. Threads: any.
+uint32_t nada_image_width(const struct nada_image *image);
+
+// In pixels; 0 for NULL. Threads: any.
+uint32_t nada_image_height(const struct nada_image *image);
+
+// Frees an image; NULL is allowed. Threads: any, once no other thread uses it.
+void nada_image_free(struct nada_image *image);
+
+// Fills `options` with the defaults; struct_size is sizeof(nada_inversion_options).
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_inversion_options_init(struct nada_inversion_options *options, size_t struct_size);
+
+// Finds the latent whose picture is `image` (any size: its largest centred square is resized), by optimisation from the mean latent.
+// `options`, `on_progress` and `cancel` may be NULL. *latent is one point of W+; *psnr (may be NULL) is how close it comes, in dB.
+// Threads: any. Owner: the caller frees *latent with nada_latent_free().
+// Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
+nada_status nada_generator_invert(const struct nada_generator *generator,
+                                  const struct nada_image *image,
+                                  const struct nada_inversion_options *options,
+                                  nada_progress_callback on_progress,
+                                  void *user_data,
+                                  const struct nada_cancel *cancel,
+                                  struct nada_latent **latent,
+                                  float *psnr);
+
+// Restyles a picture in one call: inverts it, then renders what was found with the domains of `render`. `inversion`, `render`,
+// `on_progress` and `cancel` may be NULL. The result has nada_generator_size() pixels a side.
+// Threads: any. Owner: the caller frees *restyled with nada_image_free().
+// Fails: as nada_generator_invert() and nada_generator_render().
+nada_status nada_generator_restyle(const struct nada_generator *generator,
+                                   const struct nada_image *image,
+                                   const struct nada_inversion_options *inversion,
+                                   const struct nada_render_options *render,
+                                   nada_progress_callback on_progress,
+                                   void *user_data,
+                                   const struct nada_cancel *cancel,
+                                   struct nada_image **restyled);
+
+// Opens latents: a safetensors file with the key z, w or wplus, whichever `space` says, or a numpy .npy file that holds them.
+// `file` is UTF-8.
+// Threads: any. Owner: the caller frees *latent with nada_latent_free(); it may outlive the context.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+nada_status nada_latent_open(const struct nada_context *context,
+                             const char *file,
+                             nada_space space,
+                             struct nada_latent **latent);
+
+// Makes latents from numbers of the caller: count * rows * dimension floats, row-major. `rows` is 1 for NADA_SPACE_Z and NADA_SPACE_W and
+// nada_generator_rows() for NADA_SPACE_W_PLUS; `dimension` is nada_generator_dimension().
+// Threads: any. Owner: `data` is borrowed for the call; the caller frees *latent with nada_latent_free().
+// Fails: NADA_INVALID_ARGUMENT (a size of 0, a number that is not finite), NADA_OUT_OF_MEMORY.
+nada_status nada_latent_from_data(const struct nada_context *context,
+                                  nada_space space,
+                                  const float *data,
+                                  size_t count,
+                                  size_t rows,
+                                  size_t dimension,
+                                  struct nada_latent **latent);
+
+// Writes latents under a temporary name and renames it: as numpy where `file` ends in .npy (without noise maps), else as safetensors.
+// `file` is UTF-8.
+// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
+nada_status nada_latent_save(const struct nada_latent *latent,
+                             const char *file);
+
+// The space, a nada_space. Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_latent_space(const struct nada_latent *latent, nada_space *space);
+
+// Number of points; 0 for NULL. Threads: any.
+size_t nada_latent_count(const struct nada_latent *latent);
+
+// Rows of a point: 1 in Z and W; 0 for NULL. Threads: any.
+size_t nada_latent_rows(const struct nada_latent *latent);
+
+// Numbers in a row; 0 for NULL. Threads: any.
+size_t nada_latent_dimension(const struct nada_latent *latent);
+
+// Copies the numbers, count * rows * dimension floats, row-major, to `data`, which has room for `length` floats.
+// Threads: any. Owner: `data` is borrowed for the call. Fails: NADA_INVALID_ARGUMENT (too small; nothing is written).
+nada_status nada_latent_copy_data(const struct nada_latent *latent, float *data, size_t length);
+
+// Frees a latent; NULL is allowed. Threads: any, once no other thread uses it.
+void nada_latent_free(struct nada_latent *latent);
+
+// Fills `options` with settings for full-size generators; struct_size is sizeof(nada_adaptation_options).
+// nada_model_adaptation_options() fills it with a pack's recipe instead.
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_adaptation_options_init(struct nada_adaptation_options *options, size_t struct_size);
+
+// Adapts a generator in one call: trains until the steps are done or the stop rule ends it, and gives the domain that the rule chose or
+// that was reached. `on_progress` and `cancel` may be NULL. A cancelled call gives no domain; use an adaptation to keep what was
+// reached.
+// Threads: any. Owner: the caller frees *domain with nada_domain_free().
+// Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY, and what opening the model's CLIPs fails with.
+nada_status nada_generator_adapt(const struct nada_generator *generator,
+                                 const struct nada_adaptation_options *options,
+                                 nada_progress_callback on_progress,
+                                 void *user_data,
+                                 const struct nada_cancel *cancel,
+                                 struct nada_domain **domain);
+
+// Makes an adaptation; nothing is trained yet.
+// Threads: any. Owner: `options` and all it points to are borrowed for the call; the caller frees *adaptation with
+// nada_adaptation_free(). Generator, CLIPs and model may be freed before it.
+// Fails: NADA_INVALID_ARGUMENT (also a text too long for a CLIP), and what opening the model's CLIPs fails with.
+nada_status nada_adaptation_new(const struct nada_generator *generator,
+                                const struct nada_adaptation_options *options,
+                                struct nada_adaptation **adaptation);
+
+// Which words of source and target options.model does not know, and which it does, in a sentence for the user; "" where it knows them
+// all, where there was no model, and for NULL. See nada_model_check_text().
+// Threads: any. Owner: the adaptation; valid until it is freed.
+const char *nada_adaptation_warning(const struct nada_adaptation *adaptation);
+
+// Trains one step, also beyond options.steps and without snapshots or stop rule. *loss may be NULL.
+// Threads: any, one at a time. A failure leaves the last complete step.
+// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
+nada_status nada_adaptation_step(struct nada_adaptation *adaptation, float *loss);
+
+// Trains until options.steps are done or the stop rule ends it, and takes snapshots. `on_progress` and `cancel` may be NULL. A cancelled
+// run stays at its last complete step: its snapshots and domains can be taken, and another run goes on from there.
+// Threads: any, one at a time.
+// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
+nada_status nada_adaptation_run(struct nada_adaptation *adaptation,
+                                nada_progress_callback on_progress,
+                                void *user_data,
+                                const struct nada_cancel *cancel);
+
+// Says how far the adaptation is; struct_size is sizeof(nada_outcome).
+// Threads: any, one at a time. Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+nada_status nada_adaptation_outcome(const struct nada_adaptation *adaptation,
+                                    struct nada_outcome *outcome,
+                                    size_t struct_size);
+
+// Number of snapshots taken so far.
+// Threads: any, one at a time. Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+nada_status nada_adaptation_snapshot_count(const struct nada_adaptation *adaptation, size_t *count);
+
+// Says what is known of snapshot `index`, from 0; struct_size is sizeof(nada_snapshot).
+// Threads: any, one at a time. Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+nada_status nada_adaptation_snapshot_info(const struct nada_adaptation *adaptation,
+                                          size_t index,
+                                          struct nada_snapshot *info,
+                                          size_t struct_size);
+
+// Snapshot `index` as a domain.
+// Threads: any, one at a time. Owner: the caller frees *domain with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+nada_status nada_adaptation_snapshot_domain(const struct nada_adaptation *adaptation,
+                                            size_t index,
+                                            struct nada_domain **domain);
+
+// The preview of snapshot `index`: pictures before and after.
+// Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free(). Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+nada_status nada_adaptation_snapshot_preview(const struct nada_adaptation *adaptation,
+                                             size_t index,
+                                             struct nada_image **preview);
+
+// Draws `count` (1 to 64) pairs as they are now: pictures before adapting in the first row, after it in the second.
+// Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free().
+// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
+nada_status nada_adaptation_preview(const struct nada_adaptation *adaptation,
+                                    size_t count,
+                                    struct nada_image **preview);
+
+// The state now as a domain.
+// Threads: any, one at a time. Owner: the caller frees *domain with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+nada_status nada_adaptation_domain(const struct nada_adaptation *adaptation,
+                                   struct nada_domain **domain);
+
+// What the stop rule chose as a domain; without one, or before it chose, the state now.
+// Threads: any, one at a time. Owner: the caller frees *domain with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+nada_status nada_adaptation_result(const struct nada_adaptation *adaptation,
+                                   struct nada_domain **domain);
+
+// Frees an adaptation; NULL is allowed. Domains and pictures that were taken from it stay.
+// Threads: any, once no other thread uses it; not from a callback of its own run.
+void nada_adaptation_free(struct nada_adaptation *adaptation);
+
+// Makes a token, not triggered.
+// Threads: any. Owner: the caller frees *cancel with nada_cancel_free().
+// Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_cancel_new(struct nada_cancel **cancel);
+
+// Ends the calls that were given this token, now and until it is reset; they return NADA_CANCELLED.
+// Threads: any, also while calls run with the token; not from a signal handler.
+// Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_cancel_trigger(const struct nada_cancel *cancel);
+
+// Makes a triggered token ready for another call.
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_cancel_reset(const struct nada_cancel *cancel);
+
+// 1 for a triggered token, 0 for others and for NULL. Threads: any.
+uint32_t nada_cancel_is_triggered(const struct nada_cancel *cancel);
+
+// Frees a token; NULL is allowed. A call that still runs with it goes on and can no longer be cancelled by it.
+// Threads: any, once no other thread is inside one of the token's own functions.
+void nada_cancel_free(struct nada_cancel *cancel);
+
+// Opens a CLIP: a Hugging Face folder (config.json, model.safetensors, and its tokenizer where it has one), or a file: OpenAI's
+// TorchScript archive, or its tensors as safetensors or as a torch zip file. `file` is UTF-8.
+// Threads: any. Owner: the caller frees *clip with nada_clip_free(); it may outlive the context.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED.
+nada_status nada_clip_open(const struct nada_context *context,
+                           const char *file,
+                           struct nada_clip **clip);
+
+// The name that domains made with this CLIP carry: its file's or folder's; "" for NULL.
+// Threads: any. Owner: the CLIP; valid until it is freed.
+const char *nada_clip_name(const struct nada_clip *clip);
+
+// The side of the pictures it looks at, in pixels (others are resized); 0 for NULL. Threads: any.
+uint32_t nada_clip_resolution(const struct nada_clip *clip);
+
+// The length of its embeddings; 0 for NULL. Threads: any.
+uint32_t nada_clip_dimension(const struct nada_clip *clip);
+
+// Frees a CLIP; NULL is allowed. Adaptations made with it keep what they need. Threads: any, once no other thread uses it.
+void nada_clip_free(struct nada_clip *clip);
+
+// Fills `options` with the defaults; struct_size is sizeof(nada_context_options).
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_context_options_init(struct nada_context_options *options, size_t struct_size);
+
+// Makes a context and starts its threads. `options` may be NULL for the defaults.
+// Threads: any. Owner: the caller frees *context with nada_context_free(); what was opened through it keeps what it needs.
+// Fails: NADA_INVALID_ARGUMENT, NADA_UNSUPPORTED (device), NADA_OUT_OF_MEMORY (threads).
+nada_status nada_context_new(const struct nada_context_options *options,
+                             struct nada_context **context);
+
+// Threads that one call uses; 0 for NULL. Threads: any.
+uint32_t nada_context_threads(const struct nada_context *context);
+
+// Frees a context; NULL is allowed. Its threads end with the last handle that was opened through it.
+// Threads: any, once no other thread uses it.
+void nada_context_free(struct nada_context *context);
+
+// Opens a domain file (safetensors). `file` is UTF-8.
+// Threads: any. Owner: the caller frees *domain with nada_domain_free(); it may outlive the context.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+nada_status nada_domain_open(const struct nada_context *context, const char *file, struct nada_domain **domain);
+
+// Writes a domain file (safetensors) under a temporary name and renames it: a failure leaves what was there. `file` is UTF-8.
+// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
+nada_status nada_domain_save(const struct nada_domain *domain,
+                             const char *file);
+
+// What it leads away from, in words; "" for NULL. Threads: any. Owner: the domain; valid until it is freed.
+const char *nada_domain_source(const struct nada_domain *domain);
+
+// What it leads to, in words; "" for NULL. Threads: any. Owner: the domain; valid until it is freed.
+const char *nada_domain_target(const struct nada_domain *domain);
+
+// nada_generator_fingerprint() of the generator it belongs to; "" for NULL. Threads: any. Owner: the domain; valid until it is freed.
+const char *nada_domain_fingerprint(const struct nada_domain *domain);
+
+// Number of CLIPs it was made with; 0 for NULL. Threads: any.
+size_t nada_domain_clip_count(const struct nada_domain *domain);
+
+// The name of the CLIP `index` it was made with.
+// Threads: any. Owner: the domain; *name is valid until it is freed. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_domain_clip_name(const struct nada_domain *domain, size_t index, const char **name);
+
+// Steps it was trained for; 0 for NULL. Threads: any.
+uint32_t nada_domain_step(const struct nada_domain *domain);
+
+// What it changes, a nada_parameters. Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_domain_parameters(const struct nada_domain *domain, nada_parameters *parameters);
+
+// Frees a domain; NULL is allowed. Threads: any, once no other thread uses it.
+void nada_domain_free(struct nada_domain *domain);
+
+// Opens a generator from any supported file: safetensors or a torch zip file in rosinality's layout. `file` is UTF-8.
+// Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the context.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED.
+nada_status nada_generator_open(const struct nada_context *context,
+                                const char *file,
+                                struct nada_generator **generator);
+
+// The side of its pictures in pixels; 0 for NULL. Threads: any.
+uint32_t nada_generator_size(const struct nada_generator *generator);
+
+// Rows of a point of W+, 2 * log2(size) - 2; 0 for NULL. Threads: any.
+size_t nada_generator_rows(const struct nada_generator *generator);
+
+// Numbers in a z, a w, and a row of W+; 0 for NULL. Threads: any.
+size_t nada_generator_dimension(const struct nada_generator *generator);
+
+// The SHA-256 (hexadecimal) of the weights: domains know their generator by it; "" for NULL.
+// Threads: any. Owner: the generator; valid until it is freed.
+const char *nada_generator_fingerprint(const struct nada_generator *generator);
+
+// Makes a generator with domains added, for rendering many times: weights + sum of strength * change. Unchanged weights are shared.
+// `strengths` may be NULL for 1 each.
+// Threads: any. Owner: arrays are borrowed for the call; the caller frees *adapted with nada_generator_free().
+// Fails: NADA_INVALID_ARGUMENT (a strength outside [0, 1.5]), NADA_MISMATCH (a domain of another generator).
+nada_status nada_generator_with_domains(const struct nada_generator *generator,
+                                        const struct nada_domain *const *domains,
+                                        const float *strengths,
+                                        size_t domain_count,
+                                        struct nada_generator **adapted);
+
+// Draws `count` random points of W from a seed, the same on every machine. `truncation` in [0, 1.5] draws them towards the mean;
+// 0.7 is usual, 1 leaves them.
+// Threads: any. Owner: the caller frees *latent with nada_latent_free().
+// Fails: NADA_INVALID_ARGUMENT, NADA_OUT_OF_MEMORY.
+nada_status nada_generator_sample(const struct nada_generator *generator,
+                                  size_t count,
+                                  uint64_t seed,
+                                  float truncation,
+                                  struct nada_latent **latent);
+
+// Mixes styles: the first `crossover` rows of each point of `a` (coarse traits), the rest of `b` (fine ones). `crossover` is at most
+// nada_generator_rows(). The result is in W+, without noise maps.
+// Threads: any. Owner: the caller frees *latent with nada_latent_free().
+// Fails: NADA_INVALID_ARGUMENT (also latents of another shape or of different counts).
+nada_status nada_generator_mix_styles(const struct nada_generator *generator,
+                                      const struct nada_latent *a,
+                                      const struct nada_latent *b,
+                                      size_t crossover,
+                                      struct nada_latent **latent);
+
+// Mixes linearly: (1 - amount) * a + amount * b, point by point, `amount` in [0, 1]. The result is in W+, without noise maps.
+// Threads: any. Owner: the caller frees *latent with nada_latent_free().
+// Fails: NADA_INVALID_ARGUMENT (also latents of another shape or of different counts).
+nada_status nada_generator_mix_linear(const struct nada_generator *generator,
+                                      const struct nada_latent *a,
+                                      const struct nada_latent *b,
+                                      float amount,
+                                      struct nada_latent **latent);
+
+// Renders every point of a latent: `images` has room for `image_count` handles, which must be nada_latent_count(). `options` may be
+// NULL. Pictures have nada_generator_size() pixels a side and are opaque.
+// Threads: any; the same generator, latent and domains may be rendered by several threads at once.
+// Owner: the caller frees each image with nada_image_free(); on failure all are NULL.
+// Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (a domain of another generator), NADA_OUT_OF_MEMORY, NADA_NOT_FINITE.
+nada_status nada_generator_render(const struct nada_generator *generator,
+                                  const struct nada_latent *latent,
+                                  const struct nada_render_options *options,
+                                  struct nada_image **images,
+                                  size_t image_count);
+
+// Fills `options` with the defaults; struct_size is sizeof(nada_render_options).
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_render_options_init(struct nada_render_options *options, size_t struct_size);
+
+// Frees a generator; NULL is allowed. Adaptations made with it keep what they need. Threads: any, once no other thread uses it.
+void nada_generator_free(struct nada_generator *generator);
+
+// Reads a PNG or JPEG file of any depth; the content decides, not the name. `file` is UTF-8.
+// Threads: any. Owner: the caller frees *image with nada_image_free().
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+nada_status nada_image_open(const char *file, struct nada_image **image);
+
+// Writes an 8-bit PNG file (RGB where every pixel is opaque, else RGBA) under a temporary name and renames it: a failure leaves what
+// was there. `file` is UTF-8.
+// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
+nada_status nada_image_save_png(const struct nada_image *image,
+                                const char *file);
+
+// Copies pixels of the caller into an image. Floats outside [0, 1] are clamped; without an alpha channel the image is opaque.
+// Threads: any. Owner: `pixels` is borrowed for the call; the caller frees *image with nada_image_free().
+// Fails: NADA_INVALID_ARGUMENT (an empty or huge size, a stride shorter than a row, an unknown format, a pixel that is not finite),
+// NADA_OUT_OF_MEMORY.
+nada_status nada_image_from_pixels(const struct nada_pixels *pixels,
+                                   struct nada_image **image);
+
+// Copies an image into pixels of the caller, which have the image's size; integers are rounded to the nearest. Formats without alpha
+// get the image over white; grey is its luma. Bytes between the rows are left alone.
+// Threads: any, while no other one uses the pixels. Owner: `pixels` is borrowed for the call.
+// Fails: NADA_INVALID_ARGUMENT; the pixels are then as they were.
+nada_status nada_image_to_pixels(const struct nada_image *image,
+                                 const struct nada_pixels_mut *pixels);
+
+// In pixels; 0 for NULL. Threads: any.
+uint32_t nada_image_width(const struct nada_image *image);
+
+// In pixels; 0 for NULL. Threads: any.
+uint32_t nada_image_height(const struct nada_image *image);
+
+// Frees an image; NULL is allowed. Threads: any, once no other thread uses it.
+void nada_image_free(struct nada_image *image);
+
+// Fills `options` with the defaults; struct_size is sizeof(nada_inversion_options).
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_inversion_options_init(struct nada_inversion_options *options, size_t struct_size);
+
+// Finds the latent whose picture is `image` (any size: its largest centred square is resized), by optimisation from the mean latent.
+// `options`, `on_progress` and `cancel` may be NULL. *latent is one point of W+; *psnr (may be NULL) is how close it comes, in dB.
+// Threads: any. Owner: the caller frees *latent with nada_latent_free().
+// Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
+nada_status nada_generator_invert(const struct nada_generator *generator,
+                                  const struct nada_image *image,
+                                  const struct nada_inversion_options *options,
+                                  nada_progress_callback on_progress,
+                                  void *user_data,
+                                  const struct nada_cancel *cancel,
+                                  struct nada_latent **latent,
+                                  float *psnr);
+
+// Restyles a picture in one call: inverts it, then renders what was found with the domains of `render`. `inversion`, `render`,
+// `on_progress` and `cancel` may be NULL. The result has nada_generator_size() pixels a side.
+// Threads: any. Owner: the caller frees *restyled with nada_image_free().
+// Fails: as nada_generator_invert() and nada_generator_render().
+nada_status nada_generator_restyle(const struct nada_generator *generator,
+                                   const struct nada_image *image,
+                                   const struct nada_inversion_options *inversion,
+                                   const struct nada_render_options *render,
+                                   nada_progress_callback on_progress,
+                                   void *user_data,
+                                   const struct nada_cancel *cancel,
+                                   struct nada_image **restyled);
+
+// Opens latents: a safetensors file with the key z, w or wplus, whichever `space` says, or a numpy .npy file that holds them.
+// `file` is UTF-8.
+// Threads: any. Owner: the caller frees *latent with nada_latent_free(); it may outlive the context.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+nada_status nada_latent_open(const struct nada_context *context,
+                             const char *file,
+                             nada_space space,
+                             struct nada_latent **latent);
+
+// Makes latents from numbers of the caller: count * rows * dimension floats, row-major. `rows` is 1 for NADA_SPACE_Z and NADA_SPACE_W and
+// nada_generator_rows() for NADA_SPACE_W_PLUS; `dimension` is nada_generator_dimension().
+// Threads: any. Owner: `data` is borrowed for the call; the caller frees *latent with nada_latent_free().
+// Fails: NADA_INVALID_ARGUMENT (a size of 0, a number that is not finite), NADA_OUT_OF_MEMORY.
+nada_status nada_latent_from_data(const struct nada_context *context,
+                                  nada_space space,
+                                  const float *data,
+                                  size_t count,
+                                  size_t rows,
+                                  size_t dimension,
+                                  struct nada_latent **latent);
+
+// Writes latents under a temporary name and renames it: as numpy where `file` ends in .npy (without noise maps), else as safetensors.
+// `file` is UTF-8.
+// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
+nada_status nada_latent_save(const struct nada_latent *latent,
+                             const char *file);
+
+// The space, a nada_space. Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_latent_space(const struct nada_latent *latent, nada_space *space);
+
+// Number of points; 0 for NULL. Threads: any.
+size_t nada_latent_count(const struct nada_latent *latent);
+
+// Rows of a point: 1 in Z and W; 0 for NULL. Threads: any.
+size_t nada_latent_rows(const struct nada_latent *latent);
+
+// Numbers in a row; 0 for NULL. Threads: any.
+size_t nada_latent_dimension(const struct nada_latent *latent);
+
+// Copies the numbers, count * rows * dimension floats, row-major, to `data`, which has room for `length` floats.
+// Threads: any. Owner: `data` is borrowed for the call. Fails: NADA_INVALID_ARGUMENT (too small; nothing is written).
+nada_status nada_latent_copy_data(const struct nada_latent *latent, float *data, size_t length);
+
+// Frees a latent; NULL is allowed. Threads: any, once no other thread uses it.
+void nada_latent_free(struct nada_latent *latent);
+
+// Opens a model pack: by its name in the context's folders and those that the library knows itself (NADA_MODELS, the installed and the
+// built-in ones), or by the path of its folder. NULL is "starter", which comes with the library. UTF-8.
+// Threads: any. Owner: the caller frees *model with nada_model_free(); it may outlive the context.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+nada_status nada_model_open(const struct nada_context *context,
+                            const char *name,
+                            struct nada_model **model);
+
+// The name of the pack; "" for NULL. Threads: any. Owner: the model; valid until it is freed.
+const char *nada_model_name(const struct nada_model *model);
+
+// The folder of the pack; "" for NULL. Threads: any. Owner: the model; valid until it is freed.
+const char *nada_model_folder(const struct nada_model *model);
+
+// The generator of the pack; read on the first call.
+// Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the model.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+nada_status nada_model_generator(const struct nada_model *model, struct nada_generator **generator);
+
+// Number of CLIPs of the pack, read on the first call.
+// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+nada_status nada_model_clip_count(const struct nada_model *model, size_t *count);
+
+// CLIP `index` of the pack, and the weight of its losses (`weight` may be NULL).
+// Threads: any. Owner: the caller frees *clip with nada_clip_free(); it may outlive the model.
+// Fails: as nada_model_clip_count().
+nada_status nada_model_clip(const struct nada_model *model, size_t index, struct nada_clip **clip, float *weight);
+
+// Fills `options` with the pack's recipe and sets its field `model`, so that the pack's CLIPs, prompt templates and words are used;
+// struct_size is sizeof(nada_adaptation_options). What is left to set is target_text.
+// Threads: any. Owner: `options` borrows the model. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_model_adaptation_options(const struct nada_model *model,
+                                          struct nada_adaptation_options *options,
+                                          size_t struct_size);
+
+// Says which words of `text` the pack does not know, and which it does: words it never learned change little. Writes a NUL-terminated
+// UTF-8 sentence to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
+// the bytes that the whole takes to *needed (1 where all is well). `warning` may be NULL when `size` is 0, and `needed` may be NULL.
+// An adaptation keeps the same sentence: nada_adaptation_warning().
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_model_check_text(const struct nada_model *model,
+                                  const char *text,
+                                  char *warning,
+                                  size_t size,
+                                  size_t *needed);
+
+// Frees a model; NULL is allowed. Generators and CLIPs that were taken from it stay. Threads: any, once no other thread uses it.
+void nada_model_free(struct nada_model *model);
+
+// The name of a status, such as "NADA_NOT_FOUND"; "NADA_UNKNOWN" for a number that this library does not know.
+// Threads: any. Owner: the library; valid for ever. Never NULL.
+const char *nada_status_name(int32_t status);
+
+// What a status means in a few English words, without the particulars that nada_last_error_message() has.
+// Threads: any. Owner: the library; valid for ever. Never NULL.
+const char *nada_status_description(int32_t status);
+
+// The message of the last call that failed on this thread, in English and UTF-8: it names the file, the key or the argument, and what
+// would be right. "" where none failed yet. Calls that succeed leave it alone.
+// Threads: each has its own message. Owner: the library; valid until the next failing call on this thread. Never NULL.
+const char *nada_last_error_message(void);
+
+// NADA_ABI_VERSION of the library that is loaded. A program works with it when the high 16 bits equal those of its header's
+// NADA_ABI_VERSION and the whole is not smaller.
+// Threads: any.
+uint32_t nada_abi_version(void);
+
+// The library's version, such as "0.1.0". Threads: any. Owner: the library; valid for ever. Never NULL.
+const char *nada_version(void);
+
+// Opens a model pack: by its name in the context's folders and those that the library knows itself (NADA_MODELS, the installed and the
+// built-in ones), or by the path of its folder. NULL is "starter", which comes with the library. UTF-8.
+// Threads: any. Owner: the caller frees *model with nada_model_free(); it may outlive the context.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+nada_status nada_model_open(const struct nada_context *context,
+                            const char *name,
+                            struct nada_model **model);
+
+// The name of the pack; "" for NULL. Threads: any. Owner: the model; valid until it is freed.
+const char *nada_model_name(const struct nada_model *model);
+
+// The folder of the pack; "" for NULL. Threads: any. Owner: the model; valid until it is freed.
+const char *nada_model_folder(const struct nada_model *model);
+
+// The generator of the pack; read on the first call.
+// Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the model.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+nada_status nada_model_generator(const struct nada_model *model, struct nada_generator **generator);
+
+// Number of CLIPs of the pack, read on the first call.
+// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+nada_status nada_model_clip_count(const struct nada_model *model, size_t *count);
+
+// CLIP `index` of the pack, and the weight of its losses (`weight` may be NULL).
+// Threads: any. Owner: the caller frees *clip with nada_clip_free(); it may outlive the model.
+// Fails: as nada_model_clip_count().
+nada_status nada_model_clip(const struct nada_model *model, size_t index, struct nada_clip **clip, float *weight);
+
+// Fills `options` with the pack's recipe and sets its field `model`, so that the pack's CLIPs, prompt templates and words are used;
+// struct_size is sizeof(nada_adaptation_options). What is left to set is target_text.
+// Threads: any. Owner: `options` borrows the model. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_model_adaptation_options(const struct nada_model *model,
+                                          struct nada_adaptation_options *options,
+                                          size_t struct_size);
+
+// Says which words of `text` the pack does not know, and which it does: words it never learned change little. Writes a NUL-terminated
+// UTF-8 sentence to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
+// the bytes that the whole takes to *needed (1 where all is well). `warning` may be NULL when `size` is 0, and `needed` may be NULL.
+// An adaptation keeps the same sentence: nada_adaptation_warning().
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_model_check_text(const struct nada_model *model,
+                                  const char *text,
+                                  char *warning,
+                                  size_t size,
+                                  size_t *needed);
+
+// Frees a model; NULL is allowed. Generators and CLIPs that were taken from it stay. Threads: any, once no other thread uses it.
+void nada_model_free(struct nada_model *model);
+
+// The name of a status, such as "NADA_NOT_FOUND"; "NADA_UNKNOWN" for a number that this library does not know.
+// Threads: any. Owner: the library; valid for ever. Never NULL.
+const char *nada_status_name(int32_t status);
+
+// What a status means in a few English words, without the particulars that nada_last_error_message() has.
+// Threads: any. Owner: the library; valid for ever. Never NULL.
+const char *nada_status_description(int32_t status);
+
+// The message of the last call that failed on this thread, in English and UTF-8: it names the file, the key or the argument, and what
+// would be right. "" where none failed yet. Calls that succeed leave it alone.
+// Threads: each has its own message. Owner: the library; valid until the next failing call on this thread. Never NULL.
+const char *nada_last_error_message(void);
+
+// NADA_ABI_VERSION of the library that is loaded. A program works with it when the high 16 bits equal those of its header's
+// NADA_ABI_VERSION and the whole is not smaller.
+// Threads: any.
+uint32_t nada_abi_version(void);
+
+// The library's version, such as "0.1.0". Threads: any. Owner: the library; valid for ever. Never NULL.
+const char *nada_version(void);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* NADA_H */

@@ -1,0 +1,721 @@
+//! Adapting a generator to words or pictures: in one call, or step by step.
+
+use super::cancel::{nada_cancel, token};
+use super::clip::nada_clip;
+use super::domain::{nada_domain, LoadedDomain};
+use super::generator::nada_generator;
+use super::handle::{borrow, handle, into_raw, out, release, Handle};
+use super::image::nada_image;
+use super::model::nada_model;
+use super::options::{self, Options};
+use super::progress::{nada_progress_callback, Callback};
+use super::runtime::Runtime;
+use super::status::{guard, nada_status, value, Failure, Result};
+use super::values::{array, c_string, choose, count32, finite, flag, handles, number_of, text, texts};
+use crate::adapt::{
+    Adaptation, AutoLayers, ClipResize, Concept, Ended, LossWeights, Mode, Outcome, Parameters, Phase, Settings, Snapshot, StopRule,
+    Templates, WeightedClip,
+};
+use crate::picture::Picture;
+use std::ffi::{c_char, c_void, CString};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+
+/// An adaptation under way. The only handle that changes: one call at a time uses it, and a second one gets NADA_BUSY.
+pub struct nada_adaptation(());
+
+pub(super) struct Training {
+    runtime: Arc<Runtime>,
+    warning: CString,
+    state: Mutex<State>,
+}
+
+struct State {
+    adaptation: Adaptation,
+    outcome: Option<Outcome>,
+}
+
+impl Handle for nada_adaptation {
+    type Value = Training;
+    const NAME: &'static str = "nada_adaptation";
+}
+
+impl Training {
+    fn lock(&self) -> Result<MutexGuard<'_, State>> {
+        self.state.try_lock().map_err(|e| match e {
+            TryLockError::WouldBlock => Failure::new(nada_status::NADA_BUSY, "adaptation: another call is using it"),
+            TryLockError::Poisoned(_) => {
+                Failure::new(nada_status::NADA_PANIC, "adaptation: an earlier call on it panicked; it can only be freed")
+            }
+        })
+    }
+}
+
+/// Which rules an adaptation follows.
+#[repr(u32)]
+pub enum nada_mode {
+    /// The twins share noise and mixing, layers are numbered exactly, and the loss has a floor under the edit's length.
+    NADA_MODE_DEFAULT = 0,
+    /// The code published with StyleGAN-NADA, number by number.
+    NADA_MODE_REFERENCE = 1,
+}
+
+/// What is trained, and what a domain stores.
+#[repr(u32)]
+pub enum nada_parameters {
+    /// The weights themselves: domains as large as the generator.
+    NADA_PARAMETERS_FULL = 0,
+    /// An offset for each style channel: domains of kilobytes.
+    NADA_PARAMETERS_STYLESPACE = 1,
+}
+
+/// Which convolutions are trained.
+#[repr(u32)]
+pub enum nada_phase {
+    /// Every one.
+    NADA_PHASE_CONVOLUTIONS = 0,
+    /// Numbers 2 to 9 after the first.
+    NADA_PHASE_TEXTURE = 1,
+    /// The two after the first.
+    NADA_PHASE_SHAPE = 2,
+    /// The three after the first.
+    NADA_PHASE_SHAPE_EXPANDED = 3,
+    /// The ten after the first.
+    NADA_PHASE_NO_FINE = 4,
+    /// Every one, and the mapping network and ToRGB.
+    NADA_PHASE_ALL = 5,
+}
+
+/// How generated pictures are shrunk to a CLIP's resolution.
+#[repr(u32)]
+pub enum nada_clip_resize {
+    /// Bicubic with a low-pass, what torchvision does today.
+    NADA_CLIP_RESIZE_ANTIALIAS = 0,
+    /// Bicubic without, what it did in 2021.
+    NADA_CLIP_RESIZE_ALIASED = 1,
+    /// The mean over areas.
+    NADA_CLIP_RESIZE_AREA = 2,
+}
+
+/// A [`nada_mode`] as C passes it: any number.
+pub type ModeNumber = u32;
+/// A [`nada_parameters`] as C passes it: any number.
+pub type ParametersNumber = u32;
+/// A [`nada_phase`] as C passes it: any number.
+pub type PhaseNumber = u32;
+/// A [`nada_clip_resize`] as C passes it: any number.
+pub type ClipResizeNumber = u32;
+
+const MODES: [(u32, Mode); 2] =
+    [(nada_mode::NADA_MODE_DEFAULT as u32, Mode::Default), (nada_mode::NADA_MODE_REFERENCE as u32, Mode::Reference)];
+
+pub(super) const PARAMETERS: [(u32, Parameters); 2] = [
+    (nada_parameters::NADA_PARAMETERS_FULL as u32, Parameters::Full),
+    (nada_parameters::NADA_PARAMETERS_STYLESPACE as u32, Parameters::Stylespace),
+];
+
+const PHASES: [(u32, Phase); 6] = [
+    (nada_phase::NADA_PHASE_CONVOLUTIONS as u32, Phase::Convolutions),
+    (nada_phase::NADA_PHASE_TEXTURE as u32, Phase::Texture),
+    (nada_phase::NADA_PHASE_SHAPE as u32, Phase::Shape),
+    (nada_phase::NADA_PHASE_SHAPE_EXPANDED as u32, Phase::ShapeExpanded),
+    (nada_phase::NADA_PHASE_NO_FINE as u32, Phase::NoFine),
+    (nada_phase::NADA_PHASE_ALL as u32, Phase::All),
+];
+
+const CLIP_RESIZES: [(u32, ClipResize); 3] = [
+    (nada_clip_resize::NADA_CLIP_RESIZE_ANTIALIAS as u32, ClipResize::Antialias),
+    (nada_clip_resize::NADA_CLIP_RESIZE_ALIASED as u32, ClipResize::Aliased),
+    (nada_clip_resize::NADA_CLIP_RESIZE_AREA as u32, ClipResize::Area),
+];
+
+/// What an adaptation is to do. Filled by nada_adaptation_options_init() with settings for full-size generators, or by
+/// nada_model_adaptation_options() with a pack's recipe. Everything pointed to is borrowed until the call that takes the options returns.
+#[repr(C)]
+pub struct nada_adaptation_options {
+    /// sizeof(nada_adaptation_options) where the program was compiled.
+    pub struct_size: usize,
+    /// The pack that gives the CLIPs and templates where those below are none, and that knows which words mean something; may be NULL.
+    pub model: *const nada_model,
+    /// What pictures of the generator are, in words; or else pictures of it in source_images. Default: "a photo".
+    pub source_text: *const c_char,
+    pub source_images: *const *const nada_image,
+    pub source_image_count: usize,
+    /// What they are to become, in words; or else pictures of it in target_images. Default: none, one of the two must be set.
+    pub target_text: *const c_char,
+    pub target_images: *const *const nada_image,
+    pub target_image_count: usize,
+    /// What judges. Default: none, the model's.
+    pub clips: *const *const nada_clip,
+    /// The weight of each CLIP's losses; NULL (the default) for equal ones that sum to 1.
+    pub clip_weights: *const f32,
+    pub clip_count: usize,
+    /// Sentences with one {} each that a text is put into. Default: none, the model's or else the 79 published ones.
+    pub templates: *const *const c_char,
+    pub template_count: usize,
+    /// Adam's learning rate.
+    pub learning_rate: f64,
+    /// Adam's second beta, in [0, 1).
+    pub beta2: f64,
+    /// Of everything that is drawn at random; the same seed gives the same domain.
+    pub seed: u64,
+    pub mode: ModeNumber,
+    pub parameters: ParametersNumber,
+    pub phase: PhaseNumber,
+    /// 1 to train ToRGB too: colours need it, on small generators most of all.
+    pub train_to_rgb: u32,
+    /// Adaptive layer selection: layers trained in each step. 0 for no selection.
+    pub auto_layers_k: u32,
+    /// Adaptive layer selection: steps that score the layers.
+    pub auto_layers_iterations: u32,
+    /// Adaptive layer selection: latents that are scored.
+    pub auto_layers_batch: u32,
+    /// Steps at the most.
+    pub steps: u32,
+    /// Pictures a step, 1 to 256.
+    pub batch: u32,
+    /// Weight of the directional loss: the edit goes the way that the words go.
+    pub direction_weight: f32,
+    /// Weight of the global loss: pictures are what the target says.
+    pub global_weight: f32,
+    /// Weight of the manifold loss: pictures move as far as the words.
+    pub manifold_weight: f32,
+    /// Weight of the in-domain loss: pictures stay as different from one another as they were.
+    pub in_domain_weight: f32,
+    /// The least length of the edit in the directional loss's denominator (NADA_MODE_DEFAULT).
+    pub floor: f32,
+    /// Probability of style mixing in a batch.
+    pub mixing: f32,
+    /// Truncation of the training latents, in [0, 1.5]; 1 is none.
+    pub truncation: f32,
+    /// 1 for random flips, turns, scales, shifts and brightness before CLIP, the same for both twins.
+    pub augment: u32,
+    pub clip_resize: ClipResizeNumber,
+    /// 1 for random noise in the synthesis layers, 0 for generators trained without.
+    pub noise: u32,
+    /// A snapshot every so many steps; 0 for none.
+    pub snapshot_every: u32,
+    /// Stop rule: latents that it judges on, at least 2. 0 for no stop rule.
+    pub stop_latents: u32,
+    /// Stop rule: steps between judgements.
+    pub stop_every: u32,
+    /// Stop rule: the least share, in [0, 1], of adapted pictures whose nearest unadapted one is their own.
+    pub stop_pairing: f32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+const SOURCE: &std::ffi::CStr = c"a photo";
+
+impl nada_adaptation_options {
+    pub(super) fn from_settings(struct_size: usize, settings: &Settings) -> Self {
+        // Every field by name: one that is added there must find its place here.
+        let Settings {
+            mode,
+            parameters,
+            phase,
+            train_to_rgb,
+            auto_layers,
+            steps,
+            batch,
+            learning_rate,
+            beta2,
+            losses: LossWeights { direction, global, manifold, in_domain },
+            floor,
+            mixing,
+            truncation,
+            augment,
+            clip_resize,
+            noise,
+            seed,
+            snapshot_every,
+            stop,
+        } = settings.clone();
+        let AutoLayers { k, iterations, batch: auto_batch } = auto_layers.unwrap_or(AutoLayers { k: 0, iterations: 1, batch: 8 });
+        let StopRule { latents, every, pairing } = stop.unwrap_or(StopRule { latents: 0, every: 10, pairing: 0.9 });
+        Self {
+            struct_size,
+            model: std::ptr::null(),
+            source_text: SOURCE.as_ptr(),
+            source_images: std::ptr::null(),
+            source_image_count: 0,
+            target_text: std::ptr::null(),
+            target_images: std::ptr::null(),
+            target_image_count: 0,
+            clips: std::ptr::null(),
+            clip_weights: std::ptr::null(),
+            clip_count: 0,
+            templates: std::ptr::null(),
+            template_count: 0,
+            learning_rate,
+            beta2,
+            seed,
+            mode: number_of(mode, &MODES).unwrap_or(u32::MAX),
+            parameters: number_of(parameters, &PARAMETERS).unwrap_or(u32::MAX),
+            phase: number_of(phase, &PHASES).unwrap_or(u32::MAX),
+            train_to_rgb: train_to_rgb as u32,
+            auto_layers_k: count32(k),
+            auto_layers_iterations: count32(iterations),
+            auto_layers_batch: count32(auto_batch),
+            steps: count32(steps),
+            batch: count32(batch),
+            direction_weight: direction,
+            global_weight: global,
+            manifold_weight: manifold,
+            in_domain_weight: in_domain,
+            floor,
+            mixing,
+            truncation,
+            augment: augment as u32,
+            clip_resize: number_of(clip_resize, &CLIP_RESIZES).unwrap_or(u32::MAX),
+            noise: noise as u32,
+            snapshot_every: count32(snapshot_every),
+            stop_latents: count32(latents),
+            stop_every: count32(every),
+            stop_pairing: pairing,
+            reserved: 0,
+        }
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        let auto_layers = (self.auto_layers_k > 0).then_some(AutoLayers {
+            k: self.auto_layers_k as usize,
+            iterations: self.auto_layers_iterations as usize,
+            batch: self.auto_layers_batch as usize,
+        });
+        let stop = (self.stop_latents > 0).then_some(StopRule {
+            latents: self.stop_latents as usize,
+            every: self.stop_every as usize,
+            pairing: self.stop_pairing,
+        });
+        let settings = Settings {
+            mode: choose(self.mode, "options.mode", "nada_mode", &MODES)?,
+            parameters: choose(self.parameters, "options.parameters", "nada_parameters", &PARAMETERS)?,
+            phase: choose(self.phase, "options.phase", "nada_phase", &PHASES)?,
+            train_to_rgb: flag(self.train_to_rgb, "options.train_to_rgb")?,
+            auto_layers,
+            steps: self.steps as usize,
+            batch: self.batch as usize,
+            learning_rate: self.learning_rate,
+            beta2: self.beta2,
+            losses: LossWeights {
+                direction: self.direction_weight,
+                global: self.global_weight,
+                manifold: self.manifold_weight,
+                in_domain: self.in_domain_weight,
+            },
+            floor: self.floor,
+            mixing: self.mixing,
+            truncation: self.truncation,
+            augment: flag(self.augment, "options.augment")?,
+            clip_resize: choose(self.clip_resize, "options.clip_resize", "nada_clip_resize", &CLIP_RESIZES)?,
+            noise: flag(self.noise, "options.noise")?,
+            seed: self.seed,
+            snapshot_every: self.snapshot_every as usize,
+            stop,
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+}
+
+unsafe impl Options for nada_adaptation_options {
+    const NAME: &'static str = "nada_adaptation_options";
+    const FIRST_SIZE: usize = size_of::<Self>();
+    fn defaults(struct_size: usize) -> Self {
+        Self::from_settings(struct_size, &Settings::default())
+    }
+}
+
+/// A state of an adaptation that can become a domain.
+#[repr(C)]
+pub struct nada_snapshot {
+    /// As passed to nada_adaptation_snapshot_info().
+    pub struct_size: usize,
+    /// Steps done.
+    pub step: u32,
+    /// The loss of that step.
+    pub loss: f32,
+    /// 1 where the stop rule judged it, which gives the next two numbers; else 0, and they are 0.
+    pub judged: u32,
+    /// Gain in the mean cosine between pictures and target, on latents of the run's own.
+    pub gain: f32,
+    /// Share of adapted pictures whose nearest unadapted one is their own.
+    pub pairing: f32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+unsafe impl Options for nada_snapshot {
+    const NAME: &'static str = "nada_snapshot";
+    const FIRST_SIZE: usize = size_of::<Self>();
+    fn defaults(struct_size: usize) -> Self {
+        Self { struct_size, step: 0, loss: 0.0, judged: 0, gain: 0.0, pairing: 0.0, reserved: 0 }
+    }
+}
+
+/// How a run ended.
+#[repr(u32)]
+pub enum nada_ended {
+    /// It did not yet: it was cancelled, goes on by steps, or never ran.
+    NADA_ENDED_NOT = 0,
+    /// All steps were done.
+    NADA_ENDED_STEPS = 1,
+    /// The stop rule ended it.
+    NADA_ENDED_RULE = 2,
+}
+
+/// A [`nada_ended`] as C gets it.
+pub type EndedNumber = u32;
+
+/// How far an adaptation is.
+#[repr(C)]
+pub struct nada_outcome {
+    /// As passed to nada_adaptation_outcome().
+    pub struct_size: usize,
+    pub ended: EndedNumber,
+    /// Steps done.
+    pub steps: u32,
+    /// The step that nada_adaptation_result() is of.
+    pub chosen: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+unsafe impl Options for nada_outcome {
+    const NAME: &'static str = "nada_outcome";
+    const FIRST_SIZE: usize = size_of::<Self>();
+    fn defaults(struct_size: usize) -> Self {
+        Self { struct_size, ended: nada_ended::NADA_ENDED_NOT as u32, steps: 0, chosen: 0, reserved: 0 }
+    }
+}
+
+/// # Safety
+/// The pointers are NULL or as [`nada_adaptation_options`] asks.
+unsafe fn concept(words: *const c_char, images: *const *const nada_image, count: usize, name: &str) -> Result<Concept> {
+    let pictures: Vec<&Arc<Picture>> = handles(images, count, &format!("options.{name}_images"))?;
+    if !pictures.is_empty() {
+        return Ok(Concept::Pictures(pictures.into_iter().map(|p| p.as_ref().clone()).collect()));
+    }
+    let argument = format!("options.{name}_text");
+    if words.is_null() {
+        return Err(Failure::argument(&argument, format_args!("is NULL, and options.{name}_images has no image; set one of them")));
+    }
+    match text(words, &argument)? {
+        words if words.trim().is_empty() => Err(Failure::argument(&argument, "is empty, must say something")),
+        words => Ok(Concept::Text(words.to_string())),
+    }
+}
+
+/// # Safety
+/// The pointers are NULL or as [`nada_adaptation_options`] asks.
+unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptation_options) -> Result<Training> {
+    let g = borrow(generator, "generator")?;
+    if options.is_null() {
+        return Err(Failure::argument("options", "is NULL, must at least say the target"));
+    }
+    let o = options::read(options)?;
+    let settings = o.settings()?;
+    if !o.target_text.is_null() && o.target_image_count > 0 {
+        return Err(Failure::argument("options.target_images", "and options.target_text are both set; set one of them"));
+    }
+    let source = concept(o.source_text, o.source_images, o.source_image_count, "source")?;
+    let target = concept(o.target_text, o.target_images, o.target_image_count, "target")?;
+    let model = if o.model.is_null() { None } else { Some(borrow(o.model, "options.model")?) };
+    let clips: Vec<WeightedClip> = match (handles(o.clips, o.clip_count, "options.clips")?, model) {
+        (given, _) if !given.is_empty() => {
+            let weights = match o.clip_weights.is_null() {
+                true => vec![1.0 / given.len() as f32; given.len()],
+                false => array(o.clip_weights, given.len(), "options.clip_weights")?.to_vec(),
+            };
+            for (i, weight) in weights.iter().enumerate() {
+                let name = format!("options.clip_weights[{i}]");
+                if finite(*weight, &name)? < 0.0 {
+                    return Err(Failure::argument(&name, format_args!("{weight} must be 0 or more")));
+                }
+            }
+            given.into_iter().zip(weights).map(|(c, weight)| WeightedClip { clip: c.clip.clone(), weight }).collect()
+        }
+        (_, Some(model)) => model.clips()?,
+        (_, None) => return Err(Failure::argument("options.clips", "has none, and there is no options.model that brings some")),
+    };
+    let templates = match (texts(o.templates, o.template_count, "options.templates")?, model) {
+        (given, _) if !given.is_empty() => {
+            if let Some((i, t)) = given.iter().enumerate().find(|(_, t)| t.matches("{}").count() != 1) {
+                return Err(Failure::argument(&format!("options.templates[{i}]"), format_args!("{t:?} must have one {{}}")));
+            }
+            Templates(given)
+        }
+        (_, Some(model)) => model.templates(),
+        (_, None) => Templates::default(),
+    };
+    let warnings: Vec<String> = [&source, &target]
+        .into_iter()
+        .filter_map(|c| match (c, model) {
+            (Concept::Text(words), Some(model)) => Some(model.warning(words)).filter(|w| !w.is_empty()),
+            _ => None,
+        })
+        .collect();
+    let adaptation = g.runtime.run(|| Adaptation::new(g.generator.clone(), &clips, source, target, &templates, settings))?;
+    Ok(Training {
+        runtime: g.runtime.clone(),
+        warning: c_string(&warnings.join(" ")),
+        state: Mutex::new(State { adaptation, outcome: None }),
+    })
+}
+
+fn new_domain(domain: Arc<crate::adapt::Domain>) -> *mut nada_domain {
+    into_raw(LoadedDomain::new(domain))
+}
+
+/// Fills `options` with settings for full-size generators; struct_size is sizeof(nada_adaptation_options).
+/// nada_model_adaptation_options() fills it with a pack's recipe instead.
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_adaptation_options_init(options: *mut nada_adaptation_options, struct_size: usize) -> nada_status {
+    guard(|| options::write(options, struct_size, &nada_adaptation_options::defaults(struct_size)))
+}
+
+/// Adapts a generator in one call: trains until the steps are done or the stop rule ends it, and gives the domain that the rule chose or
+/// that was reached. `on_progress` and `cancel` may be NULL. A cancelled call gives no domain; use an adaptation to keep what was
+/// reached.
+/// Threads: any. Owner: the caller frees *domain with nada_domain_free().
+/// Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY, and what opening the model's CLIPs fails with.
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_adapt(
+    generator: *const nada_generator,
+    options: *const nada_adaptation_options,
+    on_progress: nada_progress_callback,
+    user_data: *mut c_void,
+    cancel: *const nada_cancel,
+    domain: *mut *mut nada_domain,
+) -> nada_status {
+    guard(|| {
+        out!(domain);
+        let cancel = token(cancel)?;
+        let training = begin(generator, options)?;
+        let mut state = training.lock()?;
+        let adaptation = &mut state.adaptation;
+        let result = training.runtime.run_reporting(&Callback::new(on_progress, user_data), |report| {
+            adaptation.run(&cancel, report)?;
+            adaptation.result()
+        })?;
+        *domain = new_domain(Arc::new(result));
+        Ok(())
+    })
+}
+
+/// Makes an adaptation; nothing is trained yet.
+/// Threads: any. Owner: `options` and all it points to are borrowed for the call; the caller frees *adaptation with
+/// nada_adaptation_free(). Generator, CLIPs and model may be freed before it.
+/// Fails: NADA_INVALID_ARGUMENT (also a text too long for a CLIP), and what opening the model's CLIPs fails with.
+#[no_mangle]
+pub unsafe extern "C" fn nada_adaptation_new(
+    generator: *const nada_generator,
+    options: *const nada_adaptation_options,
+    adaptation: *mut *mut nada_adaptation,
+) -> nada_status {
+    guard(|| {
+        out!(adaptation);
+        *adaptation = into_raw(begin(generator, options)?);
+        Ok(())
+    })
+}
+
+/// Which words of source and target options.model does not know, and which it does, in a sentence for the user; "" where it knows them
+/// all, where there was no model, and for NULL. See nada_model_check_text().
+/// Threads: any. Owner: the adaptation; valid until it is freed.
+#[no_mangle]
+pub unsafe extern "C" fn nada_adaptation_warning(adaptation: *const nada_adaptation) -> *const c_char {
+    value(c"".as_ptr(), || borrow(adaptation, "adaptation").map_or(c"".as_ptr(), |a| a.warning.as_ptr()))
+}
+
+/// Trains one step, also beyond options.steps and without snapshots or stop rule. *loss may be NULL.
+/// Threads: any, one at a time. A failure leaves the last complete step.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
+#[no_mangle]
+pub unsafe extern "C" fn nada_adaptation_step(adaptation: *mut nada_adaptation, loss: *mut f32) -> nada_status {
+    guard(|| {
+        let training = handle!(adaptation);
+        let mut state = training.lock()?;
+        let adaptation = &mut state.adaptation;
+        let report = training.runtime.run(|| adaptation.step())?;
+        if !loss.is_null() {
+            *loss = report.loss;
+        }
+        Ok(())
+    })
+}
+
+/// Trains until options.steps are done or the stop rule ends it, and takes snapshots. `on_progress` and `cancel` may be NULL. A cancelled
+/// run stays at its last complete step: its snapshots and domains can be taken, and another run goes on from there.
+/// Threads: any, one at a time.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
+#[no_mangle]
+pub unsafe extern "C" fn nada_adaptation_run(
+    adaptation: *mut nada_adaptation,
+    on_progress: nada_progress_callback,
+    user_data: *mut c_void,
+    cancel: *const nada_cancel,
+) -> nada_status {
+    guard(|| {
+        let training = handle!(adaptation);
+        let cancel = token(cancel)?;
+        let mut state = training.lock()?;
+        let state = &mut *state;
+        let adaptation = &mut state.adaptation;
+        let callback = Callback::new(on_progress, user_data);
+        state.outcome = None;
+        state.outcome = Some(training.runtime.run_reporting(&callback, |report| adaptation.run(&cancel, report))?);
+        Ok(())
+    })
+}
+
+/// Says how far the adaptation is; struct_size is sizeof(nada_outcome).
+/// Threads: any, one at a time. Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+#[no_mangle]
+pub unsafe extern "C" fn nada_adaptation_outcome(
+    adaptation: *const nada_adaptation,
+    outcome: *mut nada_outcome,
+    struct_size: usize,
+) -> nada_status {
+    guard(|| {
+        let state = handle!(adaptation).lock()?;
+        let steps = count32(state.adaptation.steps_done());
+        let known = match &state.outcome {
+            // Steps may have been trained since.
+            Some(o) if o.steps == state.adaptation.steps_done() => {
+                let ended = match o.ended {
+                    Ended::Steps => nada_ended::NADA_ENDED_STEPS,
+                    Ended::Rule => nada_ended::NADA_ENDED_RULE,
+                };
+                nada_outcome { struct_size, ended: ended as u32, steps, chosen: count32(o.chosen), reserved: 0 }
+            }
+            _ => nada_outcome { steps, chosen: steps, ..nada_outcome::defaults(struct_size) },
+        };
+        options::write(outcome, struct_size, &known)
+    })
+}
+
+fn snapshot(state: &State, index: usize) -> Result<&Snapshot> {
+    let all = state.adaptation.snapshots();
+    all.get(index).ok_or_else(|| Failure::argument("index", format_args!("{index}, but there are {} snapshots", all.len())))
+}
+
+/// Number of snapshots taken so far.
+/// Threads: any, one at a time. Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+#[no_mangle]
+pub unsafe extern "C" fn nada_adaptation_snapshot_count(adaptation: *const nada_adaptation, count: *mut usize) -> nada_status {
+    guard(|| {
+        out!(count);
+        *count = handle!(adaptation).lock()?.adaptation.snapshots().len();
+        Ok(())
+    })
+}
+
+/// Says what is known of snapshot `index`, from 0; struct_size is sizeof(nada_snapshot).
+/// Threads: any, one at a time. Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+#[no_mangle]
+pub unsafe extern "C" fn nada_adaptation_snapshot_info(
+    adaptation: *const nada_adaptation,
+    index: usize,
+    info: *mut nada_snapshot,
+    struct_size: usize,
+) -> nada_status {
+    guard(|| {
+        let state = handle!(adaptation).lock()?;
+        let s = snapshot(&state, index)?;
+        let (judged, gain, pairing) = s.judgement.map_or((0, 0.0, 0.0), |j| (1, j.gain, j.pairing));
+        let known = nada_snapshot { struct_size, step: count32(s.step), loss: s.loss, judged, gain, pairing, reserved: 0 };
+        options::write(info, struct_size, &known)
+    })
+}
+
+/// Snapshot `index` as a domain.
+/// Threads: any, one at a time. Owner: the caller frees *domain with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+#[no_mangle]
+pub unsafe extern "C" fn nada_adaptation_snapshot_domain(
+    adaptation: *const nada_adaptation,
+    index: usize,
+    domain: *mut *mut nada_domain,
+) -> nada_status {
+    guard(|| {
+        out!(domain);
+        *domain = new_domain(snapshot(&*handle!(adaptation).lock()?, index)?.domain.clone());
+        Ok(())
+    })
+}
+
+/// The preview of snapshot `index`: pictures before and after.
+/// Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free(). Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+#[no_mangle]
+pub unsafe extern "C" fn nada_adaptation_snapshot_preview(
+    adaptation: *const nada_adaptation,
+    index: usize,
+    preview: *mut *mut nada_image,
+) -> nada_status {
+    guard(|| {
+        out!(preview);
+        *preview = into_raw(Arc::new(snapshot(&*handle!(adaptation).lock()?, index)?.preview.clone()));
+        Ok(())
+    })
+}
+
+/// An adaptation keeps the latents of as many pictures for its previews.
+const MOST_PAIRS: usize = 8;
+
+/// Draws `count` (1 to 8) pairs as they are now: pictures before adapting in the first row, after it in the second.
+/// Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free().
+/// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
+#[no_mangle]
+pub unsafe extern "C" fn nada_adaptation_preview(
+    adaptation: *const nada_adaptation,
+    count: usize,
+    preview: *mut *mut nada_image,
+) -> nada_status {
+    guard(|| {
+        out!(preview);
+        if !(1..=MOST_PAIRS).contains(&count) {
+            return Err(Failure::argument("count", format_args!("{count} must be in 1..={MOST_PAIRS}")));
+        }
+        let training = handle!(adaptation);
+        let state = training.lock()?;
+        let adaptation = &state.adaptation;
+        *preview = into_raw(Arc::new(training.runtime.run(|| adaptation.preview(count))?));
+        Ok(())
+    })
+}
+
+/// The state now as a domain.
+/// Threads: any, one at a time. Owner: the caller frees *domain with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+#[no_mangle]
+pub unsafe extern "C" fn nada_adaptation_domain(adaptation: *const nada_adaptation, domain: *mut *mut nada_domain) -> nada_status {
+    guard(|| {
+        out!(domain);
+        let training = handle!(adaptation);
+        let state = training.lock()?;
+        let adaptation = &state.adaptation;
+        *domain = new_domain(Arc::new(training.runtime.run(|| adaptation.domain())?));
+        Ok(())
+    })
+}
+
+/// What the stop rule chose as a domain; without one, or before it chose, the state now.
+/// Threads: any, one at a time. Owner: the caller frees *domain with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
+#[no_mangle]
+pub unsafe extern "C" fn nada_adaptation_result(adaptation: *const nada_adaptation, domain: *mut *mut nada_domain) -> nada_status {
+    guard(|| {
+        out!(domain);
+        let training = handle!(adaptation);
+        let state = training.lock()?;
+        let adaptation = &state.adaptation;
+        *domain = new_domain(Arc::new(training.runtime.run(|| adaptation.result())?));
+        Ok(())
+    })
+}
+
+/// Frees an adaptation; NULL is allowed. Domains and pictures that were taken from it stay.
+/// Threads: any, once no other thread uses it; not from a callback of its own run.
+#[no_mangle]
+pub unsafe extern "C" fn nada_adaptation_free(adaptation: *mut nada_adaptation) {
+    release(adaptation)
+}

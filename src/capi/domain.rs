@@ -1,0 +1,138 @@
+//! Domains: what adaptations produce.
+
+use super::adaptation::{ParametersNumber, PARAMETERS};
+use super::context::nada_context;
+use super::handle::{borrow, handle, into_raw, out, release, Handle};
+use super::status::{guard, nada_status, value, Failure, Result};
+use super::values::{array, c_string, count32, handles, number_of, path};
+use crate::adapt::Domain;
+use std::ffi::{c_char, CString};
+use std::sync::Arc;
+
+/// A domain: a change of a generator, with the words that asked for it and the fingerprint of the generator it belongs to. Never changes
+/// once made.
+pub struct nada_domain(());
+
+pub(super) struct LoadedDomain {
+    pub domain: Arc<Domain>,
+    source: CString,
+    target: CString,
+    fingerprint: CString,
+    clips: Vec<CString>,
+}
+
+impl LoadedDomain {
+    pub fn new(domain: Arc<Domain>) -> Self {
+        let d = &domain.description;
+        Self {
+            source: c_string(&d.source),
+            target: c_string(&d.target),
+            fingerprint: c_string(&d.fingerprint),
+            clips: d.clips.iter().map(|c| c_string(c)).collect(),
+            domain,
+        }
+    }
+}
+
+impl Handle for nada_domain {
+    type Value = LoadedDomain;
+    const NAME: &'static str = "nada_domain";
+}
+
+/// `count` domains with their strengths; without `strengths` each is 1. The range of strengths is checked where they are used.
+/// # Safety
+/// The pointers are NULL or arrays of `count` values.
+pub(super) unsafe fn with_strengths<'a>(
+    domains: *const *const nada_domain,
+    strengths: *const f32,
+    count: usize,
+) -> Result<Vec<(&'a Domain, f32)>> {
+    let domains: Vec<&'a LoadedDomain> = handles(domains, count, "domains")?;
+    let strengths = if strengths.is_null() { vec![1.0; count] } else { array(strengths, count, "strengths")?.to_vec() };
+    Ok(domains.into_iter().map(|d| d.domain.as_ref()).zip(strengths).collect())
+}
+
+/// Opens a domain file (safetensors). `file` is UTF-8.
+/// Threads: any. Owner: the caller frees *domain with nada_domain_free(); it may outlive the context.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_domain_open(context: *const nada_context, file: *const c_char, domain: *mut *mut nada_domain) -> nada_status {
+    guard(|| {
+        out!(domain);
+        let path = path(file, "file")?;
+        *domain = into_raw(LoadedDomain::new(Arc::new(handle!(context).runtime.run(|| Domain::open(&path))?)));
+        Ok(())
+    })
+}
+
+/// Writes a domain file (safetensors) under a temporary name and renames it: a failure leaves what was there. `file` is UTF-8.
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
+#[no_mangle]
+pub unsafe extern "C" fn nada_domain_save(domain: *const nada_domain, file: *const c_char) -> nada_status {
+    guard(|| Ok(handle!(domain).domain.save(&path(file, "file")?)?))
+}
+
+unsafe fn string(domain: *const nada_domain, field: impl FnOnce(&LoadedDomain) -> &CString) -> *const c_char {
+    value(c"".as_ptr(), || borrow(domain, "domain").map_or(c"".as_ptr(), |d| field(d).as_ptr()))
+}
+
+/// What it leads away from, in words; "" for NULL. Threads: any. Owner: the domain; valid until it is freed.
+#[no_mangle]
+pub unsafe extern "C" fn nada_domain_source(domain: *const nada_domain) -> *const c_char {
+    string(domain, |d| &d.source)
+}
+
+/// What it leads to, in words; "" for NULL. Threads: any. Owner: the domain; valid until it is freed.
+#[no_mangle]
+pub unsafe extern "C" fn nada_domain_target(domain: *const nada_domain) -> *const c_char {
+    string(domain, |d| &d.target)
+}
+
+/// nada_generator_fingerprint() of the generator it belongs to; "" for NULL. Threads: any. Owner: the domain; valid until it is freed.
+#[no_mangle]
+pub unsafe extern "C" fn nada_domain_fingerprint(domain: *const nada_domain) -> *const c_char {
+    string(domain, |d| &d.fingerprint)
+}
+
+/// Number of CLIPs it was made with; 0 for NULL. Threads: any.
+#[no_mangle]
+pub unsafe extern "C" fn nada_domain_clip_count(domain: *const nada_domain) -> usize {
+    value(0, || borrow(domain, "domain").map_or(0, |d| d.clips.len()))
+}
+
+/// The name of the CLIP `index` it was made with.
+/// Threads: any. Owner: the domain; *name is valid until it is freed. Fails: NADA_INVALID_ARGUMENT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_domain_clip_name(domain: *const nada_domain, index: usize, name: *mut *const c_char) -> nada_status {
+    guard(|| {
+        out!(name);
+        let clips = &handle!(domain).clips;
+        let clip = clips
+            .get(index)
+            .ok_or_else(|| Failure::argument("index", format_args!("{index}, but the domain has {} CLIPs", clips.len())))?;
+        *name = clip.as_ptr();
+        Ok(())
+    })
+}
+
+/// Steps it was trained for; 0 for NULL. Threads: any.
+#[no_mangle]
+pub unsafe extern "C" fn nada_domain_step(domain: *const nada_domain) -> u32 {
+    value(0, || borrow(domain, "domain").map_or(0, |d| count32(d.domain.description.step)))
+}
+
+/// What it changes, a nada_parameters. Threads: any. Fails: NADA_INVALID_ARGUMENT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_domain_parameters(domain: *const nada_domain, parameters: *mut ParametersNumber) -> nada_status {
+    guard(|| {
+        out!(parameters);
+        *parameters = number_of(handle!(domain).domain.description.parameters, &PARAMETERS)?;
+        Ok(())
+    })
+}
+
+/// Frees a domain; NULL is allowed. Threads: any, once no other thread uses it.
+#[no_mangle]
+pub unsafe extern "C" fn nada_domain_free(domain: *mut nada_domain) {
+    release(domain)
+}

@@ -1,0 +1,349 @@
+//! Generators: sampling, mixing, rendering.
+
+use super::context::nada_context;
+use super::domain::{nada_domain, with_strengths};
+use super::handle::{borrow, handle, into_raw, not_null, out, release, Handle};
+use super::image::nada_image;
+use super::latent::{nada_latent, shape};
+use super::options::{self, Options};
+use super::runtime::Runtime;
+use super::status::{guard, nada_status, value, Failure, Result};
+use super::values::{c_string, choose, count32, path, product, room_for, within};
+use crate::adapt::Domain;
+use crate::nn::stylegan2::{Generator, Latent, Noise, Space};
+use crate::picture::Picture;
+use crate::rng::Rng;
+use std::ffi::{c_char, CString};
+use std::sync::{Arc, OnceLock};
+
+/// A StyleGAN2 generator: what draws pictures from latents. Never changes once opened.
+pub struct nada_generator(());
+
+pub(super) struct LoadedGenerator {
+    pub runtime: Arc<Runtime>,
+    pub generator: Arc<Generator>,
+    /// Made when first asked for: large generators take a while.
+    fingerprint: OnceLock<CString>,
+}
+
+impl LoadedGenerator {
+    pub fn new(runtime: Arc<Runtime>, generator: Arc<Generator>) -> Self {
+        Self { runtime, generator, fingerprint: OnceLock::new() }
+    }
+}
+
+impl Handle for nada_generator {
+    type Value = LoadedGenerator;
+    const NAME: &'static str = "nada_generator";
+}
+
+/// The noise of the synthesis layers.
+#[repr(u32)]
+pub enum nada_noise {
+    /// The maps that came with the generator.
+    NADA_NOISE_CONST = 0,
+    /// None.
+    NADA_NOISE_NONE = 1,
+    /// Drawn anew from a seed.
+    NADA_NOISE_RANDOM = 2,
+}
+
+/// A [`nada_noise`] as C passes it: any number.
+pub type NoiseNumber = u32;
+
+/// Options of nada_generator_render() and nada_generator_restyle().
+#[repr(C)]
+pub struct nada_render_options {
+    /// sizeof(nada_render_options) where the program was compiled.
+    pub struct_size: usize,
+    /// Domains to add to the generator, all made from it. Borrowed for the call. Default: none.
+    pub domains: *const *const nada_domain,
+    /// The strength of each domain, in [0, 1.5]; NULL (the default) for 1 each.
+    pub strengths: *const f32,
+    pub domain_count: usize,
+    /// The seed of NADA_NOISE_RANDOM. Default: 0.
+    pub noise_seed: u64,
+    /// Draws latents towards the mean: 1 (the default) leaves them, 0 gives the mean; at most 1.5.
+    pub truncation: f32,
+    /// For latents that bring no noise maps of their own. Default: NADA_NOISE_CONST.
+    pub noise: NoiseNumber,
+}
+
+unsafe impl Options for nada_render_options {
+    const NAME: &'static str = "nada_render_options";
+    const FIRST_SIZE: usize = size_of::<Self>();
+    fn defaults(struct_size: usize) -> Self {
+        Self {
+            struct_size,
+            domains: std::ptr::null(),
+            strengths: std::ptr::null(),
+            domain_count: 0,
+            noise_seed: 0,
+            truncation: 1.0,
+            noise: nada_noise::NADA_NOISE_CONST as u32,
+        }
+    }
+}
+
+/// A [`nada_render_options`], checked.
+pub(super) struct Render<'a> {
+    pub domains: Vec<(&'a Domain, f32)>,
+    truncation: f32,
+    noise: NoiseKind,
+    noise_seed: u64,
+}
+
+#[derive(Clone, Copy)]
+enum NoiseKind {
+    Const,
+    None,
+    Random,
+}
+
+impl<'a> Render<'a> {
+    /// # Safety
+    /// `options` is NULL or filled as its documentation asks.
+    pub unsafe fn read(options: *const nada_render_options) -> Result<Self> {
+        let o = options::read(options)?;
+        let noise = choose(
+            o.noise,
+            "options.noise",
+            "nada_noise",
+            &[
+                (nada_noise::NADA_NOISE_CONST as u32, NoiseKind::Const),
+                (nada_noise::NADA_NOISE_NONE as u32, NoiseKind::None),
+                (nada_noise::NADA_NOISE_RANDOM as u32, NoiseKind::Random),
+            ],
+        )?;
+        Ok(Self {
+            domains: with_strengths(o.domains, o.strengths, o.domain_count)?,
+            truncation: within(o.truncation, 0.0, 1.5, "options.truncation")?,
+            noise,
+            noise_seed: o.noise_seed,
+        })
+    }
+
+    /// The pictures of `latent`, one a point.
+    pub fn pictures(&self, generator: &Generator, latent: &Latent) -> crate::Result<Vec<Picture>> {
+        let adapted;
+        let generator = match self.domains.as_slice() {
+            [] => generator,
+            domains => {
+                adapted = generator.with_domains(domains)?;
+                &adapted
+            }
+        };
+        let mut rng = Rng::new(self.noise_seed);
+        let noise = match self.noise {
+            NoiseKind::Const => Noise::Const,
+            NoiseKind::None => Noise::None,
+            NoiseKind::Random => Noise::Random(&mut rng),
+        };
+        let images = generator.render(latent, self.truncation, noise)?;
+        (0..shape(latent)[0]).map(|i| Picture::from_tensor(&images, i)).collect()
+    }
+}
+
+/// Opens a generator from any supported file: safetensors or a torch zip file in rosinality's layout. `file` is UTF-8.
+/// Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the context.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED.
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_open(
+    context: *const nada_context,
+    file: *const c_char,
+    generator: *mut *mut nada_generator,
+) -> nada_status {
+    guard(|| {
+        out!(generator);
+        let (context, path) = (handle!(context), path(file, "file")?);
+        let opened = context.runtime.run(|| Generator::open(&path))?;
+        *generator = into_raw(LoadedGenerator::new(context.runtime.clone(), Arc::new(opened)));
+        Ok(())
+    })
+}
+
+/// The side of its pictures in pixels; 0 for NULL. Threads: any.
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_size(generator: *const nada_generator) -> u32 {
+    value(0, || borrow(generator, "generator").map_or(0, |g| count32(g.generator.config().size)))
+}
+
+/// Rows of a point of W+, 2 * log2(size) - 2; 0 for NULL. Threads: any.
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_rows(generator: *const nada_generator) -> usize {
+    value(0, || borrow(generator, "generator").map_or(0, |g| g.generator.config().n_latent()))
+}
+
+/// Numbers in a z, a w, and a row of W+; 0 for NULL. Threads: any.
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_dimension(generator: *const nada_generator) -> usize {
+    value(0, || borrow(generator, "generator").map_or(0, |g| g.generator.config().style_dim))
+}
+
+/// The SHA-256 (hexadecimal) of the weights: domains know their generator by it; "" for NULL.
+/// Threads: any. Owner: the generator; valid until it is freed.
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_fingerprint(generator: *const nada_generator) -> *const c_char {
+    value(c"".as_ptr(), || match borrow(generator, "generator") {
+        Ok(g) => g.fingerprint.get_or_init(|| c_string(g.generator.fingerprint())).as_ptr(),
+        Err(_) => c"".as_ptr(),
+    })
+}
+
+/// Makes a generator with domains added, for rendering many times: weights + sum of strength * change. Unchanged weights are shared.
+/// `strengths` may be NULL for 1 each.
+/// Threads: any. Owner: arrays are borrowed for the call; the caller frees *adapted with nada_generator_free().
+/// Fails: NADA_INVALID_ARGUMENT (a strength outside [0, 1.5]), NADA_MISMATCH (a domain of another generator).
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_with_domains(
+    generator: *const nada_generator,
+    domains: *const *const nada_domain,
+    strengths: *const f32,
+    domain_count: usize,
+    adapted: *mut *mut nada_generator,
+) -> nada_status {
+    guard(|| {
+        out!(adapted);
+        let g = handle!(generator);
+        let domains = with_strengths(domains, strengths, domain_count)?;
+        let made = g.runtime.run(|| g.generator.with_domains(&domains))?;
+        *adapted = into_raw(LoadedGenerator::new(g.runtime.clone(), Arc::new(made)));
+        Ok(())
+    })
+}
+
+/// Draws `count` random points of W from a seed, the same on every machine. `truncation` in [0, 1.5] draws them towards the mean;
+/// 0.7 is usual, 1 leaves them.
+/// Threads: any. Owner: the caller frees *latent with nada_latent_free().
+/// Fails: NADA_INVALID_ARGUMENT, NADA_OUT_OF_MEMORY.
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_sample(
+    generator: *const nada_generator,
+    count: usize,
+    seed: u64,
+    truncation: f32,
+    latent: *mut *mut nada_latent,
+) -> nada_status {
+    guard(|| {
+        out!(latent);
+        let g = handle!(generator);
+        if count == 0 {
+            return Err(Failure::argument("count", "is 0, must be at least 1"));
+        }
+        let truncation = within(truncation, 0.0, 1.5, "truncation")?;
+        // The input, and an activation of the mapping network with its successor.
+        room_for(product(&[count, g.generator.config().style_dim, 4]), "sample")?;
+        let tensor = g.runtime.run(|| g.generator.sample_w(count, seed, truncation))?;
+        *latent = into_raw(Latent { space: Space::W, tensor, noise: None });
+        Ok(())
+    })
+}
+
+/// Two latents of as many points each, both checked by the generator, as W+.
+fn pair(g: &Generator, a: &Latent, b: &Latent) -> crate::Result<(candle_core::Tensor, candle_core::Tensor)> {
+    let (a, b) = (g.wplus(a, 1.0)?, g.wplus(b, 1.0)?);
+    if a.dims() != b.dims() {
+        let message = format!("has {} points, but a has {}; mix as many with as many", b.dims()[0], a.dims()[0]);
+        return Err(crate::Error::argument("b", message));
+    }
+    Ok((a, b))
+}
+
+/// Mixes styles: the first `crossover` rows of each point of `a` (coarse traits), the rest of `b` (fine ones). `crossover` is at most
+/// nada_generator_rows(). The result is in W+, without noise maps.
+/// Threads: any. Owner: the caller frees *latent with nada_latent_free().
+/// Fails: NADA_INVALID_ARGUMENT (also latents of another shape or of different counts).
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_mix_styles(
+    generator: *const nada_generator,
+    a: *const nada_latent,
+    b: *const nada_latent,
+    crossover: usize,
+    latent: *mut *mut nada_latent,
+) -> nada_status {
+    guard(|| {
+        out!(latent);
+        let (g, a, b) = (handle!(generator), handle!(a), handle!(b));
+        let rows = g.generator.config().n_latent();
+        if crossover > rows {
+            return Err(Failure::argument("crossover", format_args!("{crossover}, but there are {rows} rows")));
+        }
+        let tensor = g.runtime.run(|| {
+            let (a, b) = pair(&g.generator, a, b)?;
+            g.generator.mix(&a, &b, crossover)
+        })?;
+        *latent = into_raw(Latent { space: Space::WPlus, tensor, noise: None });
+        Ok(())
+    })
+}
+
+/// Mixes linearly: (1 - amount) * a + amount * b, point by point, `amount` in [0, 1]. The result is in W+, without noise maps.
+/// Threads: any. Owner: the caller frees *latent with nada_latent_free().
+/// Fails: NADA_INVALID_ARGUMENT (also latents of another shape or of different counts).
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_mix_linear(
+    generator: *const nada_generator,
+    a: *const nada_latent,
+    b: *const nada_latent,
+    amount: f32,
+    latent: *mut *mut nada_latent,
+) -> nada_status {
+    guard(|| {
+        out!(latent);
+        let (g, a, b) = (handle!(generator), handle!(a), handle!(b));
+        let amount = within(amount, 0.0, 1.0, "amount")? as f64;
+        let tensor = g.runtime.run(|| {
+            let (a, b) = pair(&g.generator, a, b)?;
+            Ok(((a * (1.0 - amount))? + (b * amount)?)?)
+        })?;
+        *latent = into_raw(Latent { space: Space::WPlus, tensor, noise: None });
+        Ok(())
+    })
+}
+
+/// Renders every point of a latent: `images` has room for `image_count` handles, which must be nada_latent_count(). `options` may be
+/// NULL. Pictures have nada_generator_size() pixels a side and are opaque.
+/// Threads: any; the same generator, latent and domains may be rendered by several threads at once.
+/// Owner: the caller frees each image with nada_image_free(); on failure all are NULL.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (a domain of another generator), NADA_OUT_OF_MEMORY, NADA_NOT_FINITE.
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_render(
+    generator: *const nada_generator,
+    latent: *const nada_latent,
+    options: *const nada_render_options,
+    images: *mut *mut nada_image,
+    image_count: usize,
+) -> nada_status {
+    guard(|| {
+        not_null!(images);
+        for i in 0..image_count {
+            *images.add(i) = std::ptr::null_mut();
+        }
+        let (g, latent, render) = (handle!(generator), handle!(latent), Render::read(options)?);
+        let count = shape(latent)[0];
+        if image_count != count {
+            return Err(Failure::argument("image_count", format_args!("{image_count}, but the latent has {count} points")));
+        }
+        let size = g.generator.config().size;
+        // The network's pictures (3 channels) and the ones handed out (4).
+        room_for(product(&[count, size, size, 7]), "pictures")?;
+        let pictures = g.runtime.run(|| render.pictures(&g.generator, latent))?;
+        for (i, picture) in pictures.into_iter().enumerate().take(image_count) {
+            *images.add(i) = into_raw::<nada_image>(Arc::new(picture));
+        }
+        Ok(())
+    })
+}
+
+/// Fills `options` with the defaults; struct_size is sizeof(nada_render_options).
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_render_options_init(options: *mut nada_render_options, struct_size: usize) -> nada_status {
+    guard(|| options::write(options, struct_size, &nada_render_options::defaults(struct_size)))
+}
+
+/// Frees a generator; NULL is allowed. Adaptations made with it keep what they need. Threads: any, once no other thread uses it.
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_free(generator: *mut nada_generator) {
+    release(generator)
+}

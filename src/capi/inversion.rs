@@ -1,0 +1,199 @@
+//! Inverting pictures, and restyling them in one call.
+
+use super::cancel::nada_cancel;
+use super::clip::nada_clip;
+use super::generator::{nada_generator, nada_render_options, Render};
+use super::handle::{borrow, handle, into_raw, out};
+use super::image::nada_image;
+use super::latent::nada_latent;
+use super::options::{self, Options};
+use super::progress::{nada_progress_callback, Callback};
+use super::status::{guard, nada_status, Failure, Result};
+use super::values::{choose, finite, flag, number_of};
+use crate::invert::{invert, Inversion, Settings, Space};
+use crate::nn::clip::Clip;
+use crate::progress::Cancel;
+use std::ffi::c_void;
+use std::sync::Arc;
+
+/// Options of nada_generator_invert() and nada_generator_restyle().
+#[repr(C)]
+pub struct nada_inversion_options {
+    /// sizeof(nada_inversion_options) where the program was compiled.
+    pub struct_size: usize,
+    /// For the loss `clip_weight`; NULL (the default) without one. Borrowed for the call.
+    pub clip: *const nada_clip,
+    /// Adam's learning rate.
+    pub learning_rate: f64,
+    /// Of the noise that is added while searching.
+    pub seed: u64,
+    /// Where to search: NADA_SPACE_W (edits well) or NADA_SPACE_W_PLUS (comes closer).
+    pub space: super::latent::SpaceNumber,
+    /// Steps at the most.
+    pub steps: u32,
+    /// Weight of the loss on the picture's 2 to 16-fold averages, beside that of its pixels.
+    pub pyramid_weight: f32,
+    /// Weight of 1 - cosine of the CLIP embeddings; above 0 needs `clip`.
+    pub clip_weight: f32,
+    /// 1 to optimise the noise maps too, regularised; they stay with the latent.
+    pub optimise_noise: u32,
+    /// Weight of the noise regulariser.
+    pub noise_regularisation: f32,
+    /// Stops once the picture is this good, in dB; 0 for never.
+    pub enough_psnr: f32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+const SPACES: [(u32, Space); 2] =
+    [(super::latent::nada_space::NADA_SPACE_W as u32, Space::W), (super::latent::nada_space::NADA_SPACE_W_PLUS as u32, Space::WPlus)];
+
+impl nada_inversion_options {
+    pub(super) fn from_settings(struct_size: usize, settings: &Settings) -> Self {
+        let Settings { space, steps, learning_rate, pyramid, clip, optimise_noise, noise_regularisation, enough_psnr, seed } = *settings;
+        Self {
+            struct_size,
+            clip: std::ptr::null(),
+            learning_rate,
+            seed,
+            space: number_of(space, &SPACES).unwrap_or(u32::MAX),
+            steps: super::values::count32(steps),
+            pyramid_weight: pyramid,
+            clip_weight: clip,
+            optimise_noise: optimise_noise as u32,
+            noise_regularisation,
+            enough_psnr,
+            reserved: 0,
+        }
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        let positive = |value: f32, name: &str| match finite(value, name)? {
+            v if v >= 0.0 => Ok(v),
+            v => Err(Failure::argument(name, format_args!("{v} must be 0 or more"))),
+        };
+        if self.steps == 0 {
+            return Err(Failure::argument("options.steps", "is 0, must be at least 1"));
+        }
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return Err(Failure::argument("options.learning_rate", format_args!("{} must be a positive number", self.learning_rate)));
+        }
+        Ok(Settings {
+            space: choose(self.space, "options.space", "space to invert into (NADA_SPACE_W or NADA_SPACE_W_PLUS)", &SPACES)?,
+            steps: self.steps as usize,
+            learning_rate: self.learning_rate,
+            pyramid: positive(self.pyramid_weight, "options.pyramid_weight")?,
+            clip: positive(self.clip_weight, "options.clip_weight")?,
+            optimise_noise: flag(self.optimise_noise, "options.optimise_noise")?,
+            noise_regularisation: positive(self.noise_regularisation, "options.noise_regularisation")?,
+            enough_psnr: positive(self.enough_psnr, "options.enough_psnr")?,
+            seed: self.seed,
+        })
+    }
+}
+
+unsafe impl Options for nada_inversion_options {
+    const NAME: &'static str = "nada_inversion_options";
+    const FIRST_SIZE: usize = size_of::<Self>();
+    fn defaults(struct_size: usize) -> Self {
+        Self::from_settings(struct_size, &Settings::default())
+    }
+}
+
+/// What an inversion needs beside generator and picture.
+struct Search {
+    settings: Settings,
+    clip: Option<Arc<Clip>>,
+    cancel: Cancel,
+    callback: Callback,
+}
+
+impl Search {
+    /// # Safety
+    /// The pointers are NULL or as the functions below ask.
+    unsafe fn read(
+        options: *const nada_inversion_options,
+        on_progress: nada_progress_callback,
+        user_data: *mut c_void,
+        cancel: *const nada_cancel,
+    ) -> Result<Self> {
+        let options = options::read(options)?;
+        let settings = options.settings()?;
+        let clip = match options.clip.is_null() {
+            true if settings.clip > 0.0 => return Err(Failure::argument("options.clip", "is NULL, but options.clip_weight is above 0")),
+            true => None,
+            false => Some(borrow(options.clip, "options.clip")?.clip.clone()),
+        };
+        Ok(Self { settings, clip, cancel: super::cancel::token(cancel)?, callback: Callback::new(on_progress, user_data) })
+    }
+}
+
+/// Fills `options` with the defaults; struct_size is sizeof(nada_inversion_options).
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_inversion_options_init(options: *mut nada_inversion_options, struct_size: usize) -> nada_status {
+    guard(|| options::write(options, struct_size, &nada_inversion_options::defaults(struct_size)))
+}
+
+/// Finds the latent whose picture is `image` (any size: its largest centred square is resized), by optimisation from the mean latent.
+/// `options`, `on_progress` and `cancel` may be NULL. *latent is one point of W+; *psnr (may be NULL) is how close it comes, in dB.
+/// Threads: any. Owner: the caller frees *latent with nada_latent_free().
+/// Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_invert(
+    generator: *const nada_generator,
+    image: *const nada_image,
+    options: *const nada_inversion_options,
+    on_progress: nada_progress_callback,
+    user_data: *mut c_void,
+    cancel: *const nada_cancel,
+    latent: *mut *mut nada_latent,
+    psnr: *mut f32,
+) -> nada_status {
+    guard(|| {
+        out!(latent);
+        let (g, picture) = (handle!(generator), handle!(image));
+        let Search { settings, clip, cancel, callback } = Search::read(options, on_progress, user_data, cancel)?;
+        let Inversion { latent: found, psnr: reached, .. } =
+            g.runtime.run_reporting(&callback, |report| invert(&g.generator, picture, clip.as_deref(), &settings, &cancel, report))?;
+        if !psnr.is_null() {
+            *psnr = reached;
+        }
+        *latent = into_raw(found);
+        Ok(())
+    })
+}
+
+/// Restyles a picture in one call: inverts it, then renders what was found with the domains of `render`. `inversion`, `render`,
+/// `on_progress` and `cancel` may be NULL. The result has nada_generator_size() pixels a side.
+/// Threads: any. Owner: the caller frees *restyled with nada_image_free().
+/// Fails: as nada_generator_invert() and nada_generator_render().
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_restyle(
+    generator: *const nada_generator,
+    image: *const nada_image,
+    inversion: *const nada_inversion_options,
+    render: *const nada_render_options,
+    on_progress: nada_progress_callback,
+    user_data: *mut c_void,
+    cancel: *const nada_cancel,
+    restyled: *mut *mut nada_image,
+) -> nada_status {
+    guard(|| {
+        out!(restyled);
+        let (g, picture) = (handle!(generator), handle!(image));
+        let Search { settings, clip, cancel, callback } = Search::read(inversion, on_progress, user_data, cancel)?;
+        let render = Render::read(render)?;
+        let pictures = g.runtime.run_reporting(&callback, |report| {
+            // Wrong domains are told before the long part.
+            g.generator.with_domains(&render.domains)?;
+            let found = invert(&g.generator, picture, clip.as_deref(), &settings, &cancel, report)?;
+            render.pictures(&g.generator, &found.latent)
+        })?;
+        match pictures.into_iter().next() {
+            Some(picture) => *restyled = into_raw(Arc::new(picture)),
+            None => return Err(Failure::new(nada_status::NADA_INTERNAL, "the inversion found no point")),
+        }
+        Ok(())
+    })
+}

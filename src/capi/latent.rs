@@ -1,0 +1,164 @@
+//! Latents: points of a generator's latent spaces.
+
+use super::context::nada_context;
+use super::handle::{borrow, handle, into_raw, out, release, Handle};
+use super::status::{guard, nada_status, value, Failure};
+use super::values::{array, choose, number_of, path, product, room_for};
+use crate::nn::stylegan2::{Latent, Space};
+use candle_core::{Device, Tensor};
+use std::ffi::c_char;
+
+/// Points of a latent space, and the noise maps that belong to them where an inversion optimised them. Never changes once made.
+pub struct nada_latent(());
+
+impl Handle for nada_latent {
+    type Value = Latent;
+    const NAME: &'static str = "nada_latent";
+}
+
+/// A latent space of a generator.
+#[repr(u32)]
+#[derive(Clone, Copy)]
+pub enum nada_space {
+    /// Input noise, [count, dimension].
+    NADA_SPACE_Z = 0,
+    /// Its image under the mapping network, [count, dimension].
+    NADA_SPACE_W = 1,
+    /// One w for each synthesis layer, [count, rows, dimension].
+    NADA_SPACE_W_PLUS = 2,
+}
+
+/// A [`nada_space`] as C passes it: any number.
+pub type SpaceNumber = u32;
+
+pub(super) const SPACES: [(u32, Space); 3] = [
+    (nada_space::NADA_SPACE_Z as u32, Space::Z),
+    (nada_space::NADA_SPACE_W as u32, Space::W),
+    (nada_space::NADA_SPACE_W_PLUS as u32, Space::WPlus),
+];
+
+/// [count, rows, dimension]; Z and W have one row.
+pub(super) fn shape(latent: &Latent) -> [usize; 3] {
+    match *latent.tensor.dims() {
+        [count, rows, dimension] => [count, rows, dimension],
+        [count, dimension] => [count, 1, dimension],
+        _ => [0, 0, 0],
+    }
+}
+
+/// Opens latents: a safetensors file with the key z, w or wplus, whichever `space` says, or a numpy .npy file that holds them.
+/// `file` is UTF-8.
+/// Threads: any. Owner: the caller frees *latent with nada_latent_free(); it may outlive the context.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_latent_open(
+    context: *const nada_context,
+    file: *const c_char,
+    space: SpaceNumber,
+    latent: *mut *mut nada_latent,
+) -> nada_status {
+    guard(|| {
+        out!(latent);
+        handle!(context);
+        *latent = into_raw(Latent::open(&path(file, "file")?, choose(space, "space", "nada_space", &SPACES)?)?);
+        Ok(())
+    })
+}
+
+/// Makes latents from numbers of the caller: count * rows * dimension floats, row-major. `rows` is 1 for NADA_SPACE_Z and NADA_SPACE_W and
+/// nada_generator_rows() for NADA_SPACE_W_PLUS; `dimension` is nada_generator_dimension().
+/// Threads: any. Owner: `data` is borrowed for the call; the caller frees *latent with nada_latent_free().
+/// Fails: NADA_INVALID_ARGUMENT (a size of 0, a number that is not finite), NADA_OUT_OF_MEMORY.
+#[no_mangle]
+pub unsafe extern "C" fn nada_latent_from_data(
+    context: *const nada_context,
+    space: SpaceNumber,
+    data: *const f32,
+    count: usize,
+    rows: usize,
+    dimension: usize,
+    latent: *mut *mut nada_latent,
+) -> nada_status {
+    guard(|| {
+        out!(latent);
+        handle!(context);
+        let space = choose(space, "space", "nada_space", &SPACES)?;
+        for (name, size) in [("count", count), ("rows", rows), ("dimension", dimension)] {
+            if size == 0 {
+                return Err(Failure::argument(name, "is 0, must be at least 1"));
+            }
+        }
+        if space != Space::WPlus && rows != 1 {
+            return Err(Failure::argument("rows", format_args!("{rows}, must be 1 in this space")));
+        }
+        let length = product(&[count, rows, dimension]);
+        room_for(length, "latent")?;
+        let data = array(data, length.unwrap_or(0), "data")?;
+        if let Some(i) = data.iter().position(|v| !v.is_finite()) {
+            return Err(Failure::argument("data", format_args!("number {i} is {}, must be finite", data[i])));
+        }
+        let shape = if space == Space::WPlus { vec![count, rows, dimension] } else { vec![count, dimension] };
+        let tensor = Tensor::from_slice(data, shape, &Device::Cpu).map_err(crate::Error::from)?;
+        *latent = into_raw(Latent { space, tensor, noise: None });
+        Ok(())
+    })
+}
+
+/// Writes latents under a temporary name and renames it: as numpy where `file` ends in .npy (without noise maps), else as safetensors.
+/// `file` is UTF-8.
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
+#[no_mangle]
+pub unsafe extern "C" fn nada_latent_save(latent: *const nada_latent, file: *const c_char) -> nada_status {
+    guard(|| Ok(handle!(latent).save(&path(file, "file")?)?))
+}
+
+/// The space, a nada_space. Threads: any. Fails: NADA_INVALID_ARGUMENT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_latent_space(latent: *const nada_latent, space: *mut SpaceNumber) -> nada_status {
+    guard(|| {
+        out!(space);
+        *space = number_of(handle!(latent).space, &SPACES)?;
+        Ok(())
+    })
+}
+
+/// Number of points; 0 for NULL. Threads: any.
+#[no_mangle]
+pub unsafe extern "C" fn nada_latent_count(latent: *const nada_latent) -> usize {
+    value(0, || borrow(latent, "latent").map_or(0, |l| shape(l)[0]))
+}
+
+/// Rows of a point: 1 in Z and W; 0 for NULL. Threads: any.
+#[no_mangle]
+pub unsafe extern "C" fn nada_latent_rows(latent: *const nada_latent) -> usize {
+    value(0, || borrow(latent, "latent").map_or(0, |l| shape(l)[1]))
+}
+
+/// Numbers in a row; 0 for NULL. Threads: any.
+#[no_mangle]
+pub unsafe extern "C" fn nada_latent_dimension(latent: *const nada_latent) -> usize {
+    value(0, || borrow(latent, "latent").map_or(0, |l| shape(l)[2]))
+}
+
+/// Copies the numbers, count * rows * dimension floats, row-major, to `data`, which has room for `length` floats.
+/// Threads: any. Owner: `data` is borrowed for the call. Fails: NADA_INVALID_ARGUMENT (too small; nothing is written).
+#[no_mangle]
+pub unsafe extern "C" fn nada_latent_copy_data(latent: *const nada_latent, data: *mut f32, length: usize) -> nada_status {
+    guard(|| {
+        let latent = handle!(latent);
+        super::handle::not_null!(data);
+        let want = latent.tensor.elem_count();
+        if length < want {
+            return Err(Failure::argument("length", format_args!("{length} floats, but the latent has {want}")));
+        }
+        let values = latent.tensor.flatten_all().and_then(|t| t.to_vec1::<f32>()).map_err(crate::Error::from)?;
+        std::ptr::copy_nonoverlapping(values.as_ptr(), data, values.len());
+        Ok(())
+    })
+}
+
+/// Frees a latent; NULL is allowed. Threads: any, once no other thread uses it.
+#[no_mangle]
+pub unsafe extern "C" fn nada_latent_free(latent: *mut nada_latent) {
+    release(latent)
+}

@@ -1,0 +1,234 @@
+//! Model packs: folders that bring a generator, CLIPs, the words they know and a recipe.
+
+use super::adaptation::nada_adaptation_options;
+use super::clip::{nada_clip, LoadedClip};
+use super::context::{nada_context, Context};
+use super::generator::{nada_generator, LoadedGenerator};
+use super::handle::{borrow, handle, into_raw, out, release, Handle};
+use super::inversion::nada_inversion_options;
+use super::options;
+use super::runtime::Runtime;
+use super::status::{guard, nada_status, value, Failure, Result};
+use super::values::{c_string, text};
+use crate::adapt::{Templates, WeightedClip};
+use crate::nn::stylegan2::Generator;
+use crate::pack::{search_folders, ModelPack, STARTER};
+use std::ffi::{c_char, CString};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A model pack. Its generator and CLIPs are read when they are first asked for, and then shared. Never changes otherwise.
+pub struct nada_model(());
+
+pub(super) struct LoadedModel {
+    runtime: Arc<Runtime>,
+    pack: ModelPack,
+    name: CString,
+    folder: CString,
+    generator: Mutex<Option<Arc<Generator>>>,
+    clips: Mutex<Option<Vec<WeightedClip>>>,
+}
+
+impl Handle for nada_model {
+    type Value = LoadedModel;
+    const NAME: &'static str = "nada_model";
+}
+
+/// What `slot` holds, or what `load` makes; a failure leaves it empty, so that a later call tries again.
+fn once<T: Clone>(slot: &Mutex<Option<T>>, load: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(value) = slot.as_ref() {
+        return Ok(value.clone());
+    }
+    Ok(slot.insert(load()?).clone())
+}
+
+impl LoadedModel {
+    fn open(context: &Context, name: &str) -> Result<Self> {
+        let folders: Vec<PathBuf> = context.folders.iter().cloned().chain(search_folders()).collect();
+        let pack = ModelPack::find_in(name, &folders)?;
+        Ok(Self {
+            runtime: context.runtime.clone(),
+            name: c_string(&pack.name),
+            folder: c_string(&pack.folder.to_string_lossy()),
+            pack,
+            generator: Mutex::default(),
+            clips: Mutex::default(),
+        })
+    }
+
+    fn generator(&self) -> Result<Arc<Generator>> {
+        once(&self.generator, || self.runtime.run(|| Ok(Arc::new(self.pack.load_generator()?))))
+    }
+
+    pub fn clips(&self) -> Result<Vec<WeightedClip>> {
+        once(&self.clips, || self.runtime.run(|| self.pack.load_clips()))
+    }
+
+    pub fn templates(&self) -> Templates {
+        self.pack.templates.clone().map_or_else(Templates::default, Templates)
+    }
+
+    /// What to tell a user about words of `text` that the pack does not know; empty where it knows them all.
+    pub fn warning(&self, text: &str) -> String {
+        let unknown = self.pack.unknown_words(text);
+        if unknown.is_empty() {
+            return String::new();
+        }
+        format!(
+            "the model '{}' never learned {}, so they change little; it knows: {}",
+            self.pack.name,
+            unknown.iter().map(|w| format!("'{w}'")).collect::<Vec<_>>().join(", "),
+            self.pack.known_phrases().join(", ")
+        )
+    }
+}
+
+/// Opens a model pack: by its name in the context's folders and those that the library knows itself (NADA_MODELS, the installed and the
+/// built-in ones), or by the path of its folder. NULL is "starter", which comes with the library. UTF-8.
+/// Threads: any. Owner: the caller frees *model with nada_model_free(); it may outlive the context.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_open(context: *const nada_context, name: *const c_char, model: *mut *mut nada_model) -> nada_status {
+    guard(|| {
+        out!(model);
+        let name = if name.is_null() { STARTER } else { text(name, "name")? };
+        if name.is_empty() {
+            return Err(Failure::argument("name", "is empty, must be the name or the folder of a model pack"));
+        }
+        *model = into_raw(LoadedModel::open(handle!(context), name)?);
+        Ok(())
+    })
+}
+
+unsafe fn string(model: *const nada_model, field: impl FnOnce(&LoadedModel) -> &CString) -> *const c_char {
+    value(c"".as_ptr(), || borrow(model, "model").map_or(c"".as_ptr(), |m| field(m).as_ptr()))
+}
+
+/// The name of the pack; "" for NULL. Threads: any. Owner: the model; valid until it is freed.
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_name(model: *const nada_model) -> *const c_char {
+    string(model, |m| &m.name)
+}
+
+/// The folder of the pack; "" for NULL. Threads: any. Owner: the model; valid until it is freed.
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_folder(model: *const nada_model) -> *const c_char {
+    string(model, |m| &m.folder)
+}
+
+/// The generator of the pack; read on the first call.
+/// Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the model.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_generator(model: *const nada_model, generator: *mut *mut nada_generator) -> nada_status {
+    guard(|| {
+        out!(generator);
+        let model = handle!(model);
+        *generator = into_raw(LoadedGenerator::new(model.runtime.clone(), model.generator()?));
+        Ok(())
+    })
+}
+
+/// Number of CLIPs of the pack, read on the first call.
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_clip_count(model: *const nada_model, count: *mut usize) -> nada_status {
+    guard(|| {
+        out!(count);
+        *count = handle!(model).clips()?.len();
+        Ok(())
+    })
+}
+
+/// CLIP `index` of the pack, and the weight of its losses (`weight` may be NULL).
+/// Threads: any. Owner: the caller frees *clip with nada_clip_free(); it may outlive the model.
+/// Fails: as nada_model_clip_count().
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_clip(
+    model: *const nada_model,
+    index: usize,
+    clip: *mut *mut nada_clip,
+    weight: *mut f32,
+) -> nada_status {
+    guard(|| {
+        out!(clip);
+        let clips = handle!(model).clips()?;
+        let found = clips.get(index);
+        let found = found.ok_or_else(|| Failure::argument("index", format_args!("{index}, but the model has {} CLIPs", clips.len())))?;
+        if !weight.is_null() {
+            *weight = found.weight;
+        }
+        *clip = into_raw(LoadedClip::new(found.clip.clone()));
+        Ok(())
+    })
+}
+
+/// Fills `options` with the pack's recipe and sets its field `model`, so that the pack's CLIPs, prompt templates and words are used;
+/// struct_size is sizeof(nada_adaptation_options). What is left to set is target_text.
+/// Threads: any. Owner: `options` borrows the model. Fails: NADA_INVALID_ARGUMENT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_adaptation_options(
+    model: *const nada_model,
+    options: *mut nada_adaptation_options,
+    struct_size: usize,
+) -> nada_status {
+    guard(|| {
+        let pack = handle!(model);
+        let filled = nada_adaptation_options { model, ..nada_adaptation_options::from_settings(struct_size, &pack.pack.settings()?) };
+        options::write(options, struct_size, &filled)
+    })
+}
+
+/// Fills `options` with the pack's settings of inversion; struct_size is sizeof(nada_inversion_options).
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_inversion_options(
+    model: *const nada_model,
+    options: *mut nada_inversion_options,
+    struct_size: usize,
+) -> nada_status {
+    guard(|| {
+        let settings = handle!(model).pack.invert_settings()?;
+        options::write(options, struct_size, &nada_inversion_options::from_settings(struct_size, &settings))
+    })
+}
+
+/// Says which words of `text` the pack does not know, and which it does: words it never learned change little. Writes a NUL-terminated
+/// UTF-8 sentence to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
+/// the bytes that the whole takes to *needed (1 where all is well). `warning` may be NULL when `size` is 0, and `needed` may be NULL.
+/// An adaptation keeps the same sentence: nada_adaptation_warning().
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_check_text(
+    model: *const nada_model,
+    text: *const c_char,
+    warning: *mut c_char,
+    size: usize,
+    needed: *mut usize,
+) -> nada_status {
+    guard(|| {
+        let sentence = handle!(model).warning(super::values::text(text, "text")?);
+        let sentence = c_string(&sentence);
+        let bytes = sentence.as_bytes();
+        if size > 0 {
+            super::handle::not_null!(warning);
+            let mut fits = bytes.len().min(size - 1);
+            while fits < bytes.len() && bytes[fits] & 0xc0 == 0x80 {
+                fits -= 1;
+            }
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), warning.cast::<u8>(), fits);
+            *warning.add(fits) = 0;
+        }
+        if !needed.is_null() {
+            *needed = bytes.len() + 1;
+        }
+        Ok(())
+    })
+}
+
+/// Frees a model; NULL is allowed. Generators and CLIPs that were taken from it stay. Threads: any, once no other thread uses it.
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_free(model: *mut nada_model) {
+    release(model)
+}

@@ -1,0 +1,164 @@
+//! The threads of a context, and how work gets onto them.
+//!
+//! Work runs on pools of the context's own rather than on rayon's global one: the number of threads is the context's choice, two
+//! contexts do not disturb each other, and freeing a context's last handle ends its threads. A pool serves one call at a time; a call
+//! that finds none idle starts another. So a callback may take as long as it likes, may itself call the library, and may wait for
+//! another thread that does: no call ever waits for another one's pool.
+
+use super::progress::Callback;
+use super::status::{nada_status, Failure, Result};
+use crate::picture::Picture;
+use crate::progress::{Flow, OnProgress, Progress};
+use std::sync::{mpsc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// Dropping a tensor's graph recurses; deep graphs do not fit the 2 MiB that threads get by default.
+const STACK: usize = 16 << 20;
+
+pub(super) struct Runtime {
+    threads: usize,
+    idle: Mutex<Vec<Pool>>,
+}
+
+struct Pool {
+    /// None only while being dropped.
+    pool: Option<rayon::ThreadPool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Pool {
+    fn new(threads: usize) -> Result<Self> {
+        let mut handles = Vec::with_capacity(threads);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .spawn_handler(|worker| {
+                let thread = std::thread::Builder::new().name("nada".into()).stack_size(STACK);
+                handles.push(thread.spawn(move || worker.run())?);
+                Ok(())
+            })
+            .build()
+            .map_err(|e| Failure::new(nada_status::NADA_OUT_OF_MEMORY, format!("cannot start {threads} worker threads: {e}")))?;
+        Ok(Self { pool: Some(pool), threads: handles })
+    }
+}
+
+impl Drop for Pool {
+    /// Waits for the threads, so that nothing of the library runs once a context and its handles are freed.
+    fn drop(&mut self) {
+        drop(self.pool.take());
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A pool on loan; it goes back when dropped, after a panic too.
+struct Loan<'a> {
+    runtime: &'a Runtime,
+    pool: Option<Pool>,
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            self.runtime.idle.lock().unwrap_or_else(PoisonError::into_inner).push(pool);
+        }
+    }
+}
+
+/// A report on its way from the work to the caller's thread.
+struct Report {
+    step: usize,
+    total: usize,
+    loss: f32,
+    preview: Option<Picture>,
+}
+
+impl Runtime {
+    /// Starts the first pool, so that a context that exists can work.
+    pub fn new(threads: usize) -> Result<Self> {
+        Ok(Self { threads, idle: Mutex::new(vec![Pool::new(threads)?]) })
+    }
+
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    fn loan(&self) -> Result<Loan<'_>> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let pool = match idle {
+            Some(pool) => pool,
+            None => Pool::new(self.threads)?,
+        };
+        Ok(Loan { runtime: self, pool: Some(pool) })
+    }
+
+    /// Runs `work` on the context's threads and waits for it. A panic in it goes on in the caller.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> crate::Result<T> + Send) -> Result<T> {
+        let loan = self.loan()?;
+        match &loan.pool {
+            Some(Pool { pool: Some(pool), .. }) => Ok(pool.install(work)?),
+            _ => Err(Failure::new(nada_status::NADA_INTERNAL, "a pool on loan is gone")),
+        }
+    }
+
+    /// Runs `work`, and `callback` for each of its reports, on the thread of the caller: hosts draw from it. The work waits meanwhile.
+    pub fn run_reporting<T: Send>(&self, callback: &Callback, work: impl FnOnce(&mut OnProgress) -> crate::Result<T> + Send) -> Result<T> {
+        if callback.is_none() {
+            return self.run(|| work(&mut crate::progress::silent));
+        }
+        let loan = self.loan()?;
+        let Some(Pool { pool: Some(pool), .. }) = &loan.pool else {
+            return Err(Failure::new(nada_status::NADA_INTERNAL, "a pool on loan is gone"));
+        };
+        let (reports, inbox) = mpsc::channel::<Report>();
+        let (answers, replies) = mpsc::channel::<Flow>();
+        let mut result = None;
+        // A panic of the work drops its end of the channel, which ends the loop, and goes on from the scope.
+        pool.in_place_scope(|scope| {
+            let result = &mut result;
+            scope.spawn(move |_| {
+                let mut on_progress = |p: &Progress| {
+                    let report = Report { step: p.step, total: p.total, loss: p.loss, preview: p.preview.cloned() };
+                    match reports.send(report).ok().and_then(|()| replies.recv().ok()) {
+                        Some(flow) => flow,
+                        None => Flow::Stop,
+                    }
+                };
+                *result = Some(work(&mut on_progress));
+            });
+            for report in inbox {
+                let flow = callback.call(report.step, report.total, report.loss, report.preview);
+                if answers.send(flow).is_err() {
+                    break;
+                }
+            }
+        });
+        match result {
+            Some(result) => Ok(result?),
+            None => Err(Failure::new(nada_status::NADA_INTERNAL, "the work ended without a result")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_of_one_thread_serves_nested_calls() {
+        let runtime = Runtime::new(1).unwrap();
+        let sum = runtime.run(|| Ok(runtime.run(|| Ok(2)).unwrap() + rayon::current_num_threads())).unwrap();
+        assert_eq!(sum, 3);
+        assert_eq!(runtime.idle.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_panic_gives_the_pool_back() {
+        let runtime = Runtime::new(1).unwrap();
+        let run = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.run(|| -> crate::Result<()> { panic!("boom") })));
+        assert!(run().is_err());
+        assert_eq!(runtime.idle.lock().unwrap().len(), 1);
+        assert_eq!(runtime.run(|| Ok(5)).unwrap(), 5);
+    }
+}

@@ -1,0 +1,123 @@
+//! What comes in from C: strings, arrays, flags, sizes.
+
+use super::handle::{borrow, Handle};
+use super::status::{nada_status, Failure, Result};
+use std::ffi::{c_char, CStr, CString};
+use std::path::PathBuf;
+
+/// # Safety
+/// `pointer` is NULL or a NUL-terminated string that lives for `'a`.
+pub(super) unsafe fn text<'a>(pointer: *const c_char, argument: &str) -> Result<&'a str> {
+    if pointer.is_null() {
+        return Err(Failure::argument(argument, "is NULL, must be a UTF-8 string"));
+    }
+    let bytes = CStr::from_ptr(pointer).to_bytes();
+    std::str::from_utf8(bytes).map_err(|e| Failure::argument(argument, format_args!("is not UTF-8 (at byte {})", e.valid_up_to())))
+}
+
+/// # Safety
+/// As [`text`].
+pub(super) unsafe fn path(pointer: *const c_char, argument: &str) -> Result<PathBuf> {
+    match text(pointer, argument)? {
+        "" => Err(Failure::argument(argument, "is empty, must be a path")),
+        path => Ok(PathBuf::from(path)),
+    }
+}
+
+/// An array of `count` values; NULL is right for none.
+/// # Safety
+/// `pointer` is NULL or readable for `count` values during `'a`.
+pub(super) unsafe fn array<'a, T>(pointer: *const T, count: usize, argument: &str) -> Result<&'a [T]> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    if pointer.is_null() {
+        return Err(Failure::argument(argument, format_args!("is NULL, must hold {count} values")));
+    }
+    if !pointer.is_aligned() || count > isize::MAX as usize / size_of::<T>().max(1) {
+        return Err(Failure::argument(argument, format_args!("cannot hold {count} values (misaligned pointer or absurd count)")));
+    }
+    Ok(std::slice::from_raw_parts(pointer, count))
+}
+
+/// # Safety
+/// As [`array`], and each element as [`borrow`].
+pub(super) unsafe fn handles<'a, H: Handle>(pointer: *const *const H, count: usize, argument: &str) -> Result<Vec<&'a H::Value>> {
+    array(pointer, count, argument)?.iter().enumerate().map(|(i, h)| borrow(*h, &format!("{argument}[{i}]"))).collect()
+}
+
+/// # Safety
+/// As [`array`], and each element as [`text`].
+pub(super) unsafe fn texts(pointer: *const *const c_char, count: usize, argument: &str) -> Result<Vec<String>> {
+    array(pointer, count, argument)?.iter().enumerate().map(|(i, t)| Ok(text(*t, &format!("{argument}[{i}]"))?.to_string())).collect()
+}
+
+/// The value that the number of an enumerator stands for. Enumerators come in as numbers, since C may pass any.
+pub(super) fn choose<T: Copy>(number: u32, argument: &str, enumeration: &str, table: &[(u32, T)]) -> Result<T> {
+    match table.iter().find(|(n, _)| *n == number) {
+        Some((_, value)) => Ok(*value),
+        None => Err(Failure::argument(argument, format_args!("{number} is no {enumeration}"))),
+    }
+}
+
+/// The number of the enumerator that stands for `value`.
+pub(super) fn number_of<T: Copy + PartialEq>(value: T, table: &[(u32, T)]) -> Result<u32> {
+    match table.iter().find(|(_, v)| *v == value) {
+        Some((number, _)) => Ok(*number),
+        None => Err(Failure::new(nada_status::NADA_INTERNAL, "a value without a number in this ABI")),
+    }
+}
+
+pub(super) fn flag(value: u32, argument: &str) -> Result<bool> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Failure::argument(argument, format_args!("{value} must be 0 or 1"))),
+    }
+}
+
+pub(super) fn finite(value: f32, argument: &str) -> Result<f32> {
+    if value.is_finite() {
+        Ok(value)
+    } else {
+        Err(Failure::argument(argument, format_args!("{value} must be a finite number")))
+    }
+}
+
+pub(super) fn within(value: f32, low: f32, high: f32, argument: &str) -> Result<f32> {
+    if (low..=high).contains(&value) {
+        Ok(value)
+    } else {
+        Err(Failure::argument(argument, format_args!("{value} must be in [{low}, {high}]")))
+    }
+}
+
+/// A number of things as C's 32 bits; the library's own counts are far below.
+pub(super) fn count32(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// For C, which ends strings at a NUL.
+pub(super) fn c_string(text: &str) -> CString {
+    CString::new(text.bytes().filter(|b| *b != 0).collect::<Vec<u8>>()).unwrap_or_default()
+}
+
+/// Asks the allocator for what a call is about to need, so that a request beyond the machine's memory is a status: Rust aborts the
+/// process when an allocation fails in the middle of the work. `elements` are f32.
+pub(super) fn room_for(elements: Option<usize>, what: &str) -> Result<()> {
+    let mut probe = Vec::<f32>::new();
+    match elements {
+        Some(n) if probe.try_reserve_exact(n).is_ok() => {
+            // Keeps the optimiser from leaving the allocation out.
+            std::hint::black_box(&probe);
+            Ok(())
+        }
+        Some(n) => Err(Failure::new(nada_status::NADA_OUT_OF_MEMORY, format!("{what}: no room for {n} numbers"))),
+        None => Err(Failure::new(nada_status::NADA_OUT_OF_MEMORY, format!("{what}: more numbers than a machine can address"))),
+    }
+}
+
+/// The product of sizes, None on overflow.
+pub(super) fn product(sizes: &[usize]) -> Option<usize> {
+    sizes.iter().try_fold(1usize, |a, b| a.checked_mul(*b))
+}

@@ -1,0 +1,463 @@
+/* Calls every function of the C ABI the way a program would, and a few the way it should not. Built and run, under valgrind too, by
+ * scripts/test-c:
+ *
+ *     client MODEL_FOLDER PICTURE OUT_FOLDER
+ */
+#include <nada.h>
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int failures;
+
+#define CHECK(condition)                                                                                        \
+    do {                                                                                                        \
+        if (!(condition)) {                                                                                     \
+            fprintf(stderr, "%s:%d: %s\n  last error: %s\n", __FILE__, __LINE__, #condition, nada_last_error_message()); \
+            failures++;                                                                                         \
+        }                                                                                                       \
+    } while (0)
+
+/* What follows cannot go on without this call. */
+#define MUST(call)                                                                                       \
+    do {                                                                                                 \
+        nada_status status_ = (call);                                                                    \
+        if (status_ != NADA_OK) {                                                                        \
+            fprintf(stderr, "%s:%d: %s\n  %s (%s): %s\n", __FILE__, __LINE__, #call, nada_status_name(status_), \
+                    nada_status_description(status_), nada_last_error_message());                        \
+            exit(1);                                                                                     \
+        }                                                                                                \
+    } while (0)
+
+#define FAILS(call, wanted, word)                             \
+    do {                                                      \
+        CHECK((call) == (wanted));                            \
+        CHECK(strstr(nada_last_error_message(), (word)));     \
+    } while (0)
+
+static const char *in_folder(const char *folder, const char *name) {
+    static char path[8][4096];
+    static int next;
+    char *p = path[next++ % 8];
+    snprintf(p, sizeof path[0], "%s/%s", folder, name);
+    return p;
+}
+
+/* What a progress callback is to do and what it saw. */
+struct watch {
+    nada_adaptation *adaptation; /* asked for from inside the callback: busy */
+    nada_generator *generator;   /* rendered from inside the callback */
+    nada_cancel *cancel;         /* triggered at step `at` */
+    uint32_t at;
+    uint32_t stop_at;
+    uint32_t calls;
+    uint32_t previews;
+    pthread_t thread;
+};
+
+static nada_flow on_progress(const nada_progress *progress, void *user_data) {
+    struct watch *watch = user_data;
+    size_t count = 0;
+    watch->calls++;
+    CHECK(pthread_equal(watch->thread, pthread_self()));
+    CHECK(progress->struct_size >= sizeof *progress);
+    CHECK(progress->step >= 1 && progress->step <= progress->total);
+    CHECK(isfinite(progress->loss));
+    if (progress->preview) {
+        watch->previews++;
+        CHECK(nada_image_width(progress->preview) > 0);
+    }
+    if (watch->adaptation) FAILS(nada_adaptation_snapshot_count(watch->adaptation, &count), NADA_BUSY, "adaptation");
+    if (watch->generator) {
+        nada_latent *latent = NULL;
+        MUST(nada_generator_sample(watch->generator, 1, 3, 0.7f, &latent));
+        nada_latent_free(latent);
+    }
+    if (watch->cancel && progress->step == watch->at) CHECK(nada_cancel_trigger(watch->cancel) == NADA_OK);
+    return progress->step == watch->stop_at ? NADA_STOP : NADA_CONTINUE;
+}
+
+static void versions_and_errors(void) {
+    nada_context *context = NULL;
+    nada_context_options options;
+    CHECK(nada_abi_version() == NADA_ABI_VERSION);
+    CHECK(strlen(nada_version()) > 0);
+    CHECK(strcmp(nada_status_name(NADA_OUT_OF_MEMORY), "NADA_OUT_OF_MEMORY") == 0);
+    CHECK(strlen(nada_status_description(NADA_PANIC)) > 0);
+    CHECK(strcmp(nada_last_error_message(), "") == 0);
+    MUST(nada_context_options_init(&options, sizeof options));
+    CHECK(options.struct_size == sizeof options);
+    options.device = "tpu";
+    FAILS(nada_context_new(&options, &context), NADA_UNSUPPORTED, "tpu");
+    CHECK(context == NULL);
+    CHECK(nada_context_threads(NULL) == 0);
+}
+
+static void images(const char *file, const char *out) {
+    nada_image *image = NULL, *other = NULL;
+    unsigned char bytes[2 * 20];
+    unsigned char back[2 * 20];
+    float floats[2 * 3 * 4];
+    nada_pixels view = {bytes, 20, 3, 2, NADA_FORMAT_BGRA8, NADA_TRANSFER_SRGB};
+    nada_pixels_mut target = {back, 20, 3, 2, NADA_FORMAT_BGRA8, NADA_TRANSFER_SRGB};
+    nada_pixels_mut light = {floats, 48, 3, 2, NADA_FORMAT_RGBA32F, NADA_TRANSFER_LINEAR};
+    size_t i;
+    for (i = 0; i < sizeof bytes; i++) bytes[i] = (unsigned char)(i * 6);
+    memset(back, 0x5a, sizeof back);
+    MUST(nada_image_from_pixels(&view, &image));
+    CHECK(nada_image_width(image) == 3 && nada_image_height(image) == 2);
+    MUST(nada_image_to_pixels(image, &target));
+    for (i = 0; i < 2; i++) {
+        CHECK(memcmp(back + 20 * i, bytes + 20 * i, 12) == 0);
+        CHECK(back[20 * i + 12] == 0x5a && back[20 * i + 19] == 0x5a);
+    }
+    MUST(nada_image_to_pixels(image, &light));
+    CHECK(floats[3] > 0.07f && floats[3] < 0.071f); /* alpha 18 / 255, linear in both */
+    MUST(nada_image_save_png(image, in_folder(out, "small.png")));
+    MUST(nada_image_open(in_folder(out, "small.png"), &other));
+    CHECK(nada_image_width(other) == 3);
+    nada_image_free(other);
+    target.stride = 11;
+    FAILS(nada_image_to_pixels(image, &target), NADA_INVALID_ARGUMENT, "stride");
+    nada_image_free(image);
+    MUST(nada_image_open(file, &image));
+    nada_image_free(image);
+    nada_image_free(NULL);
+}
+
+static void latents(nada_context *context, nada_generator *generator, const char *out) {
+    nada_latent *a = NULL, *b = NULL, *mixed = NULL, *again = NULL;
+    size_t rows = nada_generator_rows(generator), dimension = nada_generator_dimension(generator);
+    size_t numbers = 2 * rows * dimension;
+    float *data = malloc(numbers * sizeof *data), *first = malloc(numbers * sizeof *first);
+    nada_space space = NADA_SPACE_Z;
+    size_t i;
+    MUST(nada_generator_sample(generator, 2, 7, 0.7f, &a));
+    MUST(nada_generator_sample(generator, 2, 8, 0.7f, &b));
+    CHECK(nada_latent_count(a) == 2 && nada_latent_rows(a) == 1 && nada_latent_dimension(a) == dimension);
+    MUST(nada_latent_space(a, &space));
+    CHECK(space == NADA_SPACE_W);
+    MUST(nada_generator_mix_styles(generator, a, b, rows / 2, &mixed));
+    CHECK(nada_latent_rows(mixed) == rows);
+    nada_latent_free(mixed);
+    MUST(nada_generator_mix_linear(generator, a, b, 0.25f, &mixed));
+    MUST(nada_latent_copy_data(mixed, data, numbers));
+    MUST(nada_latent_copy_data(a, first, 2 * dimension));
+    for (i = 0; i < numbers; i++) CHECK(isfinite(data[i]));
+    FAILS(nada_latent_copy_data(mixed, data, 3), NADA_INVALID_ARGUMENT, "length");
+    MUST(nada_latent_save(mixed, in_folder(out, "mixed.safetensors")));
+    MUST(nada_latent_open(context, in_folder(out, "mixed.safetensors"), NADA_SPACE_W_PLUS, &again));
+    CHECK(nada_latent_count(again) == 2);
+    nada_latent_free(again);
+    MUST(nada_latent_from_data(context, NADA_SPACE_W_PLUS, data, 2, rows, dimension, &again));
+    MUST(nada_latent_copy_data(again, first, numbers));
+    CHECK(memcmp(data, first, numbers * sizeof *data) == 0);
+    nada_latent_free(again);
+    nada_latent_free(mixed);
+    nada_latent_free(b);
+    nada_latent_free(a);
+    nada_latent_free(NULL);
+    free(first);
+    free(data);
+}
+
+/* Some pixel of the two pictures, of one size, differs by more than rounding. */
+static int differ(const nada_image *a, const nada_image *b) {
+    uint32_t width = nada_image_width(a), height = nada_image_height(a);
+    size_t bytes = (size_t)width * height * 3, i;
+    unsigned char *p = malloc(bytes), *q = malloc(bytes);
+    nada_pixels_mut view = {p, (size_t)width * 3, width, height, NADA_FORMAT_RGB8, NADA_TRANSFER_SRGB};
+    int found = 0;
+    MUST(nada_image_to_pixels(a, &view));
+    view.data = q;
+    MUST(nada_image_to_pixels(b, &view));
+    for (i = 0; i < bytes; i++) found |= abs(p[i] - q[i]) > 1;
+    free(q);
+    free(p);
+    return found;
+}
+
+struct shared_render {
+    const nada_generator *generator;
+    const nada_latent *latent;
+    nada_image *image;
+};
+
+static void *render_in_thread(void *argument) {
+    struct shared_render *job = argument;
+    MUST(nada_generator_render(job->generator, job->latent, NULL, &job->image, 1));
+    /* This thread failed nothing. */
+    CHECK(strcmp(nada_last_error_message(), "") == 0);
+    return NULL;
+}
+
+static void render_concurrently(const nada_generator *generator) {
+    struct shared_render jobs[2];
+    pthread_t threads[2];
+    nada_latent *latent = NULL;
+    int i;
+    MUST(nada_generator_sample(generator, 1, 5, 0.7f, &latent));
+    for (i = 0; i < 2; i++) {
+        jobs[i].generator = generator, jobs[i].latent = latent, jobs[i].image = NULL;
+        CHECK(pthread_create(&threads[i], NULL, render_in_thread, &jobs[i]) == 0);
+    }
+    for (i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    CHECK(!differ(jobs[0].image, jobs[1].image));
+    for (i = 0; i < 2; i++) nada_image_free(jobs[i].image);
+    nada_latent_free(latent);
+}
+
+/* Two steps of a recipe, small enough for valgrind. */
+static void quick(nada_adaptation_options *options) {
+    options->steps = 2;
+    options->batch = 2;
+    options->snapshot_every = 1;
+    options->stop_latents = 0;
+}
+
+static void domains(nada_context *context, nada_generator *generator, const nada_domain *domain, const char *out) {
+    nada_domain *again = NULL;
+    nada_generator *adapted = NULL;
+    nada_latent *latent = NULL;
+    nada_image *plain = NULL, *half = NULL, *whole = NULL, *same = NULL;
+    nada_render_options render;
+    nada_parameters parameters = 99;
+    const char *name = NULL;
+    const nada_domain *list[1];
+    float strength = 0.5f;
+    CHECK(strcmp(nada_domain_source(domain), "a photo") == 0);
+    CHECK(strcmp(nada_domain_target(domain), "a pencil sketch") == 0);
+    CHECK(strcmp(nada_domain_fingerprint(domain), nada_generator_fingerprint(generator)) == 0);
+    CHECK(nada_domain_step(domain) == 2);
+    CHECK(nada_domain_clip_count(domain) >= 1);
+    MUST(nada_domain_clip_name(domain, 0, &name));
+    CHECK(strlen(name) > 0);
+    MUST(nada_domain_parameters(domain, &parameters));
+    CHECK(parameters == NADA_PARAMETERS_FULL || parameters == NADA_PARAMETERS_STYLESPACE);
+    MUST(nada_domain_save(domain, in_folder(out, "sketch.safetensors")));
+    MUST(nada_domain_open(context, in_folder(out, "sketch.safetensors"), &again));
+    CHECK(strcmp(nada_domain_target(again), "a pencil sketch") == 0);
+
+    MUST(nada_generator_sample(generator, 1, 5, 0.7f, &latent));
+    MUST(nada_render_options_init(&render, sizeof render));
+    render.noise = NADA_NOISE_NONE;
+    MUST(nada_generator_render(generator, latent, &render, &plain, 1));
+    list[0] = again;
+    render.domains = list;
+    render.domain_count = 1;
+    MUST(nada_generator_render(generator, latent, &render, &whole, 1));
+    render.strengths = &strength;
+    MUST(nada_generator_render(generator, latent, &render, &half, 1));
+    CHECK(differ(plain, whole) && differ(half, whole));
+    MUST(nada_generator_with_domains(generator, list, NULL, 1, &adapted));
+    render.domain_count = 0;
+    MUST(nada_generator_render(adapted, latent, &render, &same, 1));
+    CHECK(!differ(same, whole));
+    strength = 2.0f;
+    render.domain_count = 1;
+    nada_image_free(same);
+    FAILS(nada_generator_render(generator, latent, &render, &same, 1), NADA_INVALID_ARGUMENT, "strength");
+    CHECK(same == NULL);
+
+    nada_image_free(half);
+    nada_image_free(whole);
+    nada_image_free(plain);
+    nada_latent_free(latent);
+    nada_generator_free(adapted);
+    nada_domain_free(again);
+    nada_domain_free(NULL);
+}
+
+static void adapt(nada_context *context, nada_model *model, nada_generator *generator, nada_clip *clip, const nada_image *picture,
+                  const char *out) {
+    nada_adaptation_options options;
+    nada_adaptation *adaptation = NULL;
+    nada_domain *domain = NULL;
+    nada_image *preview = NULL;
+    nada_cancel *cancel = NULL;
+    nada_outcome outcome;
+    nada_snapshot snapshot;
+    struct watch watch;
+    const nada_clip *clips[1];
+    const char *templates[] = {"{}", "a picture of {}"};
+    float loss = NAN;
+    size_t count = 0;
+    memset(&watch, 0, sizeof watch);
+    watch.thread = pthread_self();
+    clips[0] = clip;
+
+    /* In one call. */
+    MUST(nada_model_adaptation_options(model, &options, sizeof options));
+    quick(&options);
+    options.target_text = "a pencil sketch";
+    watch.generator = generator;
+    MUST(nada_generator_adapt(generator, &options, on_progress, &watch, NULL, &domain));
+    CHECK(watch.calls == 2);
+    domains(context, generator, domain, out);
+    nada_domain_free(domain);
+
+    /* Stopped by the callback: no domain. */
+    watch.stop_at = 1;
+    CHECK(nada_generator_adapt(generator, &options, on_progress, &watch, NULL, &domain) == NADA_CANCELLED);
+    CHECK(domain == NULL);
+
+    /* Step by step, with a CLIP and templates of our own; cancelled by a token at step 1, then run to the end. */
+    memset(&watch, 0, sizeof watch);
+    watch.thread = pthread_self();
+    MUST(nada_adaptation_options_init(&options, sizeof options));
+    quick(&options);
+    options.model = model; /* for its words */
+    options.clips = clips;
+    options.clip_count = 1;
+    options.templates = templates;
+    options.template_count = 2;
+    options.parameters = NADA_PARAMETERS_STYLESPACE;
+    options.target_text = "a flibbertigibbet";
+    MUST(nada_adaptation_new(generator, &options, &adaptation));
+    CHECK(strstr(nada_adaptation_warning(adaptation), "flibbertigibbet"));
+    MUST(nada_cancel_new(&cancel));
+    watch.adaptation = adaptation;
+    watch.cancel = cancel;
+    watch.at = 1;
+    CHECK(nada_adaptation_run(adaptation, on_progress, &watch, cancel) == NADA_CANCELLED);
+    CHECK(nada_cancel_is_triggered(cancel) == 1);
+    MUST(nada_adaptation_outcome(adaptation, &outcome, sizeof outcome));
+    CHECK(outcome.ended == NADA_ENDED_NOT && outcome.steps == 1);
+    MUST(nada_adaptation_domain(adaptation, &domain));
+    CHECK(nada_domain_step(domain) == 1);
+    nada_domain_free(domain);
+    MUST(nada_cancel_reset(cancel));
+    watch.cancel = NULL;
+    MUST(nada_adaptation_run(adaptation, on_progress, &watch, cancel));
+    MUST(nada_adaptation_outcome(adaptation, &outcome, sizeof outcome));
+    CHECK(outcome.ended == NADA_ENDED_STEPS && outcome.steps == 2 && outcome.chosen == 2);
+    CHECK(watch.previews > 0);
+    MUST(nada_adaptation_snapshot_count(adaptation, &count));
+    CHECK(count >= 1);
+    MUST(nada_adaptation_snapshot_info(adaptation, count - 1, &snapshot, sizeof snapshot));
+    CHECK(snapshot.step == 2 && isfinite(snapshot.loss) && snapshot.judged == 0);
+    MUST(nada_adaptation_snapshot_preview(adaptation, count - 1, &preview));
+    nada_image_free(preview);
+    MUST(nada_adaptation_snapshot_domain(adaptation, count - 1, &domain));
+    CHECK(nada_domain_step(domain) == 2);
+    nada_domain_free(domain);
+    MUST(nada_adaptation_step(adaptation, &loss));
+    CHECK(isfinite(loss));
+    MUST(nada_adaptation_result(adaptation, &domain));
+    nada_domain_free(domain);
+    MUST(nada_adaptation_preview(adaptation, 2, &preview));
+    MUST(nada_image_save_png(preview, in_folder(out, "preview.png")));
+    nada_image_free(preview);
+    FAILS(nada_adaptation_snapshot_domain(adaptation, 99, &domain), NADA_INVALID_ARGUMENT, "index");
+    nada_adaptation_free(adaptation);
+    nada_adaptation_free(NULL);
+    nada_cancel_free(cancel);
+    nada_cancel_free(NULL);
+
+    /* To a picture instead of words. */
+    options.target_text = NULL;
+    options.target_images = &picture;
+    options.target_image_count = 1;
+    options.steps = 1;
+    MUST(nada_generator_adapt(generator, &options, NULL, NULL, NULL, &domain));
+    nada_domain_free(domain);
+}
+
+static void invert(const nada_model *model, nada_generator *generator, const nada_image *picture, const char *out) {
+    nada_inversion_options options;
+    nada_latent *latent = NULL;
+    nada_image *image = NULL;
+    struct watch watch;
+    float psnr = NAN;
+    memset(&watch, 0, sizeof watch);
+    watch.thread = pthread_self();
+    MUST(nada_inversion_options_init(&options, sizeof options));
+    CHECK(options.steps > 0 && options.clip == NULL);
+    MUST(nada_model_inversion_options(model, &options, sizeof options));
+    options.steps = 2;
+    MUST(nada_generator_invert(generator, picture, &options, on_progress, &watch, NULL, &latent, &psnr));
+    CHECK(watch.calls >= 1 && watch.calls <= 2);
+    CHECK(isfinite(psnr));
+    CHECK(nada_latent_count(latent) == 1 && nada_latent_rows(latent) == nada_generator_rows(generator));
+    nada_latent_free(latent);
+    watch.stop_at = 1;
+    CHECK(nada_generator_invert(generator, picture, &options, on_progress, &watch, NULL, &latent, &psnr) == NADA_CANCELLED);
+    CHECK(latent == NULL);
+    MUST(nada_generator_restyle(generator, picture, &options, NULL, NULL, NULL, NULL, &image));
+    CHECK(nada_image_width(image) == nada_generator_size(generator));
+    MUST(nada_image_save_png(image, in_folder(out, "restyled.png")));
+    nada_image_free(image);
+}
+
+int main(int argc, char **argv) {
+    nada_context_options options;
+    nada_context *context = NULL;
+    nada_model *model = NULL;
+    nada_generator *generator = NULL, *opened = NULL;
+    nada_clip *clip = NULL, *first = NULL;
+    nada_image *picture = NULL;
+    size_t count = 0, needed = 0;
+    float weight = 0;
+    char warning[256], cut[10];
+    const char *folder, *out;
+    if (argc != 4) return fprintf(stderr, "usage: %s MODEL_FOLDER PICTURE OUT_FOLDER\n", argv[0]), 2;
+    folder = argv[1];
+    out = argv[3];
+
+    versions_and_errors();
+    images(argv[2], out);
+    MUST(nada_context_options_init(&options, sizeof options));
+    options.threads = 2;
+    options.model_folders = (const char *const *)&out;
+    options.model_folder_count = 1;
+    MUST(nada_context_new(&options, &context));
+    CHECK(nada_context_threads(context) == 2);
+
+    MUST(nada_model_open(context, folder, &model));
+    CHECK(strlen(nada_model_name(model)) > 0 && strlen(nada_model_folder(model)) > 0);
+    MUST(nada_model_check_text(model, "a pencil sketch", warning, sizeof warning, &needed));
+    CHECK(needed == 1 && strcmp(warning, "") == 0);
+    MUST(nada_model_check_text(model, "a flibbertigibbet", warning, sizeof warning, &needed));
+    CHECK(needed > 1 && strstr(warning, "flibbertigibbet"));
+    MUST(nada_model_check_text(model, "a flibbertigibbet", cut, sizeof cut, NULL));
+    CHECK(strlen(cut) == sizeof cut - 1);
+    MUST(nada_model_generator(model, &generator));
+    MUST(nada_model_clip_count(model, &count));
+    CHECK(count >= 1);
+    MUST(nada_model_clip(model, 0, &first, &weight));
+    CHECK(weight > 0 && nada_clip_resolution(first) > 0 && nada_clip_dimension(first) > 0);
+
+    MUST(nada_generator_open(context, in_folder(folder, "generator.safetensors"), &opened));
+    CHECK(strcmp(nada_generator_fingerprint(generator), nada_generator_fingerprint(opened)) == 0);
+    CHECK(nada_generator_size(opened) == nada_generator_size(generator));
+    MUST(nada_clip_open(context, in_folder(folder, "clip-a"), &clip));
+    CHECK(strstr(nada_clip_name(clip), "clip-a"));
+    MUST(nada_image_open(argv[2], &picture));
+    /* Everything keeps what it needs. */
+    nada_model_free(model);
+    MUST(nada_model_open(context, folder, &model));
+
+    FAILS(nada_generator_render((nada_generator *)clip, NULL, NULL, &picture, 0), NADA_INVALID_ARGUMENT, "nada_generator");
+    latents(context, generator, out);
+    render_concurrently(generator);
+    adapt(context, model, generator, clip, picture, out);
+    invert(model, generator, picture, out);
+
+    nada_context_free(context);
+    render_concurrently(opened);
+    nada_image_free(picture);
+    nada_clip_free(clip);
+    nada_clip_free(first);
+    nada_clip_free(NULL);
+    nada_generator_free(opened);
+    nada_generator_free(generator);
+    nada_generator_free(NULL);
+    nada_model_free(model);
+    nada_model_free(NULL);
+    nada_context_free(NULL);
+    if (failures) fprintf(stderr, "%d checks failed\n", failures);
+    return failures != 0;
+}

@@ -1,0 +1,894 @@
+//! The C ABI against bad input, and the header against its source. What C programs do rightly is in tests/c/client.c.
+
+use candle_core::{DType, Device, Tensor};
+use nada::capi::adaptation::*;
+use nada::capi::cancel::*;
+use nada::capi::clip::*;
+use nada::capi::context::*;
+use nada::capi::domain::*;
+use nada::capi::generator::*;
+use nada::capi::image::*;
+use nada::capi::inversion::*;
+use nada::capi::latent::*;
+use nada::capi::model::*;
+use nada::capi::status::nada_status::*;
+use nada::capi::status::*;
+use nada::checkpoint;
+use std::collections::BTreeMap;
+use std::ffi::{c_char, CStr, CString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::ptr::{null, null_mut};
+
+fn starter() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter")
+}
+
+fn c(text: &str) -> CString {
+    CString::new(text).unwrap()
+}
+
+fn c_path(path: &Path) -> CString {
+    c(path.to_str().unwrap())
+}
+
+fn last() -> String {
+    unsafe { CStr::from_ptr(nada_last_error_message()) }.to_str().unwrap().to_string()
+}
+
+unsafe fn ok(status: nada_status) {
+    assert_eq!(status, NADA_OK, "{}", last());
+}
+
+/// Opens through an `..._open` function; a failure must leave NULL behind.
+macro_rules! opened {
+    ($($call:tt)*) => {{
+        let mut handle = std::ptr::dangling_mut();
+        let status = opened!(@call handle, $($call)*);
+        assert!(status == NADA_OK || handle.is_null(), "a failed call left a pointer");
+        (status, handle)
+    }};
+    (@call $handle:ident, $function:ident ( $($argument:expr),* )) => { $function($($argument,)* &mut $handle) };
+}
+
+macro_rules! made {
+    ($($call:tt)*) => {{
+        let (status, handle) = opened!($($call)*);
+        ok(status);
+        handle
+    }};
+}
+
+/// Handles that are in order, for calls in which something else is not.
+struct World {
+    folder: tempfile::TempDir,
+    context: *mut nada_context,
+    model: *mut nada_model,
+    generator: *mut nada_generator,
+    clip: *mut nada_clip,
+    latent: *mut nada_latent,
+    image: *mut nada_image,
+}
+
+impl World {
+    fn new() -> Self {
+        unsafe {
+            let folder = tempfile::tempdir().unwrap();
+            let options = nada_context_options { threads: 2, ..initialised(nada_context_options_init) };
+            let context = made!(nada_context_new(&options));
+            let model = made!(nada_model_open(context, c_path(&starter()).as_ptr()));
+            let generator = made!(nada_model_generator(model));
+            let clip = made!(nada_clip_open(context, c_path(&starter().join("clip-a")).as_ptr()));
+            let latent = made!(nada_generator_sample(generator, 1, 3, 0.7));
+            let grey = [128u8; 3 * 16 * 16];
+            let image = made!(nada_image_from_pixels(&rgb(&grey, 16, 16)));
+            Self { folder, context, model, generator, clip, latent, image }
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// The pack's recipe towards a word it knows.
+    unsafe fn adaptation(&self) -> nada_adaptation_options {
+        let mut options = std::mem::zeroed();
+        ok(nada_model_adaptation_options(self.model, &mut options, size_of::<nada_adaptation_options>()));
+        options.target_text = c"a pencil sketch".as_ptr();
+        options
+    }
+
+    unsafe fn adapt(&self, change: impl FnOnce(&mut nada_adaptation_options)) -> nada_status {
+        let mut options = self.adaptation();
+        change(&mut options);
+        let (status, adaptation) = opened!(nada_adaptation_new(self.generator, &options));
+        if status == NADA_OK {
+            nada_adaptation_free(adaptation);
+        }
+        status
+    }
+
+    unsafe fn render(&self, latent: *const nada_latent, change: impl FnOnce(&mut nada_render_options)) -> nada_status {
+        let mut options = initialised(nada_render_options_init);
+        change(&mut options);
+        let mut image = std::ptr::dangling_mut();
+        let status = nada_generator_render(self.generator, latent, &options, &mut image, 1);
+        if status == NADA_OK {
+            nada_image_free(image);
+        } else {
+            assert!(image.is_null());
+        }
+        status
+    }
+
+    unsafe fn invert(&self, image: *const nada_image, change: impl FnOnce(&mut nada_inversion_options)) -> nada_status {
+        let mut options = initialised(nada_inversion_options_init);
+        options.steps = 1;
+        change(&mut options);
+        let mut latent = std::ptr::dangling_mut();
+        let status = nada_generator_invert(self.generator, image, &options, None, null_mut(), null(), &mut latent, null_mut());
+        if status == NADA_OK {
+            nada_latent_free(latent);
+        } else {
+            assert!(latent.is_null());
+        }
+        status
+    }
+
+    unsafe fn open_generator(&self, path: &Path) -> nada_status {
+        let (status, handle) = opened!(nada_generator_open(self.context, c_path(path).as_ptr()));
+        nada_generator_free(handle);
+        status
+    }
+
+    unsafe fn open_clip(&self, path: &Path) -> nada_status {
+        let (status, handle) = opened!(nada_clip_open(self.context, c_path(path).as_ptr()));
+        nada_clip_free(handle);
+        status
+    }
+
+    unsafe fn open_latent(&self, path: &Path, space: nada_space) -> nada_status {
+        let (status, handle) = opened!(nada_latent_open(self.context, c_path(path).as_ptr(), space as u32));
+        nada_latent_free(handle);
+        status
+    }
+
+    unsafe fn open_domain(&self, path: &Path) -> nada_status {
+        let (status, handle) = opened!(nada_domain_open(self.context, c_path(path).as_ptr()));
+        nada_domain_free(handle);
+        status
+    }
+
+    unsafe fn open_image(&self, path: &Path) -> nada_status {
+        let (status, handle) = opened!(nada_image_open(c_path(path).as_ptr()));
+        nada_image_free(handle);
+        status
+    }
+
+    /// Opens a pack and everything in it.
+    unsafe fn open_model(&self, folder: &Path) -> nada_status {
+        let (mut status, model) = opened!(nada_model_open(self.context, c_path(folder).as_ptr()));
+        if status == NADA_OK {
+            let generator;
+            (status, generator) = opened!(nada_model_generator(model));
+            nada_generator_free(generator);
+        }
+        if status == NADA_OK {
+            let mut count = 0;
+            status = nada_model_clip_count(model, &mut count);
+        }
+        nada_model_free(model);
+        status
+    }
+
+    /// A pack with this manifest beside copies of the starter's generator and a CLIP folder that is empty.
+    fn pack(&self, name: &str, manifest: &str) -> PathBuf {
+        let folder = self.path(name);
+        fs::create_dir_all(folder.join("empty")).unwrap();
+        fs::copy(starter().join("generator.safetensors"), folder.join("generator.safetensors")).unwrap();
+        fs::write(folder.join("model.toml"), manifest).unwrap();
+        folder
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        unsafe {
+            nada_image_free(self.image);
+            nada_latent_free(self.latent);
+            nada_clip_free(self.clip);
+            nada_generator_free(self.generator);
+            nada_model_free(self.model);
+            nada_context_free(self.context);
+        }
+    }
+}
+
+unsafe fn initialised<T>(init: unsafe extern "C" fn(*mut T, usize) -> nada_status) -> T {
+    let mut options = std::mem::zeroed();
+    ok(init(&mut options, size_of::<T>()));
+    options
+}
+
+fn rgb(data: &[u8], width: u32, height: u32) -> nada_pixels {
+    nada_pixels {
+        data: data.as_ptr().cast(),
+        stride: 3 * width as usize,
+        width,
+        height,
+        format: nada_pixel_format::NADA_FORMAT_RGB8 as u32,
+        transfer: nada_transfer::NADA_TRANSFER_SRGB as u32,
+    }
+}
+
+/// The tensors of a safetensors file, changed, as a new file.
+fn changed(from: &Path, to: &Path, change: impl FnOnce(&mut BTreeMap<String, Tensor>)) -> PathBuf {
+    let file = checkpoint::open(from).unwrap();
+    let mut tensors: BTreeMap<String, Tensor> = file.keys().map(|k| (k.to_string(), file.tensor(k).unwrap())).collect();
+    change(&mut tensors);
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    checkpoint::save_safetensors(to, &tensors, &file.metadata).unwrap();
+    to.to_path_buf()
+}
+
+fn cut(from: &Path, to: &Path, length: impl Fn(usize) -> usize) -> PathBuf {
+    let bytes = fs::read(from).unwrap();
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    fs::write(to, &bytes[..length(bytes.len())]).unwrap();
+    to.to_path_buf()
+}
+
+fn nan(tensors: &mut BTreeMap<String, Tensor>) {
+    for tensor in tensors.values_mut().filter(|t| t.dtype() == DType::F32) {
+        *tensor = Tensor::full(f32::NAN, tensor.dims(), &Device::Cpu).unwrap();
+    }
+}
+
+/// A copy of the starter's clip-a with another model file.
+fn clip_folder(w: &World, name: &str, model: impl FnOnce(&Path, &Path)) -> PathBuf {
+    let (from, to) = (starter().join("clip-a"), w.path(name));
+    fs::create_dir_all(&to).unwrap();
+    for file in ["config.json", "vocab.json", "merges.txt", "preprocessor_config.json"] {
+        fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+    model(&from.join("model.safetensors"), &to.join("model.safetensors"));
+    to
+}
+
+type Call<'a> = Box<dyn Fn() -> nada_status + 'a>;
+
+/// What goes wrong, the status for it, and words that the message must have.
+struct Case<'a>(&'a str, nada_status, Vec<String>, Call<'a>);
+
+fn check(cases: Vec<Case>) -> usize {
+    let mut wrong = vec![];
+    for Case(name, status, words, call) in &cases {
+        let have = call();
+        let message = last();
+        let missing: Vec<&String> = words.iter().filter(|w| !message.contains(w.as_str())).collect();
+        println!("{name}: {have:?}: {message}");
+        if have != *status || !missing.is_empty() {
+            wrong.push(format!("{name}: want {status:?}, have {have:?}; the message lacks {missing:?}: {message}"));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    cases.len()
+}
+
+macro_rules! case {
+    ($cases:ident, $name:expr, $status:ident, [$($word:expr),*], $call:expr) => {
+        $cases.push(Case($name, $status, vec![$($word.to_string()),*], Box::new(move || unsafe { $call })))
+    };
+}
+
+#[test]
+fn bad_files() {
+    let world = World::new();
+    let w = &world;
+    let mut cases = vec![];
+    let missing = w.path("nowhere/file");
+    let text = w.file("text", b"this is no model, no picture and no latent either\n");
+    let empty = w.file("empty", b"");
+    let png = w.file("picture.png", include_bytes!("data/face.png"));
+    let generator = starter().join("generator.safetensors");
+
+    // Generators.
+    let g = |name: &str| w.path("generator").join(name);
+    let key = "conv1.conv.weight";
+    let truncated = cut(&generator, &g("truncated.safetensors"), |n| n / 2);
+    let header = cut(&generator, &g("header.safetensors"), |_| 20);
+    let nans = changed(&generator, &g("nan.safetensors"), nan);
+    let incomplete = changed(&generator, &g("incomplete.safetensors"), |t| drop(t.remove(key)));
+    let misshaped = changed(&generator, &g("misshaped.safetensors"), |t| {
+        t.insert(key.into(), Tensor::zeros((1, 7, 64, 3, 3), DType::F32, &Device::Cpu).unwrap());
+    });
+    let (m, t, e, p) = (&missing, &text, &empty, &png);
+    case!(cases, "generator: missing", NADA_NOT_FOUND, ["nowhere/file"], w.open_generator(m));
+    case!(cases, "generator: empty", NADA_BAD_FORMAT, ["empty"], w.open_generator(e));
+    case!(cases, "generator: a text", NADA_BAD_FORMAT, ["text"], w.open_generator(t));
+    case!(cases, "generator: a picture", NADA_BAD_FORMAT, ["picture.png"], w.open_generator(p));
+    case!(cases, "generator: a folder", NADA_BAD_FORMAT, ["clip-a"], w.open_generator(&starter().join("clip-a")));
+    case!(cases, "generator: truncated", NADA_BAD_FORMAT, ["truncated.safetensors"], w.open_generator(&truncated));
+    case!(cases, "generator: truncated header", NADA_BAD_FORMAT, ["header.safetensors"], w.open_generator(&header));
+    case!(cases, "generator: not finite", NADA_BAD_FORMAT, ["nan.safetensors", "finite"], w.open_generator(&nans));
+    case!(cases, "generator: a key is missing", NADA_BAD_FORMAT, ["incomplete.safetensors", key], w.open_generator(&incomplete));
+    case!(cases, "generator: a wrong shape", NADA_BAD_FORMAT, ["misshaped.safetensors", key, "7"], w.open_generator(&misshaped));
+    let clip_file = starter().join("clip-a/model.safetensors");
+    case!(cases, "generator: a CLIP", NADA_BAD_FORMAT, ["clip-a/model.safetensors"], w.open_generator(&clip_file));
+
+    // CLIPs.
+    let hollow = clip_folder(w, "hollow-clip", |_, _| ());
+    let short = clip_folder(w, "short-clip", |from, to| drop(cut(from, to, |n| n - 1000)));
+    let nans = clip_folder(w, "nan-clip", |from, to| drop(changed(from, to, nan)));
+    let key = "visual_projection.weight";
+    let misshaped = clip_folder(w, "misshaped-clip", |from, to| {
+        drop(changed(from, to, |t| drop(t.insert(key.into(), Tensor::zeros((3, 5), DType::F32, &Device::Cpu).unwrap()))))
+    });
+    let unreadable = clip_folder(w, "unreadable-clip", |from, to| drop(fs::copy(from, to).unwrap()));
+    fs::write(unreadable.join("config.json"), "{").unwrap();
+    case!(cases, "CLIP: missing", NADA_NOT_FOUND, ["nowhere/file"], w.open_clip(m));
+    case!(cases, "CLIP: a text", NADA_BAD_FORMAT, ["text"], w.open_clip(t));
+    case!(cases, "CLIP: a folder without a model", NADA_NOT_FOUND, ["hollow-clip", "model.safetensors"], w.open_clip(&hollow));
+    case!(cases, "CLIP: truncated", NADA_BAD_FORMAT, ["short-clip"], w.open_clip(&short));
+    case!(cases, "CLIP: not finite", NADA_BAD_FORMAT, ["nan-clip", "finite"], w.open_clip(&nans));
+    case!(cases, "CLIP: a wrong shape", NADA_BAD_FORMAT, ["misshaped-clip", key], w.open_clip(&misshaped));
+    case!(cases, "CLIP: a broken config.json", NADA_BAD_FORMAT, ["unreadable-clip", "config.json"], w.open_clip(&unreadable));
+    case!(cases, "CLIP: a generator", NADA_BAD_FORMAT, ["generator.safetensors"], w.open_clip(&generator));
+
+    // Latents.
+    let l = |name: &str| w.path("latent").join(name);
+    let save = |name: &str, key: &str, tensor: Tensor| {
+        let path = l(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        checkpoint::save_safetensors(&path, &BTreeMap::from([(key.to_string(), tensor)]), &BTreeMap::new()).unwrap();
+        path
+    };
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let good = save("w.safetensors", "w", zeros(&[2, 128]));
+    let flat = save("flat.safetensors", "w", zeros(&[128]));
+    let nans = save("nan.safetensors", "w", Tensor::full(f32::NAN, (1, 128), &Device::Cpu).unwrap());
+    let npy = l("half.npy");
+    checkpoint::write_npy(&l("whole.npy"), &zeros(&[4, 128])).unwrap();
+    cut(&l("whole.npy"), &npy, |n| n / 2);
+    use nada_space::*;
+    case!(cases, "latent: missing", NADA_NOT_FOUND, ["nowhere/file"], w.open_latent(m, NADA_SPACE_W));
+    case!(cases, "latent: a text", NADA_BAD_FORMAT, ["text"], w.open_latent(t, NADA_SPACE_W));
+    case!(cases, "latent: another space", NADA_BAD_FORMAT, ["w.safetensors", "wplus"], w.open_latent(&good, NADA_SPACE_W_PLUS));
+    case!(cases, "latent: a wrong shape", NADA_BAD_FORMAT, ["flat.safetensors", "128"], w.open_latent(&flat, NADA_SPACE_W));
+    case!(cases, "latent: not finite", NADA_BAD_FORMAT, ["nan.safetensors", "finite"], w.open_latent(&nans, NADA_SPACE_W));
+    case!(cases, "latent: truncated .npy", NADA_BAD_FORMAT, ["half.npy"], w.open_latent(&npy, NADA_SPACE_W));
+
+    // Domains.
+    let d = |name: &str| w.path("domain").join(name);
+    let domain = d("good.safetensors");
+    fs::create_dir_all(domain.parent().unwrap()).unwrap();
+    unsafe {
+        let adaptation = made!(nada_adaptation_new(w.generator, &w.adaptation()));
+        let made = made!(nada_adaptation_domain(adaptation));
+        ok(nada_domain_save(made, c_path(&domain).as_ptr()));
+        nada_domain_free(made);
+        nada_adaptation_free(adaptation);
+    }
+    let truncated = cut(&domain, &d("truncated.safetensors"), |n| n - 8);
+    let nans = changed(&domain, &d("nan.safetensors"), nan);
+    let described = |name: &str, change: &dyn Fn(&str) -> String| {
+        let file = checkpoint::open(&domain).unwrap();
+        let tensors = file.keys().map(|k| (k.to_string(), file.tensor(k).unwrap())).collect();
+        let mut metadata = (*file.metadata).clone();
+        metadata.insert("description".into(), change(&metadata["description"]));
+        checkpoint::save_safetensors(&d(name), &tensors, &metadata).unwrap();
+        d(name)
+    };
+    let scrambled = described("scrambled.safetensors", &|_| "{".into());
+    let alien = described("alien.safetensors", &|text| {
+        let mut json: serde_json::Value = serde_json::from_str(text).unwrap();
+        json["fingerprint"] = "0123456789abcdef".into();
+        json.to_string()
+    });
+    let alien = unsafe { made!(nada_domain_open(w.context, c_path(&alien).as_ptr())) };
+    let misfit = changed(&domain, &d("misfit.safetensors"), |t| {
+        for tensor in t.values_mut() {
+            *tensor = Tensor::zeros((3, 3), DType::F32, &Device::Cpu).unwrap();
+        }
+    });
+    let misfit = unsafe { made!(nada_domain_open(w.context, c_path(&misfit).as_ptr())) };
+    let good = unsafe { made!(nada_domain_open(w.context, c_path(&domain).as_ptr())) };
+    let with = |domain: *mut nada_domain, strength: f32| unsafe {
+        w.render(w.latent, |o| {
+            o.domains = (&raw const domain).cast();
+            o.strengths = &strength;
+            o.domain_count = 1;
+        })
+    };
+    case!(cases, "domain: missing", NADA_NOT_FOUND, ["nowhere/file"], w.open_domain(m));
+    case!(cases, "domain: a generator", NADA_BAD_FORMAT, ["generator.safetensors", "domain"], w.open_domain(&generator));
+    case!(cases, "domain: truncated", NADA_BAD_FORMAT, ["truncated.safetensors"], w.open_domain(&truncated));
+    case!(cases, "domain: not finite", NADA_BAD_FORMAT, ["nan.safetensors", "finite"], w.open_domain(&nans));
+    case!(cases, "domain: a broken description", NADA_BAD_FORMAT, ["scrambled.safetensors"], w.open_domain(&scrambled));
+    case!(cases, "domain: of another generator", NADA_MISMATCH, ["generator", "0123456789ab"], with(alien, 1.0));
+    case!(cases, "domain: of another shape", NADA_MISMATCH, ["shape"], with(misfit, 1.0));
+    case!(cases, "domain: too strong", NADA_INVALID_ARGUMENT, ["strength", "1.5"], with(good, 1.6));
+    case!(cases, "domain: a negative strength", NADA_INVALID_ARGUMENT, ["strength"], with(good, -0.1));
+    case!(cases, "domain: NaN as strength", NADA_INVALID_ARGUMENT, ["strength"], with(good, f32::NAN));
+    case!(cases, "domain: into no folder", NADA_NOT_FOUND, ["nowhere"], nada_domain_save(good, c_path(m).as_ptr()));
+
+    // Images.
+    let half = cut(&png, &w.path("half.png"), |n| n / 2);
+    case!(cases, "image: missing", NADA_NOT_FOUND, ["nowhere/file"], w.open_image(m));
+    case!(cases, "image: empty", NADA_BAD_FORMAT, ["empty"], w.open_image(e));
+    case!(cases, "image: a text", NADA_BAD_FORMAT, ["text", "PNG"], w.open_image(t));
+    case!(cases, "image: truncated", NADA_BAD_FORMAT, ["half.png"], w.open_image(&half));
+    case!(cases, "image: a generator", NADA_BAD_FORMAT, ["generator.safetensors"], w.open_image(&generator));
+    case!(cases, "image: into no folder", NADA_NOT_FOUND, ["nowhere"], nada_image_save_png(w.image, c_path(m).as_ptr()));
+
+    // Model packs.
+    let good_manifest = "name = 'x'\nresolution = 128\ngenerator = 'generator.safetensors'\n";
+    let pack = |name: &str, manifest: &str| w.pack(name, manifest);
+    let bare = w.path("bare");
+    fs::create_dir_all(&bare).unwrap();
+    let broken = pack("broken-pack", "name = [");
+    let unknown = pack("unknown-pack", &format!("{good_manifest}colour = 'red'\n"));
+    let lost = pack("lost-pack", "name = 'x'\nresolution = 128\ngenerator = 'other.safetensors'\n");
+    let outside = pack("outside-pack", "name = 'x'\nresolution = 128\ngenerator = '../picture.png'\n");
+    let other = pack("other-pack", &good_manifest.replace("128", "256"));
+    let recipe = pack("recipe-pack", &format!("{good_manifest}[recipe]\nbatch = 0\n"));
+    let clipless = pack("clipless-pack", good_manifest);
+    let hollow = pack("hollow-pack", &format!("{good_manifest}[[clip]]\npath = 'empty'\n"));
+    case!(cases, "model: missing", NADA_NOT_FOUND, ["nowhere/file"], w.open_model(m));
+    case!(cases, "model: a folder without model.toml", NADA_NOT_FOUND, ["bare", "model.toml"], w.open_model(&bare));
+    case!(cases, "model: broken model.toml", NADA_BAD_FORMAT, ["broken-pack/model.toml"], w.open_model(&broken));
+    case!(cases, "model: an unknown key", NADA_BAD_FORMAT, ["unknown-pack/model.toml", "colour"], w.open_model(&unknown));
+    case!(cases, "model: no generator", NADA_BAD_FORMAT, ["lost-pack", "other.safetensors"], w.open_model(&lost));
+    case!(cases, "model: a path that leads out", NADA_BAD_FORMAT, ["outside-pack", "../picture.png"], w.open_model(&outside));
+    case!(cases, "model: another resolution", NADA_MISMATCH, ["128", "256"], w.open_model(&other));
+    case!(cases, "model: a wrong recipe", NADA_BAD_FORMAT, ["recipe-pack", "batch"], w.open_model(&recipe));
+    case!(cases, "model: no CLIP", NADA_UNSUPPORTED, ["clipless-pack", "clip"], w.open_model(&clipless));
+    case!(cases, "model: an empty CLIP folder", NADA_NOT_FOUND, ["hollow-pack/empty"], w.open_model(&hollow));
+
+    let count = check(cases);
+    assert!(count >= 40, "{count} cases");
+    for domain in [alien, misfit, good] {
+        unsafe { nada_domain_free(domain) };
+    }
+}
+
+#[test]
+fn bad_arguments() {
+    let world = World::new();
+    let w = &world;
+    let mut cases = vec![];
+    let latin: CString = CString::new(vec![b'c', b'a', b'f', 0xe9]).unwrap();
+    let latin = latin.as_ptr();
+    let long = c(&"a pencil sketch ".repeat(40));
+    let long = long.as_ptr();
+
+    // Contexts.
+    let context = |change: &dyn Fn(&mut nada_context_options)| unsafe {
+        let mut options = initialised(nada_context_options_init);
+        change(&mut options);
+        opened!(nada_context_new(&options)).0
+    };
+    let context = &context;
+    case!(cases, "context: an unknown device", NADA_UNSUPPORTED, ["device", "tpu"], context(&|o| o.device = c"tpu".as_ptr()));
+    case!(cases, "context: a device that is not UTF-8", NADA_INVALID_ARGUMENT, ["device", "UTF-8"], context(&|o| o.device = latin));
+    case!(cases, "context: too many threads", NADA_INVALID_ARGUMENT, ["threads", "1024"], context(&|o| o.threads = 1 << 20));
+    case!(cases, "context: folders that are NULL", NADA_INVALID_ARGUMENT, ["model_folders"], context(&|o| o.model_folder_count = 2));
+    case!(cases, "context: struct_size 0", NADA_INVALID_ARGUMENT, ["struct_size", "0"], context(&|o| o.struct_size = 0));
+    case!(cases, "context: an absurd struct_size", NADA_INVALID_ARGUMENT, ["struct_size"], context(&|o| o.struct_size = usize::MAX));
+    case!(
+        cases,
+        "context options: too small a struct",
+        NADA_INVALID_ARGUMENT,
+        ["struct_size", "4"],
+        nada_context_options_init(&mut std::mem::zeroed(), 4)
+    );
+
+    // Strings and names.
+    case!(cases, "a file name that is not UTF-8", NADA_INVALID_ARGUMENT, ["file", "UTF-8", "3"], opened!(nada_image_open(latin)).0);
+    case!(cases, "an empty file name", NADA_INVALID_ARGUMENT, ["file", "empty"], opened!(nada_image_open(c"".as_ptr())).0);
+    case!(cases, "an unknown model", NADA_NOT_FOUND, ["no-such-model"], opened!(nada_model_open(w.context, c"no-such-model".as_ptr())).0);
+    case!(cases, "an empty model name", NADA_INVALID_ARGUMENT, ["name"], opened!(nada_model_open(w.context, c"".as_ptr())).0);
+
+    // Pixels.
+    let bytes = [0u8; 64];
+    let mut view = rgb(&bytes, 4, 4);
+    let pixels = |change: &dyn Fn(&mut nada_pixels)| unsafe {
+        let mut changed = view;
+        change(&mut changed);
+        opened!(nada_image_from_pixels(&changed)).0
+    };
+    let pixels = &pixels;
+    case!(cases, "pixels: no data", NADA_INVALID_ARGUMENT, ["pixels.data"], pixels(&|p| p.data = null()));
+    case!(cases, "pixels: width 0", NADA_INVALID_ARGUMENT, ["0 x 4"], pixels(&|p| p.width = 0));
+    case!(cases, "pixels: height 0", NADA_INVALID_ARGUMENT, ["4 x 0"], pixels(&|p| p.height = 0));
+    case!(cases, "pixels: a huge size", NADA_INVALID_ARGUMENT, ["4294967295"], pixels(&|p| p.width = u32::MAX));
+    case!(cases, "pixels: a short stride", NADA_INVALID_ARGUMENT, ["stride", "11", "12"], pixels(&|p| p.stride = 11));
+    case!(cases, "pixels: a stride that overflows", NADA_INVALID_ARGUMENT, ["stride"], pixels(&|p| p.stride = usize::MAX / 2));
+    case!(cases, "pixels: an unknown format", NADA_INVALID_ARGUMENT, ["pixels.format", "77"], pixels(&|p| p.format = 77));
+    case!(cases, "pixels: an unknown transfer", NADA_INVALID_ARGUMENT, ["pixels.transfer", "9"], pixels(&|p| p.transfer = 9));
+    let floats = [0.5f32, f32::NAN, 0.5, 1.0];
+    let floats = nada_pixels { data: floats.as_ptr().cast(), stride: 16, width: 1, height: 1, format: 6, transfer: 0 };
+    case!(cases, "pixels: NaN", NADA_INVALID_ARGUMENT, ["finite", "(0, 0)"], opened!(nada_image_from_pixels(&floats)).0);
+    view.width = 2;
+    let mut out = [0u8; 64];
+    let out = out.as_mut_ptr();
+    let wrong_size = nada_pixels_mut { data: out.cast(), stride: 6, width: 2, height: 2, format: 0, transfer: 0 };
+    case!(cases, "pixels: of another size", NADA_INVALID_ARGUMENT, ["2 x 2", "16 x 16"], nada_image_to_pixels(w.image, &wrong_size));
+
+    // Latents.
+    let data = [0f32; 128];
+    let data = data.as_ptr();
+    let from =
+        |space: u32, count, rows, dimension| unsafe { opened!(nada_latent_from_data(w.context, space, data, count, rows, dimension)) };
+    let from = &from;
+    case!(cases, "latent: no points", NADA_INVALID_ARGUMENT, ["count"], from(1, 0, 1, 128).0);
+    case!(cases, "latent: rows in W", NADA_INVALID_ARGUMENT, ["rows", "2"], from(1, 1, 2, 64).0);
+    case!(cases, "latent: an unknown space", NADA_INVALID_ARGUMENT, ["space", "3"], from(3, 1, 1, 128).0);
+    case!(cases, "latent: more than memory", NADA_OUT_OF_MEMORY, ["latent"], from(1, usize::MAX / 8, 1, 128).0);
+    let nans = [f32::INFINITY; 4];
+    let nans = nans.as_ptr();
+    case!(
+        cases,
+        "latent: not finite",
+        NADA_INVALID_ARGUMENT,
+        ["data", "inf"],
+        opened!(nada_latent_from_data(w.context, 1, nans, 1, 1, 4)).0
+    );
+    let narrow = from(1, 1, 1, 64).1 as *const nada_latent;
+    let pair = from(1, 2, 1, 64).1 as *const nada_latent;
+    case!(cases, "latent: of another dimension", NADA_INVALID_ARGUMENT, ["64", "128"], w.render(narrow, |_| ()));
+    let sample = |count, truncation| unsafe { opened!(nada_generator_sample(w.generator, count, 1, truncation)).0 };
+    let sample = &sample;
+    case!(cases, "sample: none", NADA_INVALID_ARGUMENT, ["count"], sample(0, 1.0));
+    case!(cases, "sample: more than memory", NADA_OUT_OF_MEMORY, ["sample"], sample(usize::MAX / 4096, 1.0));
+    case!(cases, "sample: a truncation that is NaN", NADA_INVALID_ARGUMENT, ["truncation", "NaN"], sample(1, f32::NAN));
+    case!(cases, "sample: a negative truncation", NADA_INVALID_ARGUMENT, ["truncation", "-1"], sample(1, -1.0));
+    let mix = |crossover| unsafe { opened!(nada_generator_mix_styles(w.generator, w.latent, w.latent, crossover)).0 };
+    let blend = |b, amount| unsafe { opened!(nada_generator_mix_linear(w.generator, w.latent, b, amount)).0 };
+    let two = unsafe { made!(nada_generator_sample(w.generator, 2, 1, 1.0)) } as *const nada_latent;
+    case!(cases, "mix: a crossover beyond the rows", NADA_INVALID_ARGUMENT, ["crossover", "99"], mix(99));
+    case!(cases, "mix: an amount above 1", NADA_INVALID_ARGUMENT, ["amount", "1.5"], blend(w.latent, 1.5));
+    case!(cases, "mix: different counts", NADA_INVALID_ARGUMENT, ["b", "2"], blend(two, 0.5));
+    case!(
+        cases,
+        "latent: too small a buffer",
+        NADA_INVALID_ARGUMENT,
+        ["length", "4", "128"],
+        nada_latent_copy_data(w.latent, out.cast(), 4)
+    );
+
+    // Rendering.
+    let mut images = [null_mut(); 3];
+    let images = images.as_mut_ptr();
+    case!(
+        cases,
+        "render: another number of images",
+        NADA_INVALID_ARGUMENT,
+        ["image_count", "3"],
+        nada_generator_render(w.generator, w.latent, null(), images, 3)
+    );
+    case!(cases, "render: unknown noise", NADA_INVALID_ARGUMENT, ["noise", "8"], w.render(w.latent, |o| o.noise = 8));
+    case!(cases, "render: NaN as truncation", NADA_INVALID_ARGUMENT, ["truncation"], w.render(w.latent, |o| o.truncation = f32::NAN));
+    case!(cases, "render: domains that are NULL", NADA_INVALID_ARGUMENT, ["domains"], w.render(w.latent, |o| o.domain_count = 1));
+    case!(
+        cases,
+        "render: a domain that is NULL",
+        NADA_INVALID_ARGUMENT,
+        ["domains[0]"],
+        w.render(w.latent, |o| {
+            static NONE: usize = 0;
+            o.domains = (&raw const NONE).cast();
+            o.domain_count = 1;
+        })
+    );
+    case!(cases, "render: struct_size 0", NADA_INVALID_ARGUMENT, ["nada_render_options"], w.render(w.latent, |o| o.struct_size = 0));
+    case!(cases, "render: a CLIP as the generator", NADA_INVALID_ARGUMENT, ["generator", "nada_generator"], {
+        let mut image = null_mut();
+        nada_generator_render(w.clip.cast(), w.latent, null(), &mut image, 1)
+    });
+
+    // Adapting.
+    let dot = w.image as *const nada_image;
+    case!(cases, "adapt: no options", NADA_INVALID_ARGUMENT, ["options"], opened!(nada_adaptation_new(w.generator, null())).0);
+    case!(cases, "adapt: no target", NADA_INVALID_ARGUMENT, ["target_text"], w.adapt(|o| o.target_text = null()));
+    case!(cases, "adapt: an empty target", NADA_INVALID_ARGUMENT, ["target_text", "empty"], w.adapt(|o| o.target_text = c" ".as_ptr()));
+    case!(cases, "adapt: no source", NADA_INVALID_ARGUMENT, ["source_text"], w.adapt(|o| o.source_text = null()));
+    case!(
+        cases,
+        "adapt: text and pictures",
+        NADA_INVALID_ARGUMENT,
+        ["target_images", "target_text"],
+        w.adapt(|o| {
+            o.target_images = &dot;
+            o.target_image_count = 1;
+        })
+    );
+    case!(cases, "adapt: a text that is not UTF-8", NADA_INVALID_ARGUMENT, ["target_text", "UTF-8"], w.adapt(|o| o.target_text = latin));
+    case!(cases, "adapt: a text that is too long", NADA_INVALID_ARGUMENT, ["a pencil sketch", "24"], w.adapt(|o| o.target_text = long));
+    case!(cases, "adapt: no CLIP", NADA_INVALID_ARGUMENT, ["clips", "model"], w.adapt(|o| o.model = null()));
+    case!(cases, "adapt: CLIPs that are NULL", NADA_INVALID_ARGUMENT, ["clips"], w.adapt(|o| o.clip_count = 1));
+    let clip = w.clip as *const nada_clip;
+    let weight = f32::NAN;
+    case!(
+        cases,
+        "adapt: NaN as a CLIP's weight",
+        NADA_INVALID_ARGUMENT,
+        ["clip_weights[0]"],
+        w.adapt(|o| {
+            o.clips = &clip;
+            o.clip_weights = &weight;
+            o.clip_count = 1;
+        })
+    );
+    let template = c"no place for words".as_ptr();
+    case!(
+        cases,
+        "adapt: a template without {}",
+        NADA_INVALID_ARGUMENT,
+        ["templates[0]", "{}"],
+        w.adapt(|o| {
+            o.templates = &template;
+            o.template_count = 1;
+        })
+    );
+    case!(cases, "adapt: no steps", NADA_INVALID_ARGUMENT, ["steps"], w.adapt(|o| o.steps = 0));
+    case!(cases, "adapt: batch 0", NADA_INVALID_ARGUMENT, ["batch"], w.adapt(|o| o.batch = 0));
+    case!(cases, "adapt: a huge batch", NADA_INVALID_ARGUMENT, ["batch", "256"], w.adapt(|o| o.batch = u32::MAX));
+    case!(cases, "adapt: NaN as learning rate", NADA_INVALID_ARGUMENT, ["learning_rate"], w.adapt(|o| o.learning_rate = f64::NAN));
+    case!(cases, "adapt: NaN as truncation", NADA_INVALID_ARGUMENT, ["truncation"], w.adapt(|o| o.truncation = f32::NAN));
+    case!(cases, "adapt: no loss", NADA_INVALID_ARGUMENT, ["losses"], w.adapt(|o| o.direction_weight = 0.0));
+    case!(cases, "adapt: an infinite loss weight", NADA_INVALID_ARGUMENT, ["manifold"], w.adapt(|o| o.manifold_weight = f32::INFINITY));
+    case!(cases, "adapt: an unknown phase", NADA_INVALID_ARGUMENT, ["phase", "66"], w.adapt(|o| o.phase = 66));
+    case!(cases, "adapt: a flag of 2", NADA_INVALID_ARGUMENT, ["augment", "2"], w.adapt(|o| o.augment = 2));
+    case!(cases, "adapt: a stop rule of one latent", NADA_INVALID_ARGUMENT, ["stop", "2"], w.adapt(|o| o.stop_latents = 1));
+    case!(cases, "adapt: more layers than there are", NADA_INVALID_ARGUMENT, ["auto_layers", "99"], w.adapt(|o| o.auto_layers_k = 99));
+    case!(cases, "adapt: struct_size 8", NADA_INVALID_ARGUMENT, ["nada_adaptation_options.struct_size"], w.adapt(|o| o.struct_size = 8));
+
+    // Inverting.
+    let one = unsafe { made!(nada_image_from_pixels(&rgb(&[1, 2, 3], 1, 1))) } as *const nada_image;
+    case!(cases, "invert: a 1 x 1 picture", NADA_INVALID_ARGUMENT, ["1 x 1"], w.invert(one, |_| ()));
+    case!(cases, "invert: no steps", NADA_INVALID_ARGUMENT, ["steps"], w.invert(dot, |o| o.steps = 0));
+    case!(cases, "invert: into Z", NADA_INVALID_ARGUMENT, ["space"], w.invert(dot, |o| o.space = NADA_SPACE_Z as u32));
+    case!(cases, "invert: a CLIP loss without CLIP", NADA_INVALID_ARGUMENT, ["clip"], w.invert(dot, |o| o.clip_weight = 1.0));
+    case!(cases, "invert: NaN as a weight", NADA_INVALID_ARGUMENT, ["pyramid"], w.invert(dot, |o| o.pyramid_weight = f32::NAN));
+    case!(cases, "invert: a negative learning rate", NADA_INVALID_ARGUMENT, ["learning_rate"], w.invert(dot, |o| o.learning_rate = -1.0));
+    use nada_space::NADA_SPACE_Z;
+
+    let count = check(cases);
+    assert!(count >= 40, "{count} cases");
+    unsafe {
+        nada_image_free(one.cast_mut());
+        for latent in [narrow, pair, two] {
+            nada_latent_free(latent.cast_mut());
+        }
+        // None of it changed what was shared.
+        let again = made!(nada_generator_sample(w.generator, 1, 3, 0.7));
+        let (mut a, mut b) = ([0f32; 128], [1f32; 128]);
+        ok(nada_latent_copy_data(w.latent, a.as_mut_ptr(), 128));
+        ok(nada_latent_copy_data(again, b.as_mut_ptr(), 128));
+        assert_eq!(a, b);
+        ok(w.render(w.latent, |_| ()));
+        nada_latent_free(again);
+    }
+}
+
+/// Every pointer of every function that returns a status, NULL where that is not allowed.
+#[test]
+fn null_pointers() {
+    let world = World::new();
+    let w = &world;
+    let mut cases = vec![];
+    let file = c"file".as_ptr();
+    macro_rules! nulls {
+        ($($function:ident ( $($argument:expr),* ) $name:expr;)*) => {
+            $(case!(cases, stringify!($function), NADA_INVALID_ARGUMENT, [$name, "NULL"], $function($($argument),*));)*
+        };
+    }
+    let mut pixel = [0u8; 4];
+    let pixel = pixel.as_mut_ptr();
+    nulls! {
+        nada_context_options_init(null_mut(), 48) "nada_context_options";
+        nada_context_new(null(), null_mut()) "context";
+        nada_cancel_new(null_mut()) "cancel";
+        nada_cancel_trigger(null()) "cancel";
+        nada_cancel_reset(null()) "cancel";
+        nada_image_open(null(), &mut null_mut()) "file";
+        nada_image_open(file, null_mut()) "image";
+        nada_image_save_png(null(), file) "image";
+        nada_image_save_png(w.image, null()) "file";
+        nada_image_from_pixels(null(), &mut null_mut()) "pixels";
+        nada_image_from_pixels(&rgb(&[0; 3], 1, 1), null_mut()) "image";
+        nada_image_to_pixels(w.image, null()) "pixels";
+        nada_image_to_pixels(null(), &nada_pixels_mut { data: pixel.cast(), stride: 3, width: 1, height: 1, format: 0, transfer: 0 }) "image";
+        nada_clip_open(null(), file, &mut null_mut()) "context";
+        nada_clip_open(w.context, null(), &mut null_mut()) "file";
+        nada_clip_open(w.context, file, null_mut()) "clip";
+        nada_model_open(null(), file, &mut null_mut()) "context";
+        nada_model_open(w.context, file, null_mut()) "model";
+        nada_model_generator(null(), &mut null_mut()) "model";
+        nada_model_generator(w.model, null_mut()) "generator";
+        nada_model_clip_count(null(), &mut 0) "model";
+        nada_model_clip_count(w.model, null_mut()) "count";
+        nada_model_clip(null(), 0, &mut null_mut(), null_mut()) "model";
+        nada_model_clip(w.model, 0, null_mut(), null_mut()) "clip";
+        nada_model_adaptation_options(null(), &mut std::mem::zeroed(), size_of::<nada_adaptation_options>()) "model";
+        nada_model_adaptation_options(w.model, null_mut(), size_of::<nada_adaptation_options>()) "nada_adaptation_options";
+        nada_model_inversion_options(null(), &mut std::mem::zeroed(), size_of::<nada_inversion_options>()) "model";
+        nada_model_inversion_options(w.model, null_mut(), size_of::<nada_inversion_options>()) "nada_inversion_options";
+        nada_model_check_text(null(), file, null_mut(), 0, null_mut()) "model";
+        nada_model_check_text(w.model, null(), null_mut(), 0, null_mut()) "text";
+        nada_model_check_text(w.model, file, null_mut(), 9, null_mut()) "warning";
+        nada_generator_open(null(), file, &mut null_mut()) "context";
+        nada_generator_open(w.context, null(), &mut null_mut()) "file";
+        nada_generator_open(w.context, file, null_mut()) "generator";
+        nada_generator_with_domains(null(), null(), null(), 0, &mut null_mut()) "generator";
+        nada_generator_with_domains(w.generator, null(), null(), 1, &mut null_mut()) "domains";
+        nada_generator_with_domains(w.generator, null(), null(), 0, null_mut()) "adapted";
+        nada_generator_sample(null(), 1, 0, 1.0, &mut null_mut()) "generator";
+        nada_generator_sample(w.generator, 1, 0, 1.0, null_mut()) "latent";
+        nada_generator_mix_styles(null(), w.latent, w.latent, 1, &mut null_mut()) "generator";
+        nada_generator_mix_styles(w.generator, null(), w.latent, 1, &mut null_mut()) "a";
+        nada_generator_mix_styles(w.generator, w.latent, null(), 1, &mut null_mut()) "b";
+        nada_generator_mix_styles(w.generator, w.latent, w.latent, 1, null_mut()) "latent";
+        nada_generator_mix_linear(null(), w.latent, w.latent, 0.5, &mut null_mut()) "generator";
+        nada_generator_mix_linear(w.generator, null(), w.latent, 0.5, &mut null_mut()) "a";
+        nada_generator_mix_linear(w.generator, w.latent, null(), 0.5, &mut null_mut()) "b";
+        nada_generator_mix_linear(w.generator, w.latent, w.latent, 0.5, null_mut()) "latent";
+        nada_generator_render(null(), w.latent, null(), &mut null_mut(), 1) "generator";
+        nada_generator_render(w.generator, null(), null(), &mut null_mut(), 1) "latent";
+        nada_generator_render(w.generator, w.latent, null(), null_mut(), 1) "images";
+        nada_render_options_init(null_mut(), size_of::<nada_render_options>()) "nada_render_options";
+        nada_inversion_options_init(null_mut(), size_of::<nada_inversion_options>()) "nada_inversion_options";
+        nada_generator_invert(null(), w.image, null(), None, null_mut(), null(), &mut null_mut(), null_mut()) "generator";
+        nada_generator_invert(w.generator, null(), null(), None, null_mut(), null(), &mut null_mut(), null_mut()) "image";
+        nada_generator_invert(w.generator, w.image, null(), None, null_mut(), null(), null_mut(), null_mut()) "latent";
+        nada_generator_restyle(null(), w.image, null(), null(), None, null_mut(), null(), &mut null_mut()) "generator";
+        nada_generator_restyle(w.generator, null(), null(), null(), None, null_mut(), null(), &mut null_mut()) "image";
+        nada_generator_restyle(w.generator, w.image, null(), null(), None, null_mut(), null(), null_mut()) "restyled";
+        nada_adaptation_options_init(null_mut(), size_of::<nada_adaptation_options>()) "nada_adaptation_options";
+        nada_generator_adapt(null(), &w.adaptation(), None, null_mut(), null(), &mut null_mut()) "generator";
+        nada_generator_adapt(w.generator, null(), None, null_mut(), null(), &mut null_mut()) "options";
+        nada_generator_adapt(w.generator, &w.adaptation(), None, null_mut(), null(), null_mut()) "domain";
+        nada_adaptation_new(null(), &w.adaptation(), &mut null_mut()) "generator";
+        nada_adaptation_new(w.generator, &w.adaptation(), null_mut()) "adaptation";
+        nada_adaptation_step(null_mut(), null_mut()) "adaptation";
+        nada_adaptation_run(null_mut(), None, null_mut(), null()) "adaptation";
+        nada_adaptation_outcome(null(), &mut std::mem::zeroed(), size_of::<nada_outcome>()) "adaptation";
+        nada_adaptation_snapshot_count(null(), &mut 0) "adaptation";
+        nada_adaptation_snapshot_info(null(), 0, &mut std::mem::zeroed(), size_of::<nada_snapshot>()) "adaptation";
+        nada_adaptation_snapshot_domain(null(), 0, &mut null_mut()) "adaptation";
+        nada_adaptation_snapshot_preview(null(), 0, &mut null_mut()) "adaptation";
+        nada_adaptation_preview(null(), 1, &mut null_mut()) "adaptation";
+        nada_adaptation_domain(null(), &mut null_mut()) "adaptation";
+        nada_adaptation_result(null(), &mut null_mut()) "adaptation";
+        nada_domain_open(null(), file, &mut null_mut()) "context";
+        nada_domain_open(w.context, null(), &mut null_mut()) "file";
+        nada_domain_open(w.context, file, null_mut()) "domain";
+        nada_domain_save(null(), file) "domain";
+        nada_domain_clip_name(null(), 0, &mut null()) "domain";
+        nada_domain_parameters(null(), &mut 0) "domain";
+        nada_latent_open(null(), file, 1, &mut null_mut()) "context";
+        nada_latent_open(w.context, null(), 1, &mut null_mut()) "file";
+        nada_latent_open(w.context, file, 1, null_mut()) "latent";
+        nada_latent_from_data(null(), 1, &0.0, 1, 1, 1, &mut null_mut()) "context";
+        nada_latent_from_data(w.context, 1, null(), 1, 1, 1, &mut null_mut()) "data";
+        nada_latent_from_data(w.context, 1, &0.0, 1, 1, 1, null_mut()) "latent";
+        nada_latent_save(null(), file) "latent";
+        nada_latent_save(w.latent, null()) "file";
+        nada_latent_space(null(), &mut 0) "latent";
+        nada_latent_space(w.latent, null_mut()) "space";
+        nada_latent_copy_data(null(), &mut 0.0, 1) "latent";
+        nada_latent_copy_data(w.latent, null_mut(), 128) "data";
+    }
+    check(cases);
+    // Every function that returns a status was asked.
+    let source = include_str!("capi.rs");
+    for name in functions("nada_status") {
+        assert!(source.contains(&format!("        {name}(")), "{name} is not in the list above");
+    }
+    // The others have no way to fail.
+    unsafe {
+        for text in [
+            nada_clip_name(null()),
+            nada_model_name(null()),
+            nada_model_folder(null()),
+            nada_generator_fingerprint(null()),
+            nada_domain_source(null()),
+            nada_domain_target(null()),
+            nada_domain_fingerprint(null()),
+            nada_adaptation_warning(null()),
+        ] {
+            assert_eq!(CStr::from_ptr(text), c"");
+        }
+        let numbers = [
+            nada_context_threads(null()),
+            nada_cancel_is_triggered(null()),
+            nada_image_width(null()),
+            nada_image_height(null()),
+            nada_clip_resolution(null()),
+            nada_clip_dimension(null()),
+            nada_generator_size(null()),
+            nada_domain_step(null()),
+        ];
+        assert_eq!(numbers, [0; 8]);
+        let sizes = [
+            nada_generator_rows(null()),
+            nada_generator_dimension(null()),
+            nada_domain_clip_count(null()),
+            nada_latent_count(null()),
+            nada_latent_rows(null()),
+            nada_latent_dimension(null()),
+        ];
+        assert_eq!(sizes, [0; 6]);
+        nada_adaptation_free(null_mut());
+        nada_cancel_free(null_mut());
+        nada_clip_free(null_mut());
+        nada_context_free(null_mut());
+        nada_domain_free(null_mut());
+        nada_generator_free(null_mut());
+        nada_image_free(null_mut());
+        nada_latent_free(null_mut());
+        nada_model_free(null_mut());
+    }
+}
+
+/// The names of the header's functions that return `result`.
+fn functions(result: &str) -> Vec<&'static str> {
+    let names: Vec<&str> = HEADER
+        .lines()
+        .filter_map(|line| line.strip_prefix(result)?.strip_prefix(' ')?.split_once('('))
+        .map(|(name, _)| name)
+        .filter(|name| name.starts_with("nada_"))
+        .collect();
+    assert!(!names.is_empty());
+    names
+}
+
+/// Words that the pack never learned are no error: the user is told, with words that it knows.
+#[test]
+fn unknown_words_are_a_warning() {
+    let w = World::new();
+    unsafe {
+        let check = |text: &CStr| {
+            let (mut buffer, mut needed) = ([1 as c_char; 4096], 0);
+            ok(nada_model_check_text(w.model, text.as_ptr(), buffer.as_mut_ptr(), buffer.len(), &mut needed));
+            let text = CStr::from_ptr(buffer.as_ptr()).to_str().unwrap().to_string();
+            assert_eq!(needed, text.len() + 1);
+            text
+        };
+        assert_eq!(check(c"a pencil sketch"), "");
+        let warning = check(c"a pencil flibbertigibbet");
+        for word in ["'flibbertigibbet'", "pencil sketch", "starter"] {
+            assert!(warning.contains(word), "{warning}");
+        }
+        assert!(!warning.contains("'pencil'"), "{warning}");
+
+        let mut small = [1 as c_char; 8];
+        ok(nada_model_check_text(w.model, c"flibbertigibbet".as_ptr(), small.as_mut_ptr(), 5, null_mut()));
+        assert_eq!((small[4], small[5]), (0, 1), "cut at the size given");
+
+        let mut options = w.adaptation();
+        options.target_text = c"a pencil flibbertigibbet".as_ptr();
+        let adaptation = made!(nada_adaptation_new(w.generator, &options));
+        assert_eq!(CStr::from_ptr(nada_adaptation_warning(adaptation)).to_str().unwrap(), warning);
+        nada_adaptation_free(adaptation);
+    }
+}
+
+const HEADER: &str = include_str!("../include/nada.h");
+
+#[test]
+fn the_header_is_that_of_the_source() {
+    let generated = include_str!(concat!(env!("OUT_DIR"), "/nada.h"));
+    if let Some((i, (have, want))) = HEADER.lines().zip(generated.lines()).enumerate().find(|(_, (a, b))| a != b) {
+        panic!("include/nada.h:{} is\n{have}\nbut src/capi makes it\n{want}\nregenerate: NADA_WRITE_HEADER=1 cargo build", i + 1);
+    }
+    assert_eq!(HEADER.len(), generated.len(), "include/nada.h has another length; regenerate: NADA_WRITE_HEADER=1 cargo build");
+}
