@@ -232,6 +232,7 @@ impl ModelPack {
             folder,
         };
         pack.settings()?;
+        pack.invert_settings()?;
         Ok(pack)
     }
 
@@ -246,7 +247,9 @@ impl ModelPack {
 
     /// The pack's settings of inversion over the library's defaults; errors as [`ModelPack::settings`].
     pub fn invert_settings(&self) -> Result<invert::Settings> {
-        self.overlay("invert", invert::Settings::default(), &self.invert)
+        let settings: invert::Settings = self.overlay("invert", invert::Settings::default(), &self.invert)?;
+        settings.check().map_err(|e| Error::format(self.folder.join(MANIFEST), format!("[invert] {e}")))?;
+        Ok(settings)
     }
 
     fn overlay<T: Serialize + DeserializeOwned>(&self, section: &str, base: T, table: &toml::Table) -> Result<T> {

@@ -88,6 +88,8 @@ fn wrong_packs_say_what_is_wrong() {
         (format!("{good}[recipe]\nlearning_rat = 1"), vec!["[recipe]", "learning_rat", "learning_rate"]),
         (format!("{good}[recipe]\nbatch = 'x'"), vec!["[recipe]", "batch"]),
         (format!("{good}[recipe]\nbatch = 0"), vec!["[recipe]", "batch"]),
+        (format!("{good}[invert]\nspace = 'z'"), vec!["[invert]", "space", "w_plus"]),
+        (format!("{good}[invert]\nsteps = 0"), vec!["[invert]", "steps"]),
     ] {
         std::fs::write(pack.join(MANIFEST), &text).unwrap();
         let e = ModelPack::open(&pack).err().unwrap_or_else(|| panic!("opened: {text}"));

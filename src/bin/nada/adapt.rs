@@ -91,6 +91,9 @@ impl Adapt {
             }
         }
         save_sheet(&generator, &made.domain, &sheet)?;
+        if let Err(Error::Cancelled) = ended {
+            ui.warn(format!("stopped after step {}; what was reached is kept in {}", made.steps, output.display()));
+        }
         let ended = ended?;
         let seconds = begin.elapsed().as_secs_f32();
         let text = format!(

@@ -43,7 +43,7 @@ impl Invert {
             return Err(Error::argument("--output", format!("names one file for {} pictures; leave it out", self.pictures.len())));
         }
         let pack = self.model.pack()?;
-        let settings = self.settings.over(invert_recipe(pack.as_ref())?);
+        let settings = self.settings.over(invert_recipe(pack.as_ref())?)?;
         let generator = self.model.generator(pack.as_ref())?;
         let clips = if settings.clip > 0.0 { self.clip.load(pack.as_ref())? } else { Vec::new() };
         let clip = clips.first().map(|c| c.clip.as_ref());

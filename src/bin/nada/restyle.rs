@@ -71,7 +71,7 @@ impl Restyle {
         let (latent, psnr) = match &self.latent {
             Some(file) => (open_latent(file, None)?, None),
             None => {
-                let settings = self.settings.over(invert_recipe(pack.as_ref())?);
+                let settings = self.settings.over(invert_recipe(pack.as_ref())?)?;
                 let clips = if settings.clip > 0.0 { self.clip.load(pack.as_ref())? } else { Vec::new() };
                 let clip = clips.first().map(|c| c.clip.as_ref());
                 let found = crate::invert::run(&generator, &picture, clip, &settings, ui)?;

@@ -168,7 +168,8 @@ pub struct InvertSettings {
 }
 
 impl InvertSettings {
-    pub fn over(&self, recipe: invert::Settings) -> invert::Settings {
+    /// `recipe` with what was given. Errors name the setting that is out of range.
+    pub fn over(&self, recipe: invert::Settings) -> Result<invert::Settings> {
         let mut s = recipe;
         set(&mut s.space, self.space);
         set(&mut s.steps, self.steps);
@@ -179,6 +180,7 @@ impl InvertSettings {
         set(&mut s.noise_regularisation, self.noise_regularisation);
         set(&mut s.enough_psnr, self.enough_psnr);
         set(&mut s.seed, self.seed);
-        s
+        s.check()?;
+        Ok(s)
     }
 }

@@ -82,9 +82,10 @@ impl Ui {
     }
 }
 
-/// A progress callback that moves `bar`.
+/// A progress callback that moves `bar`; with NADA_LOG=debug each step is a line on the standard error.
 pub fn on_bar(bar: &ProgressBar) -> impl FnMut(&Progress) -> Flow + '_ {
     move |p| {
+        log::debug!("step {} of {}, loss {}", p.step, p.total, p.loss);
         bar.set_length(p.total as u64);
         bar.set_position(p.step as u64);
         bar.set_message(format!("loss {:.3}", p.loss));
