@@ -180,7 +180,7 @@ fn save_snapshot(folder: &Path, snapshot: &Snapshot) -> Result<Value> {
     let preview = folder.join(format!("step-{:04}.png", snapshot.step));
     snapshot.domain.save(&domain)?;
     snapshot.preview.save_png(&preview)?;
-    let (gain, pairing) = snapshot.judged.unzip();
+    let (gain, pairing) = snapshot.judgement.map(|j| (j.gain, j.pairing)).unzip();
     Ok(json!({"step": snapshot.step, "loss": snapshot.loss, "gain": gain, "pairing": pairing, "domain": domain, "preview": preview}))
 }
 
