@@ -2,4 +2,6 @@
 use crate::error::Result;
 use candle_core::Tensor;
 /// TEMPORARY
-pub fn grey16(_x: &Tensor) -> Result<Vec<Vec<f32>>> { todo!() }
+pub fn grey16(_x: &Tensor) -> Result<Vec<Vec<f32>>> {
+    todo!()
+}

@@ -39,7 +39,15 @@ pub(super) fn embed_pictures(clip: &Clip, pictures: &[Picture]) -> Result<Tensor
 
 impl Guide {
     /// `own` are 16 pictures of the unadapted generator: what pictures as a target are compared with when the source is words.
-    pub(super) fn new(clip: Arc<Clip>, weight: f32, mode: Mode, source: &Concept, target: &Concept, templates: &Templates, own: &dyn Fn() -> Result<Tensor>) -> Result<Self> {
+    pub(super) fn new(
+        clip: Arc<Clip>,
+        weight: f32,
+        mode: Mode,
+        source: &Concept,
+        target: &Concept,
+        templates: &Templates,
+        own: &dyn Fn() -> Result<Tensor>,
+    ) -> Result<Self> {
         let all = |words: &str| clip.embed_texts(&templates.0.iter().map(|t| t.replace("{}", words)).collect::<Vec<_>>());
         let one = |words: String| Result::Ok(clip.embed_texts(&[words])?.squeeze(0)?);
         let mean = |e: Tensor| Result::Ok(e.mean(0)?);
@@ -69,7 +77,10 @@ impl Guide {
         };
         let direction = normalise(&(&to - &from)?)?;
         if direction.sqr()?.sum_all()?.to_scalar::<f32>()? < 0.5 {
-            return Err(Error::argument("target", format!("is the same as the source for {}: there is no direction between them", clip.name)));
+            return Err(Error::argument(
+                "target",
+                format!("is the same as the source for {}: there is no direction between them", clip.name),
+            ));
         }
         let cosine = (normalise(&from)? * normalise(&to)?)?.sum_all()?.to_scalar::<f32>()?;
         Ok(Self { clip, weight, direction, target, selection, cosine })

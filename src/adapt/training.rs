@@ -139,7 +139,14 @@ pub struct Adaptation {
 
 impl Adaptation {
     /// Prepares the twins and embeds source and target; nothing is trained yet. Errors name the argument.
-    pub fn new(generator: Arc<Generator>, clips: &[WeightedClip], source: Concept, target: Concept, templates: &Templates, settings: Settings) -> Result<Self> {
+    pub fn new(
+        generator: Arc<Generator>,
+        clips: &[WeightedClip],
+        source: Concept,
+        target: Concept,
+        templates: &Templates,
+        settings: Settings,
+    ) -> Result<Self> {
         Self::from_start(generator.clone(), &generator, clips, source, target, templates, settings)
     }
 
@@ -320,7 +327,8 @@ impl Adaptation {
             views.push((side, view(before)?, view(after)?));
         }
         let one = |guide: &Guide| -> Result<(f32, usize, Tensor)> {
-            let (i, (_, x0, x1)) = views.iter().enumerate().find(|(_, v)| v.0 == guide.clip.resolution()).ok_or_else(|| Error::Internal("no view".into()))?;
+            let (i, (_, x0, x1)) =
+                views.iter().enumerate().find(|(_, v)| v.0 == guide.clip.resolution()).ok_or_else(|| Error::Internal("no view".into()))?;
             let leaf = Var::from_tensor(&x1.detach())?;
             let embed = |x: &Tensor| normalise(&guide.clip.encode_image(&guide.clip.normalise(x)?)?);
             let e0 = embed(x0)?;
@@ -329,7 +337,8 @@ impl Adaptation {
                 e1 = embed(&(leaf.as_tensor() + 1e-6)?)?;
             }
             let loss = guide.loss(&s.losses, s.mode, s.floor, &e0, &e1)?;
-            let grad = loss.backward()?.remove(leaf.as_tensor()).ok_or_else(|| Error::Internal("no gradient reached the picture".into()))?;
+            let grad =
+                loss.backward()?.remove(leaf.as_tensor()).ok_or_else(|| Error::Internal("no gradient reached the picture".into()))?;
             Ok((loss.to_scalar::<f32>()?, i, grad))
         };
         let parts = self.guides.par_iter().map(one).collect::<Result<Vec<_>>>()?;
