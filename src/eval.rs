@@ -8,7 +8,7 @@ use crate::nn::stylegan2::{Generator, Latent, Noise, Space};
 use crate::pack::ModelPack;
 use crate::pairing::{self, Batch};
 use crate::picture::Picture;
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use serde::Serialize;
 
 /// Columns of an evaluation's contact sheet.

@@ -106,4 +106,3 @@ impl Batch {
 fn cell(i: usize, length: usize) -> std::ops::Range<usize> {
     i * length / SIDE..((i + 1) * length).div_ceil(SIDE)
 }
-

@@ -74,7 +74,14 @@ impl Judge {
     }
 
     /// Looks at the trained twin after `step` steps. On an error nothing is changed.
-    pub(super) fn look(&mut self, trained: &Generator, guides: &[Guide], settings: &Settings, step: usize, cancel: &Cancel) -> Result<Verdict> {
+    pub(super) fn look(
+        &mut self,
+        trained: &Generator,
+        guides: &[Guide],
+        settings: &Settings,
+        step: usize,
+        cancel: &Cancel,
+    ) -> Result<Verdict> {
         let (small, cosine) = self.view(trained, guides, settings, cancel)?;
         let (mut pairing, mut structure) = (0.0, 0.0);
         for (adapted, plain) in small.chunks(GROUP).zip(self.plain.chunks(GROUP)) {
