@@ -6,12 +6,10 @@ use crate::error::{Error, Result};
 use crate::nn::clip::{Clip, ClipResize};
 use crate::nn::stylegan2::{Generator, Latent, Noise, Space};
 use crate::pack::ModelPack;
+use crate::pairing::{self, Batch};
 use crate::picture::Picture;
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use serde::Serialize;
-
-/// Side of the grey pictures that pairing compares.
-const PAIRING_SIDE: usize = 16;
 
 /// Columns of an evaluation's contact sheet.
 const SHEET_COLUMNS: usize = 10;
@@ -45,100 +43,7 @@ fn distance(adapted: &Tensor, plain: &Tensor, truth: &Tensor) -> Result<f32> {
 pub fn pairing(adapted: &Tensor, plain: &Tensor) -> Result<f32> {
     let a = Batch::new("adapted", adapted)?;
     let p = Batch::new("plain", plain)?.like("plain", &a)?;
-    Ok(pairing_of(&a.grey16(), &p.grey16()))
-}
-
-/// What [`pairing`] compares: of each picture of [n, 3, height, width] the mean of R, G, B, area-averaged to 16 x 16, row by row.
-///
-/// Errors: `InvalidArgument` for another shape; `NotFinite`.
-pub fn grey16(pictures: &Tensor) -> Result<Vec<Vec<f32>>> {
-    Ok(Batch::new("pictures", pictures)?.grey16())
-}
-
-/// [`pairing`] of pictures that [`grey16`] made small; as many of one as of the other. 0 for none.
-pub fn pairing_of(adapted: &[Vec<f32>], plain: &[Vec<f32>]) -> f32 {
-    let (adapted, plain) = (directions(adapted), directions(plain));
-    let own = adapted.iter().enumerate().filter(|(i, a)| nearest(a, &plain) == *i).count();
-    own as f32 / adapted.len().max(1) as f32
-}
-
-/// Each vector less the mean of all, of length 1.
-fn directions(vectors: &[Vec<f32>]) -> Vec<Vec<f64>> {
-    let mut out: Vec<Vec<f64>> = vectors.iter().map(|v| v.iter().map(|&x| f64::from(x)).collect()).collect();
-    let length = out.first().map_or(0, Vec::len);
-    for i in 0..length {
-        let mean = out.iter().map(|v| v[i]).sum::<f64>() / out.len() as f64;
-        out.iter_mut().for_each(|v| v[i] -= mean);
-    }
-    for v in &mut out {
-        // A picture that is the mean itself has no direction; it stays near zero instead of becoming NaN.
-        let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
-        v.iter_mut().for_each(|x| *x /= norm);
-    }
-    out
-}
-
-/// Index of the vector with the largest dot product; the first of equals.
-fn nearest(v: &[f64], of: &[Vec<f64>]) -> usize {
-    let mut best = (f64::NEG_INFINITY, 0);
-    for (i, other) in of.iter().enumerate() {
-        let dot = v.iter().zip(other).map(|(a, b)| a * b).sum();
-        if dot > best.0 {
-            best = (dot, i);
-        }
-    }
-    best.1
-}
-
-/// Pictures' numbers, checked.
-struct Batch {
-    n: usize,
-    height: usize,
-    width: usize,
-    values: Vec<f32>,
-}
-
-impl Batch {
-    fn new(name: &str, t: &Tensor) -> Result<Self> {
-        let (n, height, width) = match t.dims() {
-            &[n, 3, height, width] if n * height * width > 0 => (n, height, width),
-            other => return Err(Error::argument(name, format!("shape {other:?}; want [n, 3, height, width], none of them 0"))),
-        };
-        let values = t.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        if !values.iter().all(|v| v.is_finite()) {
-            return Err(Error::NotFinite(format!("{name}: the pictures hold NaN or infinity")));
-        }
-        Ok(Self { n, height, width, values })
-    }
-
-    fn like(self, name: &str, other: &Self) -> Result<Self> {
-        let shape = |b: &Self| [b.n, 3, b.height, b.width];
-        if shape(&self) != shape(other) {
-            return Err(Error::argument(name, format!("shape {:?}, but the adapted pictures have {:?}", shape(&self), shape(other))));
-        }
-        Ok(self)
-    }
-
-    fn grey16(&self) -> Vec<Vec<f32>> {
-        let plane = self.height * self.width;
-        let small = |picture: &[f32]| {
-            let grey = |at: usize| f64::from(picture[at] + picture[plane + at] + picture[2 * plane + at]) / 3.0;
-            let mut cells = Vec::with_capacity(PAIRING_SIDE * PAIRING_SIDE);
-            for rows in (0..PAIRING_SIDE).map(|i| cell(i, self.height)) {
-                for columns in (0..PAIRING_SIDE).map(|j| cell(j, self.width)) {
-                    let sum: f64 = rows.clone().map(|y| columns.clone().map(|x| grey(y * self.width + x)).sum::<f64>()).sum();
-                    cells.push((sum / (rows.len() * columns.len()) as f64) as f32);
-                }
-            }
-            cells
-        };
-        self.values.chunks_exact(3 * plane).map(small).collect()
-    }
-}
-
-/// The input positions that output cell `i` of an adaptive average pool covers; neighbours overlap where the sizes do not divide.
-fn cell(i: usize, length: usize) -> std::ops::Range<usize> {
-    i * length / PAIRING_SIDE..((i + 1) * length).div_ceil(PAIRING_SIDE)
+    Ok(pairing::share(&a.grey16(), &p.grey16()))
 }
 
 /// Normalised embeddings [n, d] of pictures [n, 3, height, width], nominally in [-1, 1].

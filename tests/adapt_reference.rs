@@ -95,7 +95,7 @@ fn the_published_run_is_repeated() {
 #[test]
 fn the_run_with_layer_selection_is_repeated() {
     let Some(dir) = reference() else { return };
-    let losses = LossWeights { direction: 1.0, global: 0.5, manifold: 0.25, in_domain: 0.0 };
+    let losses = LossWeights { direction: 1.0, global: 0.5, manifold: 0.25, in_domain: 0.0, structure: 0.0 };
     run(&dir, "run_auto_layers", losses, Some(AutoLayers { k: 3, iterations: 1, batch: 4 }));
 }
 

@@ -98,7 +98,7 @@ impl Guide {
 
     /// The weighted sum of the losses of this CLIP. `e0`, `e1` [n, d]: normalised embeddings of the frozen and the trained twin's
     /// pictures; a gradient flows to `e1`.
-    pub(super) fn loss(&self, w: &LossWeights, mode: Mode, floor: f32, e0: &Tensor, e1: &Tensor) -> Result<Tensor> {
+    pub(super) fn loss(&self, w: &LossWeights, mode: Mode, floor: f32, enough: f32, e0: &Tensor, e1: &Tensor) -> Result<Tensor> {
         let mut terms = vec![];
         if w.direction != 0.0 {
             let edit = (e1 - e0)?;
@@ -110,7 +110,8 @@ impl Guide {
             };
             let length = square.maximum(floor as f64)?.sqrt()?;
             let along = edit.broadcast_mul(&self.direction)?.sum(D::Minus1)?;
-            terms.push(((1.0 - (along / length)?)?.mean_all()?, w.direction));
+            // With `enough` 1 this is the published 1 - cos: a cosine is never more.
+            terms.push(((enough as f64 - (along / length)?.mean_all()?)?.relu()?, w.direction));
         }
         if w.global != 0.0 {
             terms.push((one_minus_cosine(e1, &self.target)?, w.global));

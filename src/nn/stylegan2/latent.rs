@@ -68,7 +68,7 @@ impl Latent {
     pub fn open(path: &Path, space: Space) -> Result<Self> {
         let mut magic = [0; 6];
         let is_npy = match std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)) {
-            Ok(()) => &magic == checkpoint::NPY_MAGIC,
+            Ok(()) => magic == checkpoint::NPY_MAGIC,
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => false,
             Err(e) => return Err(Error::io(path, e)),
         };
