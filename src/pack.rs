@@ -509,7 +509,7 @@ mod tests {
             ("batch = -1", ["batch: ", "-1"]),
             ("losses = 3", ["losses: ", "LossWeights"]),
             ("mode = 'slow'", ["mode: ", "reference"]),
-            ("[stop]\nlatents = 1", ["stop: ", "every"]),
+            ("[stop]\nlatent = 1", ["stop: ", "latents"]),
         ] {
             let e = parse(text).unwrap_err();
             assert!(words.iter().all(|w| e.contains(w)), "{text}: {e}");

@@ -16,6 +16,9 @@ pub struct AdaptSettings {
     batch: Option<usize>,
     #[arg(long, value_name = "RATE", help = "Adam's learning rate")]
     learning_rate: Option<f64>,
+    /// Let the learning rate fall linearly, to nothing after the last step
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set)]
+    decay: Option<bool>,
     #[arg(long, value_name = "BETA", help = "Adam's second beta")]
     beta2: Option<f64>,
     /// Seed of latents, noise and augmentation
@@ -54,6 +57,15 @@ pub struct AdaptSettings {
     /// Weight of the in-domain loss, which keeps the pictures as different as they were
     #[arg(long, value_name = "WEIGHT")]
     in_domain: Option<f32>,
+    /// Weight of the structure loss, which keeps light and dark where they were
+    #[arg(long, value_name = "WEIGHT")]
+    structure: Option<f32>,
+    /// Cosine of light and dark from which on the structure loss is content
+    #[arg(long, value_name = "COSINE")]
+    structure_floor: Option<f32>,
+    /// Cosine of edit and text from which on the directional loss is content; 1 for never
+    #[arg(long, value_name = "COSINE")]
+    enough: Option<f32>,
     /// Least length of an edit in the directional loss
     #[arg(long, value_name = "LENGTH")]
     floor: Option<f32>,
@@ -76,17 +88,32 @@ pub struct AdaptSettings {
     #[arg(long, value_name = "N")]
     snapshot_every: Option<usize>,
     /// Do all steps: no stop rule
-    #[arg(long, conflicts_with_all = ["stop_pairing", "stop_every", "stop_latents"])]
+    #[arg(long)]
     no_stop: bool,
-    /// Stop rule: least share of pictures that still pair with their unadapted twin [default: 0.9]
-    #[arg(long, value_name = "SHARE")]
+    /// Stop rule: least share of pictures that still pair with their unadapted twin
+    #[arg(long, value_name = "SHARE", conflicts_with = "no_stop")]
     stop_pairing: Option<f32>,
-    /// Stop rule: judge every N steps [default: 10]
-    #[arg(long, value_name = "N")]
+    /// Stop rule: least cosine of light and dark with the unadapted twin
+    #[arg(long, value_name = "COSINE", conflicts_with = "no_stop")]
+    stop_structure: Option<f32>,
+    /// Stop rule: look every N steps
+    #[arg(long, value_name = "N", conflicts_with = "no_stop")]
     stop_every: Option<usize>,
-    /// Stop rule: judge on N latents [default: 32]
-    #[arg(long, value_name = "N")]
+    /// Stop rule: look at N latents
+    #[arg(long, value_name = "N", conflicts_with = "no_stop")]
     stop_latents: Option<usize>,
+    /// Stop rule: end after N bad looks running
+    #[arg(long, value_name = "N", conflicts_with = "no_stop")]
+    stop_patience: Option<usize>,
+    /// Stop rule: first step at which a standstill may end the run
+    #[arg(long, value_name = "STEP", conflicts_with = "no_stop")]
+    stop_earliest: Option<usize>,
+    /// Stop rule: a gain in cosine of less than this is a standstill
+    #[arg(long, value_name = "GAIN", conflicts_with = "no_stop")]
+    stop_plateau: Option<f32>,
+    /// Stop rule: steps over which a standstill is measured
+    #[arg(long, value_name = "N", conflicts_with = "no_stop")]
+    stop_plateau_steps: Option<usize>,
 }
 
 fn set<T>(field: &mut T, given: Option<T>) {
@@ -112,6 +139,10 @@ impl AdaptSettings {
         set(&mut s.losses.global, self.global);
         set(&mut s.losses.manifold, self.manifold);
         set(&mut s.losses.in_domain, self.in_domain);
+        set(&mut s.losses.structure, self.structure);
+        set(&mut s.structure_floor, self.structure_floor);
+        set(&mut s.enough, self.enough);
+        set(&mut s.decay, self.decay);
         set(&mut s.floor, self.floor);
         set(&mut s.mixing, self.mixing);
         set(&mut s.truncation, self.truncation);
@@ -124,17 +155,28 @@ impl AdaptSettings {
             let (iterations, batch) = (self.auto_iterations.unwrap_or(1), self.auto_batch.unwrap_or(8));
             s.auto_layers = Some(AutoLayers { k, iterations, batch });
         }
+        let mut stop = s.stop.unwrap_or_default();
+        set(&mut stop.pairing, self.stop_pairing);
+        set(&mut stop.structure, self.stop_structure);
+        set(&mut stop.every, self.stop_every);
+        set(&mut stop.latents, self.stop_latents);
+        set(&mut stop.patience, self.stop_patience);
+        set(&mut stop.earliest, self.stop_earliest);
+        set(&mut stop.plateau, self.stop_plateau);
+        set(&mut stop.plateau_steps, self.stop_plateau_steps);
         if self.no_stop {
             s.stop = None;
-        } else if self.stop_pairing.is_some() || self.stop_every.is_some() || self.stop_latents.is_some() {
-            let mut stop = s.stop.unwrap_or(StopRule { latents: 32, every: 10, pairing: 0.9 });
-            set(&mut stop.pairing, self.stop_pairing);
-            set(&mut stop.every, self.stop_every);
-            set(&mut stop.latents, self.stop_latents);
+        } else if s.stop.is_some() || self.has_stop_flag() {
             s.stop = Some(stop);
         }
         s.check()?;
         Ok(s)
+    }
+
+    fn has_stop_flag(&self) -> bool {
+        let counts = [self.stop_every, self.stop_latents, self.stop_patience, self.stop_earliest, self.stop_plateau_steps];
+        let shares = [self.stop_pairing, self.stop_structure, self.stop_plateau];
+        counts.iter().any(Option::is_some) || shares.iter().any(Option::is_some)
     }
 }
 
