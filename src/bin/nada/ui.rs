@@ -92,3 +92,9 @@ pub fn on_bar(bar: &ProgressBar) -> impl FnMut(&Progress) -> Flow + '_ {
         Flow::Continue
     }
 }
+
+/// As the JSON text reads: a 32-bit 0.3 stays 0.3.
+pub fn plain(value: &impl serde::Serialize) -> Result<Value> {
+    let text = serde_json::to_string(value).and_then(|text| serde_json::from_str(&text));
+    text.map_err(|e| Error::Internal(e.to_string()))
+}
