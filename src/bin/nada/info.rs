@@ -8,7 +8,7 @@ use nada::nn::clip::Clip;
 use nada::nn::stylegan2::Generator;
 use nada::pack::{search_folders, ModelPack, MANIFEST};
 use nada::picture::Picture;
-use nada::{Error, Kind, Result};
+use nada::{Kind, Result};
 use serde_json::{json, Map, Value};
 use std::path::{Path, PathBuf};
 

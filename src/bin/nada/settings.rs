@@ -2,7 +2,7 @@
 
 use crate::models::by_name;
 use clap::{ArgAction, Args};
-use nada::adapt::{AutoLayers, ClipResize, Mode, Parameters, Phase, Settings, StopRule};
+use nada::adapt::{AutoLayers, ClipResize, Mode, Parameters, Phase, Settings};
 use nada::{invert, Result};
 
 #[derive(Args)]

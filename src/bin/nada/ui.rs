@@ -74,11 +74,13 @@ impl Ui {
     }
 
     pub fn error(&self, e: &Error) {
-        if self.json {
-            println!("{}", json!({"error": {"kind": format!("{:?}", e.kind()), "message": e.to_string()}, "warnings": self.warnings}));
+        // Nothing is left to do where nobody can be told.
+        let _ = if self.json {
+            let error = json!({"kind": format!("{:?}", e.kind()), "message": e.to_string()});
+            writeln!(std::io::stdout(), "{}", json!({"error": error, "warnings": self.warnings}))
         } else {
-            eprintln!("error: {e}");
-        }
+            writeln!(std::io::stderr(), "error: {e}")
+        };
     }
 }
 
