@@ -639,7 +639,7 @@ nada_status nada_adaptation_snapshot_preview(const struct nada_adaptation *adapt
                                              size_t index,
                                              struct nada_image **preview);
 
-// Draws `count` (1 to 64) pairs as they are now: pictures before adapting in the first row, after it in the second.
+// Draws `count` (1 to 8) pairs as they are now: pictures before adapting in the first row, after it in the second.
 // Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free().
 // Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
 nada_status nada_adaptation_preview(const struct nada_adaptation *adaptation,
@@ -1014,7 +1014,7 @@ nada_status nada_adaptation_snapshot_preview(const struct nada_adaptation *adapt
                                              size_t index,
                                              struct nada_image **preview);
 
-// Draws `count` (1 to 64) pairs as they are now: pictures before adapting in the first row, after it in the second.
+// Draws `count` (1 to 8) pairs as they are now: pictures before adapting in the first row, after it in the second.
 // Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free().
 // Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
 nada_status nada_adaptation_preview(const struct nada_adaptation *adaptation,
@@ -1351,6 +1351,12 @@ nada_status nada_model_adaptation_options(const struct nada_model *model,
                                           struct nada_adaptation_options *options,
                                           size_t struct_size);
 
+// Fills `options` with the pack's settings of inversion; struct_size is sizeof(nada_inversion_options).
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_model_inversion_options(const struct nada_model *model,
+                                         struct nada_inversion_options *options,
+                                         size_t struct_size);
+
 // Says which words of `text` the pack does not know, and which it does: words it never learned change little. Writes a NUL-terminated
 // UTF-8 sentence to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
 // the bytes that the whole takes to *needed (1 where all is well). `warning` may be NULL when `size` is 0, and `needed` may be NULL.
@@ -1420,6 +1426,12 @@ nada_status nada_model_clip(const struct nada_model *model, size_t index, struct
 nada_status nada_model_adaptation_options(const struct nada_model *model,
                                           struct nada_adaptation_options *options,
                                           size_t struct_size);
+
+// Fills `options` with the pack's settings of inversion; struct_size is sizeof(nada_inversion_options).
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_model_inversion_options(const struct nada_model *model,
+                                         struct nada_inversion_options *options,
+                                         size_t struct_size);
 
 // Says which words of `text` the pack does not know, and which it does: words it never learned change little. Writes a NUL-terminated
 // UTF-8 sentence to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
