@@ -1,5 +1,204 @@
-//! Measuring domains. Owner: pack helper.
-use crate::error::Result;
+//! Measuring domains: against ground truth on held-out latents, and in CLIP's space.
+
+use crate::adapt::{Domain, WeightedClip};
+use crate::checkpoint;
+use crate::error::{Error, Result};
+use crate::nn::clip::{Clip, ClipResize};
+use crate::nn::stylegan2::{Generator, Latent, Noise, Space};
+use crate::pack::ModelPack;
+use crate::pairing::{self, Batch};
+use crate::picture::Picture;
 use candle_core::Tensor;
-/// TEMPORARY
-pub fn grey16(_x: &Tensor) -> Result<Vec<Vec<f32>>> { todo!() }
+use serde::Serialize;
+
+/// Columns of an evaluation's contact sheet.
+const SHEET_COLUMNS: usize = 10;
+
+/// Distance and pairing of adapted pictures; all three are [n, 3, height, width] in [0, 1], sample i of the same latent.
+///
+/// - distance: mean |adapted - truth| over mean |plain - truth|: 0 is the truth, 1 as far from it as the unadapted pictures.
+/// - pairing: see [`pairing`].
+///
+/// Errors: `InvalidArgument` where the shapes differ or `plain` equals `truth`; `NotFinite`.
+pub fn measure(adapted: &Tensor, plain: &Tensor, truth: &Tensor) -> Result<(f32, f32)> {
+    Ok((distance(adapted, plain, truth)?, pairing(adapted, plain)?))
+}
+
+fn distance(adapted: &Tensor, plain: &Tensor, truth: &Tensor) -> Result<f32> {
+    let a = Batch::new("adapted", adapted)?;
+    let p = Batch::new("plain", plain)?.like("plain", &a)?;
+    let t = Batch::new("truth", truth)?.like("truth", &a)?;
+    let apart = |x: &Batch| x.values.iter().zip(&t.values).map(|(x, t)| f64::from((x - t).abs())).sum::<f64>();
+    let from_plain = apart(&p);
+    if from_plain == 0.0 {
+        return Err(Error::argument("truth", "equals the unadapted pictures, so no distance can be relative to it"));
+    }
+    Ok((apart(&a) / from_plain) as f32)
+}
+
+/// The share of adapted pictures whose nearest unadapted one is the one of the same latent: grey (mean of R, G, B), area-averaged to
+/// 16 x 16, each set's mean picture removed, cosine.
+///
+/// Errors: `InvalidArgument` where the shapes differ; `NotFinite`.
+pub fn pairing(adapted: &Tensor, plain: &Tensor) -> Result<f32> {
+    let a = Batch::new("adapted", adapted)?;
+    let p = Batch::new("plain", plain)?.like("plain", &a)?;
+    Ok(pairing::share(&a.grey16(), &p.grey16()))
+}
+
+/// Normalised embeddings [n, d] of pictures [n, 3, height, width], nominally in [-1, 1].
+pub fn embed_pictures(clip: &Clip, pictures: &Tensor, resize: ClipResize) -> Result<Tensor> {
+    let mut parts = Vec::new();
+    // A few at a time, so that memory does not grow with the number of pictures.
+    for from in (0..pictures.dim(0)?).step_by(8) {
+        let part = pictures.narrow(0, from, 8.min(pictures.dim(0)? - from))?;
+        parts.push(clip.encode_image(&clip.preprocess(&part, resize)?)?);
+    }
+    normalised(&Tensor::cat(&parts, 0)?)
+}
+
+/// The mean of a text's normalised embeddings in the templates, normalised: [1, d].
+pub fn embed_text(clip: &Clip, text: &str, templates: &[String]) -> Result<Tensor> {
+    let texts: Vec<String> = templates.iter().map(|t| t.replace("{}", text)).collect();
+    normalised(&clip.embed_texts(&texts)?.mean_keepdim(0)?)
+}
+
+fn normalised(rows: &Tensor) -> Result<Tensor> {
+    Ok(rows.broadcast_div(&rows.sqr()?.sum_keepdim(1)?.sqrt()?)?)
+}
+
+/// Quality: the mean cosine of picture embeddings [n, d] to a text embedding [1, d], both normalised (Gal et al. 2021, section 5).
+pub fn quality(pictures: &Tensor, text: &Tensor) -> Result<f32> {
+    Ok(pictures.matmul(&text.t()?)?.mean_all()?.to_scalar::<f32>()?)
+}
+
+/// Diversity: the mean of 1 - cosine over all pairs of normalised picture embeddings [n, d]; 0 for fewer than two.
+pub fn diversity(pictures: &Tensor) -> Result<f32> {
+    let n = pictures.dim(0)?;
+    if n < 2 {
+        return Ok(0.0);
+    }
+    let cosines = pictures.matmul(&pictures.t()?)?.to_vec2::<f32>()?;
+    let sum: f64 = (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| 1.0 - f64::from(cosines[i][j])).sum();
+    Ok((sum / (n * (n - 1) / 2) as f64) as f32)
+}
+
+/// A pack's latents and pictures that nothing was tuned on: `w` [n, style_dim], `image` [n, 3, h, w] u8, and `truth.<name>` like it.
+pub struct HeldOut {
+    file: checkpoint::Checkpoint,
+    pub latent: Latent,
+    /// [n, 3, h, w] in [0, 1].
+    pub plain: Tensor,
+}
+
+impl HeldOut {
+    /// Errors: `Unsupported` where the pack has none; `Format` where the file lacks a tensor.
+    pub fn open(pack: &ModelPack) -> Result<Self> {
+        let Some(path) = &pack.held_out else {
+            return Err(Error::unsupported(format!("measuring with the pack '{}'", pack.name), "its model.toml names no held_out file"));
+        };
+        let file = checkpoint::open(path)?;
+        let latent = Latent { space: Space::W, tensor: file.f32("w", None)?, noise: None };
+        let plain = unit(&file, "image")?;
+        Ok(Self { file, latent, plain })
+    }
+
+    /// Names of the ground truths.
+    pub fn truths(&self) -> Vec<&str> {
+        self.file.keys().filter_map(|key| key.strip_prefix("truth.")).collect()
+    }
+
+    /// What the pictures become where a word does all it says: [n, 3, h, w] in [0, 1].
+    pub fn truth(&self, name: &str) -> Result<Tensor> {
+        if !self.truths().contains(&name) {
+            return Err(Error::argument("truth", format!("there is no '{name}'; known are {}", self.truths().join(", "))));
+        }
+        unit(&self.file, &format!("truth.{name}"))
+    }
+}
+
+/// An 8-bit tensor in [0, 1].
+fn unit(file: &checkpoint::Checkpoint, key: &str) -> Result<Tensor> {
+    Ok((file.f32(key, None)? / 255.0)?)
+}
+
+/// Figures of one CLIP.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClipFigures {
+    pub clip: String,
+    /// Mean cosine of the adapted pictures to the target text.
+    pub quality: f32,
+    /// The same of the unadapted ones.
+    pub quality_before: f32,
+    /// Mean pairwise 1 - cosine of the adapted pictures.
+    pub diversity: f32,
+    pub diversity_before: f32,
+}
+
+/// What a domain reaches on the held-out latents.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub target: String,
+    pub pictures: usize,
+    /// The ground truth it was compared with.
+    pub truth: Option<String>,
+    /// None without a ground truth.
+    pub distance: Option<f32>,
+    pub pairing: f32,
+    pub clips: Vec<ClipFigures>,
+}
+
+/// A report and its contact sheet: the first pictures unadapted, below them adapted, below them (where there is one) the truth.
+pub struct Evaluation {
+    pub report: Report,
+    pub sheet: Picture,
+}
+
+/// Renders the pack's held-out latents (w as stored, no noise) with domains of given strengths, and measures them.
+///
+/// `target` is the text that quality is measured to; `truth` names a ground truth of the held-out file.
+/// Errors: as [`HeldOut::open`] and [`Generator::with_domains`]; `InvalidArgument` for an unknown truth, with the known ones.
+pub fn domains(
+    pack: &ModelPack,
+    generator: &Generator,
+    clips: &[WeightedClip],
+    domains: &[(&Domain, f32)],
+    target: &str,
+    truth: Option<&str>,
+) -> Result<Evaluation> {
+    let held_out = HeldOut::open(pack)?;
+    let truth_pictures = truth.map(|name| held_out.truth(name)).transpose()?;
+    let resize = pack.settings()?.clip_resize;
+    let templates = pack.templates().0;
+    let drawn = generator.with_domains(domains)?.render(&held_out.latent, 1.0, Noise::None)?.clamp(-1f32, 1f32)?;
+    let adapted = ((&drawn + 1.0)? / 2.0)?;
+    let plain_signed = ((&held_out.plain * 2.0)? - 1.0)?;
+    let mut figures = Vec::new();
+    for WeightedClip { clip, .. } in clips {
+        let text = embed_text(clip, target, &templates)?;
+        let (before, after) = (embed_pictures(clip, &plain_signed, resize)?, embed_pictures(clip, &drawn, resize)?);
+        figures.push(ClipFigures {
+            clip: clip.name.clone(),
+            quality: quality(&after, &text)?,
+            quality_before: quality(&before, &text)?,
+            diversity: diversity(&after)?,
+            diversity_before: diversity(&before)?,
+        });
+    }
+    let report = Report {
+        target: target.to_string(),
+        pictures: adapted.dim(0)?,
+        truth: truth.map(String::from),
+        distance: truth_pictures.as_ref().map(|t| distance(&adapted, &held_out.plain, t)).transpose()?,
+        pairing: pairing(&adapted, &held_out.plain)?,
+        clips: figures,
+    };
+    let columns = report.pictures.min(SHEET_COLUMNS);
+    let mut pictures = Vec::new();
+    for row in [Some(plain_signed), Some(drawn), truth_pictures.map(|t| (t * 2.0)? - 1.0).transpose()?].into_iter().flatten() {
+        for i in 0..columns {
+            pictures.push(Picture::from_tensor(&row, i)?);
+        }
+    }
+    Ok(Evaluation { report, sheet: Picture::contact_sheet(&pictures, columns)? })
+}

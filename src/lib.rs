@@ -11,7 +11,7 @@
 //! | [`nn`] | StyleGAN2 and CLIP |
 //! | [`kernels`] | the hot operations, as candle custom operations with their gradients |
 //! | [`checkpoint`] | file formats to tensors and back |
-//! | [`picture`], [`rng`], [`progress`], [`error`] | what all of them share |
+//! | [`picture`], [`pairing`], [`rng`], [`progress`], [`error`] | what all of them share |
 
 pub mod adapt;
 pub mod capi;
@@ -22,6 +22,7 @@ pub mod invert;
 pub mod kernels;
 pub mod nn;
 pub mod pack;
+pub mod pairing;
 pub mod picture;
 pub mod pipeline;
 pub mod progress;

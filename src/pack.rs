@@ -278,6 +278,11 @@ impl ModelPack {
         self.clips.iter().map(load).collect()
     }
 
+    /// The prompt templates: the pack's, else the published ones.
+    pub fn templates(&self) -> adapt::Templates {
+        self.templates.clone().map(adapt::Templates).unwrap_or_default()
+    }
+
     /// The words of `text` that the pack's CLIPs never saw, in order, each once; none where the pack lists no words.
     pub fn unknown_words(&self, text: &str) -> Vec<String> {
         self.words.as_ref().map(|words| words.unknown(text)).unwrap_or_default()

@@ -59,7 +59,16 @@ fn run(dir: &Path, name: &str, losses: LossWeights, auto_layers: Option<AutoLaye
         let g = a.generator().unwrap();
         for (key, norm) in want["norms"].as_object().unwrap() {
             let norm = norm[0].as_f64().unwrap();
-            let have = g.weights()[key].to_dtype(candle_core::DType::F64).unwrap().sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap().sqrt();
+            let have = g.weights()[key]
+                .to_dtype(candle_core::DType::F64)
+                .unwrap()
+                .sqr()
+                .unwrap()
+                .sum_all()
+                .unwrap()
+                .to_scalar::<f64>()
+                .unwrap()
+                .sqrt();
             assert!((have - norm).abs() <= 1e-3 * norm + 1e-12, "{name} step {step}: norm of {key} is {have} instead of {norm}");
         }
         let prefix = format!("after{}.", step + 1);
@@ -86,7 +95,7 @@ fn the_published_run_is_repeated() {
 #[test]
 fn the_run_with_layer_selection_is_repeated() {
     let Some(dir) = reference() else { return };
-    let losses = LossWeights { direction: 1.0, global: 0.5, manifold: 0.25, in_domain: 0.0 };
+    let losses = LossWeights { direction: 1.0, global: 0.5, manifold: 0.25, in_domain: 0.0, structure: 0.0 };
     run(&dir, "run_auto_layers", losses, Some(AutoLayers { k: 3, iterations: 1, batch: 4 }));
 }
 
@@ -95,7 +104,8 @@ fn selection_over_three_iterations_agrees() {
     let Some(dir) = reference() else { return };
     let file = checkpoint::open(&dir.join("nada/select_iters3.safetensors")).unwrap();
     let a = adaptation(&dir, settings(LossWeights::default(), Some(AutoLayers { k: 3, iterations: 3, batch: 4 })));
-    let noise: Vec<Vec<Tensor>> = (0..3).map(|i| (0..9).map(|j| file.f32(&format!("iter{i}.noise.{j:03}"), None).unwrap()).collect()).collect();
+    let noise: Vec<Vec<Tensor>> =
+        (0..3).map(|i| (0..9).map(|j| file.f32(&format!("iter{i}.noise.{j:03}"), None).unwrap()).collect()).collect();
     let change = a.layer_changes(&file.f32("z", None).unwrap(), &noise).unwrap();
     let change = Tensor::new(change, &candle_core::Device::Cpu).unwrap();
     // Differences of w after steps of 1e-5: f32 keeps about 1e-2 of them in the published run too (its own distance to float64 is

@@ -267,7 +267,7 @@ fn zip(entries: &[(&str, &[u8])], deflate: bool) -> Vec<u8> {
 /// The pickle of {"t": tensor} with these numbers, as torch.save writes it.
 fn tensor_pickle(numel: i32, offset: i32, shape: &[i32], strides: &[i32]) -> Vec<u8> {
     let mut p =
-        b"\x80\x02}(X\x01\0\0\0tctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\00X\x03\0\0\0cpuJ"
+        b"\x80\x02}(X\x01\0\0\0tctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuJ"
             .to_vec();
     p.extend(numel.to_le_bytes());
     p.extend(b"tQJ");
@@ -295,7 +295,8 @@ fn lies_about_sizes_are_found_before_memory_is_taken() {
     let good = open_with(12, 0, &[3, 4], &[4, 1]).unwrap();
     assert!(read_all(&good));
     let max = i32::MAX;
-    let cases: &[(i32, i32, &[i32], &[i32], &str)] = &[
+    type Case<'a> = (i32, i32, &'a [i32], &'a [i32], &'a str);
+    let cases: &[Case] = &[
         (12, 1, &[3, 4], &[4, 1], "reach beyond their storage"),
         (12, 0, &[3, 4], &[5, 1], "reach beyond their storage"),
         (6, 0, &[3, 4], &[4, 1], "reach beyond their storage"),

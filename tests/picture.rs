@@ -226,7 +226,7 @@ fn borrowed_pixels_round_trip() {
                 }
             }
             if format == Format::Rgba32F {
-                for (i, v) in (0..64 * 64 * 4).map(|i| (i as f32 / (64.0 * 64.0 * 4.0))).enumerate() {
+                for (i, v) in (0..64 * 64 * 4).map(|i| i as f32 / (64.0 * 64.0 * 4.0)).enumerate() {
                     let at = i / 256 * layout.stride + i % 256 * 4;
                     bytes[at..at + 4].copy_from_slice(&v.to_ne_bytes());
                 }

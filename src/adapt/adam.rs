@@ -27,7 +27,13 @@ impl Adam {
     }
 
     /// Moves every variable in `selected` against its gradient, times `rate`. All new values are computed before the first is written.
-    pub(super) fn step(&mut self, variables: &BTreeMap<String, Var>, selected: &BTreeSet<String>, grads: &GradStore, rate: f64) -> Result<()> {
+    pub(super) fn step(
+        &mut self,
+        variables: &BTreeMap<String, Var>,
+        selected: &BTreeSet<String>,
+        grads: &GradStore,
+        rate: f64,
+    ) -> Result<()> {
         let moments = std::mem::take(&mut self.moments);
         let update = |(key, var): (&String, &Var)| -> Result<Option<(String, Moment, Option<Tensor>)>> {
             let chosen = selected.contains(key);

@@ -45,10 +45,16 @@ impl Domain {
             Some(other) if other.starts_with("nada domain") => {
                 return Err(Error::unsupported(path.display().to_string(), format!("is a {other:?}; this version reads {FORMAT:?}")))
             }
-            _ => return Err(Error::format(path, "is not a domain: its metadata has no format \"nada domain 1\". `nada adapt` makes domains")),
+            _ => {
+                return Err(Error::format(
+                    path,
+                    "is not a domain: its metadata has no format \"nada domain 1\". `nada adapt` makes domains",
+                ))
+            }
         }
         let description = file.metadata.get("description").ok_or_else(|| Error::format(path, "the metadata has no description"))?;
-        let description: Description = serde_json::from_str(description).map_err(|e| Error::format(path, format!("the description in the metadata: {e}")))?;
+        let description: Description =
+            serde_json::from_str(description).map_err(|e| Error::format(path, format!("the description in the metadata: {e}")))?;
         let deltas: BTreeMap<String, Tensor> = file.keys().map(|k| Ok((k.to_string(), file.f32(k, None)?))).collect::<Result<_>>()?;
         if deltas.is_empty() {
             return Err(Error::format(path, "has no tensors"));
@@ -90,12 +96,23 @@ impl Generator {
                     Some(layer) => (&mut offsets, layer, self.offsets().get(layer)),
                     None => {
                         let start = self.weights().get(key);
-                        (&mut weights, key.as_str(), Some(start.ok_or_else(|| Error::Mismatch(format!("the domain \"{}\" changes {key}, which the generator does not have", d.target)))?))
+                        (
+                            &mut weights,
+                            key.as_str(),
+                            Some(start.ok_or_else(|| {
+                                Error::Mismatch(format!("the domain \"{}\" changes {key}, which the generator does not have", d.target))
+                            })?),
+                        )
                     }
                 };
                 let so_far = map.get(name).or(start);
                 if let Some(t) = so_far.filter(|t| t.dims() != delta.dims()) {
-                    return Err(Error::Mismatch(format!("the domain \"{}\": {key} has shape {:?}, the generator's has {:?}", d.target, delta.dims(), t.dims())));
+                    return Err(Error::Mismatch(format!(
+                        "the domain \"{}\": {key} has shape {:?}, the generator's has {:?}",
+                        d.target,
+                        delta.dims(),
+                        t.dims()
+                    )));
                 }
                 let sum = so_far.map_or(Ok(scaled.clone()), |t| t + scaled)?;
                 map.insert(name.to_string(), sum);

@@ -5,18 +5,25 @@ use super::settings::{Settings, StopRule};
 use super::training::JUDGE;
 use crate::error::Result;
 use crate::nn::stylegan2::{Generator, Noise};
+use crate::pairing;
 use crate::progress::Cancel;
 use crate::rng::Rng;
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 
 /// What the stop rule saw at a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Judgement {
     /// Mean over the CLIPs of cos(picture, target), minus that of the unadapted pictures.
     pub gain: f32,
-    /// Share of adapted pictures whose nearest unadapted one is their own (see [`crate::eval`]).
+    /// Share of adapted pictures whose nearest unadapted one is their own ([`crate::pairing`]).
     pub pairing: f32,
+    /// Mean cosine of each small grey picture with the unadapted one's.
+    pub structure: f32,
 }
+
+/// Pictures are compared within groups of so many.
+const GROUP: usize = 32;
 
 pub(super) struct Judge {
     rule: StopRule,
@@ -25,7 +32,17 @@ pub(super) struct Judge {
     /// Small grey pictures of the frozen twin.
     plain: Vec<Vec<f32>>,
     cosine: f32,
-    best: Option<Judgement>,
+    /// (step, gain) of the looks so far.
+    gains: Vec<(usize, f32)>,
+    bad: usize,
+}
+
+/// What a look means for the run.
+pub(super) struct Verdict {
+    pub judgement: Judgement,
+    /// The state may be the result.
+    pub good: bool,
+    pub stop: bool,
 }
 
 /// What is seen of a generator's pictures: small grey versions, and the mean cosine to the target over CLIPs and pictures.
@@ -35,7 +52,7 @@ impl Judge {
     pub(super) fn new(frozen: &Generator, guides: &[Guide], settings: &Settings, rule: StopRule, cancel: &Cancel) -> Result<Self> {
         let z = Rng::stream(settings.seed, JUDGE).normals(&[rule.latents, frozen.config().style_dim], &Device::Cpu)?;
         let wplus = frozen.broadcast(&frozen.truncate(&frozen.map(&z)?, 0.8)?)?;
-        let mut judge = Self { rule, wplus, plain: vec![], cosine: 0.0, best: None };
+        let mut judge = Self { rule, wplus, plain: vec![], cosine: 0.0, gains: vec![], bad: 0 };
         (judge.plain, judge.cosine) = judge.view(frozen, guides, settings, cancel)?;
         Ok(judge)
     }
@@ -45,19 +62,40 @@ impl Judge {
         let n = self.wplus.dim(0)?;
         for from in (0..n).step_by(8) {
             cancel.check()?;
-            let image = generator.synthesize(&self.wplus.narrow(0, from, 8.min(n - from))?, Noise::None)?;
-            small.extend(crate::eval::grey16(&image.affine(0.5, 0.5)?.clamp(0f32, 1f32)?)?);
-            for g in guides {
+            let image = generator.synthesize(&self.wplus.narrow(0, from, 8.min(n - from))?, Noise::None)?.clamp(-1f32, 1f32)?;
+            small.extend(pairing::grey16(&image)?);
+            let of_guide = |g: &Guide| -> Result<f32> {
                 let e = normalise(&g.clip.encode_image(&g.clip.preprocess(&image, settings.clip_resize)?)?)?;
-                cosine += g.cosines(&e)?.iter().sum::<f32>() / (n * guides.len()) as f32;
-            }
+                Ok(g.cosines(&e)?.iter().sum::<f32>())
+            };
+            cosine += guides.par_iter().map(of_guide).collect::<Result<Vec<f32>>>()?.iter().sum::<f32>() / (n * guides.len()) as f32;
         }
         Ok((small, cosine))
     }
 
-    /// (what it saw, whether this state is the best so far, whether to stop).
-    pub(super) fn look(&mut self, trained: &Generator, guides: &[Guide], _step: usize, cancel: &Cancel) -> Result<(Judgement, bool, bool)> {
-        let _ = (trained, guides, cancel);
-        todo!("{:?}", self.rule)
+    /// Looks at the trained twin after `step` steps. On an error nothing is changed.
+    pub(super) fn look(
+        &mut self,
+        trained: &Generator,
+        guides: &[Guide],
+        settings: &Settings,
+        step: usize,
+        cancel: &Cancel,
+    ) -> Result<Verdict> {
+        let (small, cosine) = self.view(trained, guides, settings, cancel)?;
+        let (mut pairing, mut structure) = (0.0, 0.0);
+        for (adapted, plain) in small.chunks(GROUP).zip(self.plain.chunks(GROUP)) {
+            let share = adapted.len() as f32 / small.len() as f32;
+            pairing += share * pairing::share(adapted, plain);
+            structure += share * pairing::mean_cosine(adapted, plain);
+        }
+        let gain = cosine - self.cosine;
+        let rule = self.rule;
+        let good = pairing >= rule.pairing && structure >= rule.structure;
+        self.bad = if good { 0 } else { self.bad + 1 };
+        let earlier = self.gains.iter().rev().find(|(at, _)| at + rule.plateau_steps <= step);
+        let flat = step >= rule.earliest && earlier.is_some_and(|(_, before)| gain - before < rule.plateau);
+        self.gains.push((step, gain));
+        Ok(Verdict { judgement: Judgement { gain, pairing, structure }, good, stop: good && flat || self.bad >= rule.patience })
     }
 }

@@ -39,7 +39,15 @@ pub(super) fn embed_pictures(clip: &Clip, pictures: &[Picture]) -> Result<Tensor
 
 impl Guide {
     /// `own` are 16 pictures of the unadapted generator: what pictures as a target are compared with when the source is words.
-    pub(super) fn new(clip: Arc<Clip>, weight: f32, mode: Mode, source: &Concept, target: &Concept, templates: &Templates, own: &dyn Fn() -> Result<Tensor>) -> Result<Self> {
+    pub(super) fn new(
+        clip: Arc<Clip>,
+        weight: f32,
+        mode: Mode,
+        source: &Concept,
+        target: &Concept,
+        templates: &Templates,
+        own: &dyn Fn() -> Result<Tensor>,
+    ) -> Result<Self> {
         let all = |words: &str| clip.embed_texts(&templates.0.iter().map(|t| t.replace("{}", words)).collect::<Vec<_>>());
         let one = |words: String| Result::Ok(clip.embed_texts(&[words])?.squeeze(0)?);
         let mean = |e: Tensor| Result::Ok(e.mean(0)?);
@@ -69,7 +77,10 @@ impl Guide {
         };
         let direction = normalise(&(&to - &from)?)?;
         if direction.sqr()?.sum_all()?.to_scalar::<f32>()? < 0.5 {
-            return Err(Error::argument("target", format!("is the same as the source for {}: there is no direction between them", clip.name)));
+            return Err(Error::argument(
+                "target",
+                format!("is the same as the source for {}: there is no direction between them", clip.name),
+            ));
         }
         let cosine = (normalise(&from)? * normalise(&to)?)?.sum_all()?.to_scalar::<f32>()?;
         Ok(Self { clip, weight, direction, target, selection, cosine })
@@ -87,7 +98,7 @@ impl Guide {
 
     /// The weighted sum of the losses of this CLIP. `e0`, `e1` [n, d]: normalised embeddings of the frozen and the trained twin's
     /// pictures; a gradient flows to `e1`.
-    pub(super) fn loss(&self, w: &LossWeights, mode: Mode, floor: f32, e0: &Tensor, e1: &Tensor) -> Result<Tensor> {
+    pub(super) fn loss(&self, w: &LossWeights, mode: Mode, floor: f32, enough: f32, e0: &Tensor, e1: &Tensor) -> Result<Tensor> {
         let mut terms = vec![];
         if w.direction != 0.0 {
             let edit = (e1 - e0)?;
@@ -99,7 +110,8 @@ impl Guide {
             };
             let length = square.maximum(floor as f64)?.sqrt()?;
             let along = edit.broadcast_mul(&self.direction)?.sum(D::Minus1)?;
-            terms.push(((1.0 - (along / length)?)?.mean_all()?, w.direction));
+            // With `enough` 1 this is the published 1 - cos: a cosine is never more.
+            terms.push(((enough as f64 - (along / length)?.mean_all()?)?.relu()?, w.direction));
         }
         if w.global != 0.0 {
             terms.push((one_minus_cosine(e1, &self.target)?, w.global));

@@ -6,6 +6,7 @@ pub mod domain;
 mod judge;
 mod losses;
 mod settings;
+mod structure;
 mod trainable;
 mod training;
 

@@ -50,11 +50,13 @@ pub struct LossWeights {
     pub global: f32,
     pub manifold: f32,
     pub in_domain: f32,
+    /// Of how far the twins' small grey pictures come apart (see [`Settings::structure_floor`]).
+    pub structure: f32,
 }
 
 impl Default for LossWeights {
     fn default() -> Self {
-        Self { direction: 1.0, global: 0.0, manifold: 0.0, in_domain: 0.0 }
+        Self { direction: 1.0, global: 0.0, manifold: 0.0, in_domain: 0.0, structure: 0.0 }
     }
 }
 
@@ -71,13 +73,30 @@ pub struct AutoLayers {
 }
 
 /// When to stop by itself, judged on `latents` of the run's own, every `every` steps.
+///
+/// A look at the pictures is good where both `pairing` and `structure` are kept; the last good look is the result. Training ends after
+/// `patience` bad looks running, or with a good look from step `earliest` on whose gain in cosine to the target has risen by less than
+/// `plateau` over the last `plateau_steps` steps: what comes after that is overshoot.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct StopRule {
+    /// In groups of 32, as a larger group makes the same pairing harder.
     pub latents: usize,
     pub every: usize,
     /// The least share of adapted pictures whose nearest unadapted one is their own.
     pub pairing: f32,
+    /// The least mean cosine of the twins' small grey pictures.
+    pub structure: f32,
+    pub patience: usize,
+    pub earliest: usize,
+    pub plateau: f32,
+    pub plateau_steps: usize,
+}
+
+impl Default for StopRule {
+    fn default() -> Self {
+        Self { latents: 64, every: 5, pairing: 0.95, structure: 0.9, patience: 2, earliest: 20, plateau: 0.005, plateau_steps: 10 }
+    }
 }
 
 /// Settings of an adaptation. `Default` is for full-size generators; a model pack's recipe wins over it, and the caller over that.
@@ -93,11 +112,18 @@ pub struct Settings {
     pub steps: usize,
     pub batch: usize,
     pub learning_rate: f64,
+    /// The rate falls linearly, to nothing after the last step.
+    pub decay: bool,
     /// Adam's second beta; the first is 0.
     pub beta2: f64,
     pub losses: LossWeights,
     /// Least length of the edit direction in the directional loss's denominator (`default` mode).
     pub floor: f32,
+    /// The mean cosine between edit and direction at which a CLIP's directional loss stops pushing; 1 for never. What a text asks for is
+    /// reached before the cosine is 1, and what comes after is overshoot.
+    pub enough: f32,
+    /// The structure loss is the mean over the batch of max(0, this - cos(twin, twin)) of grey pictures of 16 x 16, less the batch's mean.
+    pub structure_floor: f32,
     /// Probability of style mixing in a batch.
     pub mixing: f32,
     /// Truncation of the training latents; 1 is none.
@@ -124,9 +150,12 @@ impl Default for Settings {
             steps: 300,
             batch: 2,
             learning_rate: 0.002 * 0.8,
+            decay: false,
             beta2: 0.99f64.powf(0.8),
             losses: LossWeights::default(),
             floor: 0.3,
+            enough: 1.0,
+            structure_floor: 0.9,
             mixing: 0.0,
             truncation: 1.0,
             augment: false,
@@ -141,8 +170,12 @@ impl Default for Settings {
 
 impl Settings {
     /// The learning rate of step `step` (from 0) as a share of `learning_rate`.
-    pub(super) fn schedule(&self, _step: usize) -> f64 {
-        1.0
+    pub(super) fn schedule(&self, step: usize) -> f64 {
+        if self.decay {
+            1.0 - step as f64 / self.steps as f64
+        } else {
+            1.0
+        }
     }
 
     /// `InvalidArgument` names the first field that is out of range.
@@ -153,6 +186,8 @@ impl Settings {
         positive("learning_rate", self.learning_rate.is_finite() && self.learning_rate > 0.0, "must be a positive number")?;
         positive("beta2", (0.0..1.0).contains(&self.beta2), "must be in [0, 1)")?;
         positive("floor", self.floor.is_finite() && self.floor >= 0.0, "must be 0 or more")?;
+        positive("enough", self.enough > 0.0 && self.enough <= 1.0, "must be in (0, 1]")?;
+        positive("structure_floor", (-1.0..=1.0).contains(&self.structure_floor), "must be in [-1, 1]")?;
         positive("mixing", (0.0..=1.0).contains(&self.mixing), "must be in [0, 1]")?;
         positive("truncation", (0.0..=1.5).contains(&self.truncation), "must be in [0, 1.5]")?;
         let l = &self.losses;
@@ -161,6 +196,7 @@ impl Settings {
             ("losses.global", l.global),
             ("losses.manifold", l.manifold),
             ("losses.in_domain", l.in_domain),
+            ("losses.structure", l.structure),
         ] {
             positive(name, v.is_finite() && v >= 0.0, "must be 0 or more")?;
         }
@@ -173,11 +209,10 @@ impl Settings {
             positive("auto_layers", a.k >= 1 && a.iterations >= 1 && a.batch >= 1, "k, iterations and batch must be at least 1")?;
         }
         if let Some(s) = self.stop {
-            positive(
-                "stop",
-                s.latents >= 2 && s.every >= 1 && (0.0..=1.0).contains(&s.pairing),
-                "needs latents >= 2, every >= 1 and pairing in [0, 1]",
-            )?;
+            let share = |v: f32| (0.0..=1.0).contains(&v);
+            let ok = s.latents >= 2 && s.latents <= 1024 && s.every >= 1 && s.patience >= 1 && share(s.pairing) && share(s.structure);
+            positive("stop", ok, "needs latents in 2..=1024, every and patience of 1 or more, pairing and structure in [0, 1]")?;
+            positive("stop.plateau", s.plateau.is_finite(), "must be a number")?;
         }
         Ok(())
     }

@@ -3,9 +3,10 @@
 use super::adam::Adam;
 use super::augment::Augmentation;
 use super::domain::{Description, Domain};
-use super::judge::{Judge, Judgement};
+use super::judge::{Judge, Judgement, Verdict};
 use super::losses::{normalise, Guide};
 use super::settings::{Mode, Settings};
+use super::structure;
 use super::trainable::Trainable;
 use crate::error::{Error, Result};
 use crate::kernels::with_gradient;
@@ -139,7 +140,14 @@ pub struct Adaptation {
 
 impl Adaptation {
     /// Prepares the twins and embeds source and target; nothing is trained yet. Errors name the argument.
-    pub fn new(generator: Arc<Generator>, clips: &[WeightedClip], source: Concept, target: Concept, templates: &Templates, settings: Settings) -> Result<Self> {
+    pub fn new(
+        generator: Arc<Generator>,
+        clips: &[WeightedClip],
+        source: Concept,
+        target: Concept,
+        templates: &Templates,
+        settings: Settings,
+    ) -> Result<Self> {
         Self::from_start(generator.clone(), &generator, clips, source, target, templates, settings)
     }
 
@@ -265,7 +273,12 @@ impl Adaptation {
         };
         let trained = self.trainable.generator(&selected)?;
         let (before, after) = self.twins(&trained, draws)?;
-        let (loss, grads) = self.clip_gradients(&before, &after, rng)?;
+        let (mut loss, mut grads) = self.clip_gradients(&before, &after, rng)?;
+        if self.settings.losses.structure > 0.0 {
+            let (apart, gradient) = structure::loss(&before, &after, self.settings.structure_floor, self.settings.losses.structure)?;
+            loss += apart;
+            grads = (grads + with_gradient(&after, &gradient)?)?;
+        }
         drop(before);
         if !loss.is_finite() {
             return Err(Error::NotFinite(format!("the loss of step {} is {loss}: a smaller learning_rate may help", self.step + 1)));
@@ -320,7 +333,8 @@ impl Adaptation {
             views.push((side, view(before)?, view(after)?));
         }
         let one = |guide: &Guide| -> Result<(f32, usize, Tensor)> {
-            let (i, (_, x0, x1)) = views.iter().enumerate().find(|(_, v)| v.0 == guide.clip.resolution()).ok_or_else(|| Error::Internal("no view".into()))?;
+            let (i, (_, x0, x1)) =
+                views.iter().enumerate().find(|(_, v)| v.0 == guide.clip.resolution()).ok_or_else(|| Error::Internal("no view".into()))?;
             let leaf = Var::from_tensor(&x1.detach())?;
             let embed = |x: &Tensor| normalise(&guide.clip.encode_image(&guide.clip.normalise(x)?)?);
             let e0 = embed(x0)?;
@@ -328,8 +342,9 @@ impl Adaptation {
             if s.mode == Mode::Reference && (&e1 - &e0)?.sum_all()?.to_scalar::<f32>()? == 0.0 {
                 e1 = embed(&(leaf.as_tensor() + 1e-6)?)?;
             }
-            let loss = guide.loss(&s.losses, s.mode, s.floor, &e0, &e1)?;
-            let grad = loss.backward()?.remove(leaf.as_tensor()).ok_or_else(|| Error::Internal("no gradient reached the picture".into()))?;
+            let loss = guide.loss(&s.losses, s.mode, s.floor, s.enough, &e0, &e1)?;
+            let grad =
+                loss.backward()?.remove(leaf.as_tensor()).ok_or_else(|| Error::Internal("no gradient reached the picture".into()))?;
             Ok((loss.to_scalar::<f32>()?, i, grad))
         };
         let parts = self.guides.par_iter().map(one).collect::<Result<Vec<_>>>()?;
@@ -386,17 +401,15 @@ impl Adaptation {
             self.step()?;
             let due = |every: usize| every > 0 && (self.step % every == 0 || self.step == total);
             let (judge_due, snapshot_due) = (self.settings.stop.is_some_and(|r| due(r.every)), due(self.settings.snapshot_every));
-            let mut judgement = None;
-            let mut stop = false;
+            let (mut judgement, mut stop) = (None, false);
             if let (true, Some(mut judge)) = (judge_due, self.judge.take()) {
-                let seen = self.judged(&mut judge, cancel);
+                let verdict = self.judged(&mut judge, cancel);
                 self.judge = Some(judge);
-                let (seen, better, end) = seen?;
-                if better {
+                let verdict = verdict?;
+                if verdict.good {
                     self.chosen = Some((self.step, Arc::new(self.domain()?)));
                 }
-                judgement = Some(seen);
-                stop = end;
+                (judgement, stop) = (Some(verdict.judgement), verdict.stop);
             }
             if snapshot_due {
                 self.snapshots.push(Snapshot {
@@ -419,9 +432,9 @@ impl Adaptation {
         Ok(self.outcome(Ended::Steps))
     }
 
-    fn judged(&self, judge: &mut Judge, cancel: &Cancel) -> Result<(Judgement, bool, bool)> {
+    fn judged(&self, judge: &mut Judge, cancel: &Cancel) -> Result<Verdict> {
         let trained = self.trainable.generator(&BTreeSet::new())?;
-        judge.look(&trained, &self.guides, self.step, cancel)
+        judge.look(&trained, &self.guides, &self.settings, self.step, cancel)
     }
 
     fn outcome(&self, ended: Ended) -> Outcome {

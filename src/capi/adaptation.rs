@@ -181,8 +181,16 @@ pub struct nada_adaptation_options {
     pub manifold_weight: f32,
     /// Weight of the in-domain loss: pictures stay as different from one another as they were.
     pub in_domain_weight: f32,
+    /// Weight of the structure loss: small grey pictures stay alike.
+    pub structure_weight: f32,
+    /// The cosine of small grey pictures, in [-1, 1], above which the structure loss is 0.
+    pub structure_floor: f32,
     /// The least length of the edit in the directional loss's denominator (NADA_MODE_DEFAULT).
     pub floor: f32,
+    /// The mean cosine between edit and direction, in (0, 1], at which the directional loss stops pushing; 1 for never.
+    pub enough: f32,
+    /// 1 to let the learning rate fall linearly, to nothing after the last step.
+    pub decay: u32,
     /// Probability of style mixing in a batch.
     pub mixing: f32,
     /// Truncation of the training latents, in [0, 1.5]; 1 is none.
@@ -200,8 +208,15 @@ pub struct nada_adaptation_options {
     pub stop_every: u32,
     /// Stop rule: the least share, in [0, 1], of adapted pictures whose nearest unadapted one is their own.
     pub stop_pairing: f32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Stop rule: the least mean cosine, in [0, 1], of small grey pictures with the unadapted ones.
+    pub stop_structure: f32,
+    /// Stop rule: judgements below those shares, one after the other, that end the run.
+    pub stop_patience: u32,
+    /// Stop rule: the step from which a plateau ends the run.
+    pub stop_earliest: u32,
+    /// Stop rule: a gain in cosine to the target over stop_plateau_steps that is less than this is a plateau.
+    pub stop_plateau: f32,
+    pub stop_plateau_steps: u32,
 }
 
 const SOURCE: &std::ffi::CStr = c"a photo";
@@ -219,8 +234,11 @@ impl nada_adaptation_options {
             batch,
             learning_rate,
             beta2,
-            losses: LossWeights { direction, global, manifold, in_domain },
+            losses: LossWeights { direction, global, manifold, in_domain, structure },
             floor,
+            enough,
+            structure_floor,
+            decay,
             mixing,
             truncation,
             augment,
@@ -231,7 +249,8 @@ impl nada_adaptation_options {
             stop,
         } = settings.clone();
         let AutoLayers { k, iterations, batch: auto_batch } = auto_layers.unwrap_or(AutoLayers { k: 0, iterations: 1, batch: 8 });
-        let StopRule { latents, every, pairing } = stop.unwrap_or(StopRule { latents: 0, every: 10, pairing: 0.9 });
+        let StopRule { latents, every, pairing, structure: stop_structure, patience, earliest, plateau, plateau_steps } =
+            stop.unwrap_or(StopRule { latents: 0, ..StopRule::default() });
         Self {
             struct_size,
             model: std::ptr::null(),
@@ -262,7 +281,11 @@ impl nada_adaptation_options {
             global_weight: global,
             manifold_weight: manifold,
             in_domain_weight: in_domain,
+            structure_weight: structure,
+            structure_floor,
             floor,
+            enough,
+            decay: decay as u32,
             mixing,
             truncation,
             augment: augment as u32,
@@ -272,7 +295,11 @@ impl nada_adaptation_options {
             stop_latents: count32(latents),
             stop_every: count32(every),
             stop_pairing: pairing,
-            reserved: 0,
+            stop_structure,
+            stop_patience: count32(patience),
+            stop_earliest: count32(earliest),
+            stop_plateau: plateau,
+            stop_plateau_steps: count32(plateau_steps),
         }
     }
 
@@ -286,6 +313,11 @@ impl nada_adaptation_options {
             latents: self.stop_latents as usize,
             every: self.stop_every as usize,
             pairing: self.stop_pairing,
+            structure: self.stop_structure,
+            patience: self.stop_patience as usize,
+            earliest: self.stop_earliest as usize,
+            plateau: self.stop_plateau,
+            plateau_steps: self.stop_plateau_steps as usize,
         });
         let settings = Settings {
             mode: choose(self.mode, "options.mode", "nada_mode", &MODES)?,
@@ -302,8 +334,12 @@ impl nada_adaptation_options {
                 global: self.global_weight,
                 manifold: self.manifold_weight,
                 in_domain: self.in_domain_weight,
+                structure: self.structure_weight,
             },
             floor: self.floor,
+            enough: self.enough,
+            structure_floor: self.structure_floor,
+            decay: flag(self.decay, "options.decay")?,
             mixing: self.mixing,
             truncation: self.truncation,
             augment: flag(self.augment, "options.augment")?,

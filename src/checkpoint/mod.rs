@@ -21,6 +21,7 @@ mod torch_zip;
 mod torchscript;
 mod write;
 
+pub(crate) use npy::MAGIC as NPY_MAGIC;
 pub use npy::{read_npy, write_npy};
 pub use source::Dtype;
 pub use write::{save_safetensors, write_atomically};

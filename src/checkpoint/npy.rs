@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::path::Path;
 
-pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
+pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// Reads an array as an f32 tensor of the same shape (f4, f8, f2 and integer arrays, little-endian; C or Fortran order).
 /// NaN and infinity are kept: whoever wants a latent or a picture says what he makes of them.

@@ -477,7 +477,7 @@ impl<'a> Machine<'a, '_> {
     fn set_items(&mut self, items: Vec<Value>) -> Result<()> {
         self.spend(items.len() * size_of::<Value>())?;
         let at = self.at;
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return broken(format!("byte {at}: a key without a value"));
         }
         let pairs = items.chunks_exact(2).map(|pair| (pair[0], pair[1]));

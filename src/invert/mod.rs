@@ -65,7 +65,12 @@ impl Settings {
         let ok = |name: &str, ok: bool, want: &str| if ok { Ok(()) } else { Err(Error::argument(name, want)) };
         ok("steps", self.steps >= 1, "must be at least 1")?;
         ok("learning_rate", self.learning_rate.is_finite() && self.learning_rate > 0.0, "must be a positive number")?;
-        for (name, v) in [("pyramid", self.pyramid), ("clip", self.clip), ("noise_regularisation", self.noise_regularisation), ("enough_psnr", self.enough_psnr)] {
+        for (name, v) in [
+            ("pyramid", self.pyramid),
+            ("clip", self.clip),
+            ("noise_regularisation", self.noise_regularisation),
+            ("enough_psnr", self.enough_psnr),
+        ] {
             ok(name, v.is_finite() && v >= 0.0, "must be 0 or more")?;
         }
         Ok(())

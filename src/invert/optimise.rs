@@ -94,7 +94,8 @@ pub fn invert(
             best = Some((loss, psnr, wplus_of(&shaken.detach())?.copy()?, copy(&maps)?));
         }
         done = step + 1;
-        let preview = if done % PREVIEW_EVERY == 0 || done == settings.steps { Some(Picture::from_tensor(&image.detach(), 0)?) } else { None };
+        let preview =
+            if done % PREVIEW_EVERY == 0 || done == settings.steps { Some(Picture::from_tensor(&image.detach(), 0)?) } else { None };
         let flow = on_progress(&Progress { step: done, total: settings.steps, loss, preview: preview.as_ref() });
         if flow == Flow::Stop {
             return Err(Error::Cancelled);

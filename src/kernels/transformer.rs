@@ -100,7 +100,7 @@ impl Block {
     pub fn new(weights: &BlockWeights, heads: usize, causal: bool, activation: Activation, epsilon: f32) -> Result<Self> {
         let width = weights.norm1.0.elem_count();
         let hidden = weights.up.1.elem_count();
-        if width == 0 || hidden == 0 || heads == 0 || width % heads != 0 {
+        if width == 0 || hidden == 0 || heads == 0 || !width.is_multiple_of(heads) {
             bail!("transformer block of width {width} and hidden width {hidden} with {heads} heads");
         }
         let values = |t: &Tensor, shape: &[usize]| match t.dims() == shape {
@@ -204,7 +204,7 @@ struct BlockOp {
 fn share(n: usize) -> Option<usize> {
     let threads = rayon::current_num_threads();
     // With uneven shares threads would wait for the longest.
-    (threads > 1 && n >= threads && (n % threads == 0 || n >= 4 * threads)).then(|| n.div_ceil(threads))
+    (threads > 1 && n >= threads && (n.is_multiple_of(threads) || n >= 4 * threads)).then(|| n.div_ceil(threads))
 }
 
 impl BlockOp {

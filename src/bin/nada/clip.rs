@@ -1,0 +1,129 @@
+//! `nada clip`: embeddings.
+
+use crate::models::{by_name, ClipArgs, ModelArgs};
+use crate::ui::Ui;
+use candle_core::Tensor;
+use clap::Args;
+use nada::checkpoint::{save_safetensors, write_npy};
+use nada::eval::{embed_pictures, embed_text};
+use nada::nn::clip::ClipResize;
+use nada::picture::Picture;
+use nada::{Error, Result};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Embed texts and pictures with CLIP: normalised, one row each
+///
+/// Without --output the rows are printed, texts first, and the cosines of pictures to texts. A .safetensors file gets the tensors
+/// NAME.texts and NAME.pictures of every CLIP; a .npy file the rows of one CLIP, texts first.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  nada clip --text \"a photo\" --text \"a pencil sketch\" --picture face.png
+  nada clip --clip ViT-B-32.pt --text photo --output photo.npy")]
+pub struct ClipCommand {
+    /// A text, as it is; repeatable
+    #[arg(long = "text", value_name = "WORDS", required_unless_present = "pictures")]
+    texts: Vec<String>,
+    /// A picture; repeatable
+    #[arg(long = "picture", value_name = "PICTURE")]
+    pictures: Vec<PathBuf>,
+    /// Put each text into the prompt templates, and take the mean
+    #[arg(long)]
+    templates: bool,
+    /// How pictures shrink to CLIP's size: antialias, aliased or area
+    #[arg(long, value_name = "HOW", default_value = "antialias", value_parser = by_name::<ClipResize>)]
+    clip_resize: ClipResize,
+    /// Write the embeddings to a .safetensors or .npy file
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    clip: ClipArgs,
+    /// Model pack whose CLIPs are used [default: starter]
+    #[arg(long, value_name = "PACK")]
+    model: Option<String>,
+}
+
+/// Embeddings of one CLIP.
+struct Embedded {
+    name: String,
+    texts: Option<Tensor>,
+    pictures: Option<Tensor>,
+}
+
+impl ClipCommand {
+    pub fn run(self, ui: &mut Ui) -> Result<()> {
+        let model = ModelArgs { model: self.model.clone(), generator: None };
+        let pack = if self.clip.clips.is_empty() || self.model.is_some() { model.pack()? } else { None };
+        for text in &self.texts {
+            self.clip.check_words(pack.as_ref(), text, ui);
+        }
+        let pictures = self.pictures.iter().map(|f| Picture::open(f)?.to_tensor()).collect::<Result<Vec<_>>>()?;
+        let templates = self.templates.then(|| self.clip.templates(pack.as_ref()).0);
+        let plain = vec!["{}".to_string()];
+        let templates = templates.as_ref().unwrap_or(&plain);
+        let mut all = Vec::new();
+        for clip in self.clip.load(pack.as_ref())? {
+            let texts = self.texts.iter().map(|t| embed_text(&clip.clip, t, templates)).collect::<Result<Vec<_>>>()?;
+            let drawn = pictures.iter().map(|p| embed_pictures(&clip.clip, p, self.clip_resize)).collect::<Result<Vec<_>>>()?;
+            let join = |rows: Vec<Tensor>| if rows.is_empty() { Ok(None) } else { Tensor::cat(&rows, 0).map(Some) };
+            all.push(Embedded { name: clip.clip.name.clone(), texts: join(texts)?, pictures: join(drawn)? });
+        }
+        match &self.output {
+            Some(path) => {
+                write(path, &all)?;
+                ui.finish(&format!("{}", path.display()), json!({"output": path}))
+            }
+            None => self.print(&all, ui),
+        }
+    }
+
+    fn print(&self, all: &[Embedded], ui: &Ui) -> Result<()> {
+        let (mut text, mut values) = (String::new(), Vec::new());
+        for e in all {
+            let rows = |t: &Option<Tensor>| Ok::<_, Error>(t.as_ref().map(|t| t.to_vec2::<f32>()).transpose()?.unwrap_or_default());
+            let (texts, pictures) = (rows(&e.texts)?, rows(&e.pictures)?);
+            let names = self.texts.iter().map(|t| format!("\"{t}\"")).chain(self.pictures.iter().map(|p| p.display().to_string()));
+            text += &format!("{}:\n", e.name);
+            for (name, row) in names.zip(texts.iter().chain(&pictures)) {
+                text += &format!("{name}: {}\n", row.iter().map(|v| format!("{v:.6}")).collect::<Vec<_>>().join(" "));
+            }
+            let cosine = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+            let cosines: Vec<Vec<f32>> = pictures.iter().map(|p| texts.iter().map(|t| cosine(p, t)).collect()).collect();
+            for (picture, row) in self.pictures.iter().zip(&cosines) {
+                for (words, c) in self.texts.iter().zip(row) {
+                    text += &format!("cosine of {} to \"{words}\": {c:.4}\n", picture.display());
+                }
+            }
+            values.push(json!({"clip": e.name, "texts": texts, "pictures": pictures, "cosines": cosines}));
+        }
+        ui.answer(&text, json!({"texts": self.texts, "pictures": self.pictures, "embeddings": values}))
+    }
+}
+
+fn write(path: &Path, all: &[Embedded]) -> Result<()> {
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("npy") => {
+            let [one] = all else {
+                return Err(Error::argument(
+                    "--output",
+                    format!("a .npy holds one CLIP's rows, but there are {}; use .safetensors", all.len()),
+                ));
+            };
+            let rows: Vec<&Tensor> = [&one.texts, &one.pictures].into_iter().flatten().collect();
+            write_npy(path, &Tensor::cat(&rows, 0)?)
+        }
+        Some("safetensors") => {
+            let mut tensors = BTreeMap::new();
+            for e in all {
+                for (what, rows) in [("texts", &e.texts), ("pictures", &e.pictures)] {
+                    if let Some(rows) = rows {
+                        tensors.insert(format!("{}.{what}", e.name), rows.clone());
+                    }
+                }
+            }
+            save_safetensors(path, &tensors, &BTreeMap::new())
+        }
+        _ => Err(Error::argument("--output", format!("{}; want a name that ends in .safetensors or .npy", path.display()))),
+    }
+}

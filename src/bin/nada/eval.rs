@@ -1,0 +1,87 @@
+//! `nada eval`: figures of a domain.
+
+use crate::models::{ClipArgs, DomainArgs, ModelArgs};
+use crate::ui::Ui;
+use clap::Args;
+use nada::adapt::Domain;
+use nada::eval::{self, HeldOut, Report};
+use nada::pack::ModelPack;
+use nada::{Error, Result};
+use serde_json::{json, Value};
+use std::path::PathBuf;
+
+/// Measure a domain on the pack's held-out latents
+///
+/// distance: mean |adapted - truth| over mean |unadapted - truth|, 0 is perfect; pairing: share of adapted pictures that are still most like
+/// their own unadapted one; quality: mean cosine of the pictures to the target text; diversity: mean pairwise 1 - cosine.
+#[derive(Args)]
+#[command(after_help = "Example:
+  nada eval --domain a-pencil-sketch.nada.safetensors --sheet sketch.png")]
+pub struct Eval {
+    /// Words to measure quality to [default: the last domain's target]
+    #[arg(long, value_name = "WORDS")]
+    target: Option<String>,
+    /// Ground truth [default: the one that the pack's words tie to the target, where there is one]
+    #[arg(long, value_name = "NAME")]
+    truth: Option<String>,
+    /// Contact sheet: unadapted, adapted, truth
+    #[arg(long, value_name = "PNG")]
+    sheet: Option<PathBuf>,
+    #[command(flatten)]
+    domains: DomainArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    clip: ClipArgs,
+}
+
+impl Eval {
+    pub fn run(self, ui: &mut Ui) -> Result<()> {
+        let Some(pack) = self.model.pack()? else {
+            return Err(Error::argument("--model", "name the pack whose held-out latents shall be drawn"));
+        };
+        let domains = self.domains.load()?;
+        let Some(target) = self.target.or_else(|| Some(domains.last()?.0.description.target.clone())) else {
+            return Err(Error::argument("--domain or --target", "none given; name what to measure"));
+        };
+        let truth = match self.truth {
+            Some(name) => Some(name),
+            None => known_truth(&pack, &target)?,
+        };
+        let generator = self.model.generator(Some(&pack))?;
+        let clips = self.clip.load(Some(&pack))?;
+        let domains: Vec<(&Domain, f32)> = domains.iter().map(|(d, s)| (d, *s)).collect();
+        let done = eval::domains(&pack, &generator, &clips, &domains, &target, truth.as_deref())?;
+        if let Some(path) = &self.sheet {
+            done.sheet.save_png(path)?;
+        }
+        let mut value = serde_json::to_value(&done.report).map_err(|e| Error::Internal(e.to_string()))?;
+        if let Value::Object(map) = &mut value {
+            map.insert("sheet".into(), json!(self.sheet));
+        }
+        ui.answer(&table(&done.report), value)
+    }
+}
+
+/// The ground truth whose phrases hold the target.
+fn known_truth(pack: &ModelPack, target: &str) -> Result<Option<String>> {
+    let Some(words) = &pack.words else { return Ok(None) };
+    let truths = HeldOut::open(pack)?;
+    let mut filters = words.filters.iter().filter(|(_, phrases)| phrases.iter().any(|p| p == target));
+    Ok(filters.find(|(name, _)| truths.truths().contains(&name.as_str())).map(|(name, _)| name.clone()))
+}
+
+fn table(r: &Report) -> String {
+    let mut text = format!("\"{}\" on {} pictures\n", r.target, r.pictures);
+    if let (Some(distance), Some(truth)) = (r.distance, &r.truth) {
+        text += &format!("distance to '{truth}'  {distance:.3}\n");
+    }
+    text += &format!("pairing   {}/{}\n", (r.pairing * r.pictures as f32).round(), r.pictures);
+    for c in &r.clips {
+        text += &format!(
+            "{}: quality {:.3} (before {:.3}), diversity {:.3} (before {:.3})\n",
+            c.clip, c.quality, c.quality_before, c.diversity, c.diversity_before
+        );
+    }
+    text
+}

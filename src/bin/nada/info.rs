@@ -1,0 +1,177 @@
+//! `nada info`: what a file is, or what is installed.
+
+use crate::ui::Ui;
+use clap::Args;
+use nada::adapt::Domain;
+use nada::checkpoint::{self, Checkpoint};
+use nada::nn::clip::Clip;
+use nada::nn::stylegan2::Generator;
+use nada::pack::{search_folders, ModelPack, MANIFEST};
+use nada::picture::Picture;
+use nada::{Error, Kind, Result};
+use serde_json::{json, Map, Value};
+use std::path::{Path, PathBuf};
+
+/// Say what a file is: model pack, generator, CLIP, domain, latents or picture
+///
+/// Without files: the version, and the model packs that are found, with the words they know.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  nada info
+  nada info stylegan2-ffhq.pt a-pencil-sketch.nada.safetensors face.png")]
+pub struct Info {
+    /// Files or folders
+    files: Vec<PathBuf>,
+}
+
+impl Info {
+    pub fn run(self, ui: &mut Ui) -> Result<()> {
+        if self.files.is_empty() {
+            return installed(ui);
+        }
+        let (mut text, mut values) = (String::new(), Vec::new());
+        for file in &self.files {
+            let mut about = describe(file)?;
+            text += &lines(&file.display().to_string(), &about);
+            about.insert("file".into(), json!(file));
+            values.push(Value::Object(about));
+        }
+        ui.answer(&text, json!({"files": values}))
+    }
+}
+
+type About = Map<String, Value>;
+
+fn installed(ui: &Ui) -> Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    let folders: Vec<PathBuf> = search_folders().into_iter().filter(|f| f.is_dir()).collect();
+    let mut text = format!(
+        "nada {version}\nfolders of model packs: {}\n",
+        folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ")
+    );
+    let mut packs = Vec::new();
+    for pack in ModelPack::list() {
+        match pack {
+            Ok(pack) => {
+                let about = describe_pack(&pack)?;
+                text += &lines(&format!("\nmodel pack '{}'", pack.name), &about);
+                packs.push(Value::Object(about));
+            }
+            Err(e) => {
+                text += &format!("\nbroken model pack: {e}\n");
+                packs.push(json!({"error": e.to_string()}));
+            }
+        }
+    }
+    ui.answer(&text, json!({"version": version, "folders": folders, "packs": packs}))
+}
+
+/// A heading, and below it one line a property.
+fn lines(heading: &str, about: &About) -> String {
+    let mut text = format!("{heading}\n");
+    for (key, value) in about {
+        let value = match value {
+            Value::String(s) => s.clone(),
+            Value::Array(items) if items.iter().all(Value::is_string) => {
+                items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+            }
+            other => other.to_string(),
+        };
+        text += &format!("  {}: {value}\n", key.replace('_', " "));
+    }
+    text
+}
+
+fn object(value: Value) -> About {
+    match value {
+        Value::Object(map) => map,
+        other => Map::from_iter([("value".to_string(), other)]),
+    }
+}
+
+fn describe(path: &Path) -> Result<About> {
+    if path.join(MANIFEST).is_file() {
+        return describe_pack(&ModelPack::open(path)?);
+    }
+    if path.is_dir() {
+        return Clip::open(path).map(|clip| describe_clip(&clip));
+    }
+    match Picture::open(path) {
+        Ok(p) => {
+            let alpha = p.data.chunks_exact(4).any(|p| p[3] < 1.0);
+            return Ok(object(json!({"kind": "picture", "width": p.width, "height": p.height, "transparent": alpha})));
+        }
+        // A file that is no picture says so by its first bytes; one that cannot be read is not asked again.
+        Err(e) if !matches!(e.kind(), Kind::Format) => return Err(e),
+        Err(_) => {}
+    }
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy")) {
+        let array = checkpoint::read_npy(path)?;
+        return Ok(object(json!({"kind": "array", "shape": array.dims()})));
+    }
+    let file = match checkpoint::open(path) {
+        Ok(file) => file,
+        // A picture that is damaged is more to the point than that it holds no tensors.
+        Err(e) => return Err(if looks_like_picture(path) { Picture::open(path).err().unwrap_or(e) } else { e }),
+    };
+    describe_tensors(path, &file)
+}
+
+fn looks_like_picture(path: &Path) -> bool {
+    let mut start = [0u8; 3];
+    let read = std::fs::File::open(path).and_then(|mut f| std::io::Read::read_exact(&mut f, &mut start));
+    read.is_ok() && (start == *b"\x89PN" || start == [0xFF, 0xD8, 0xFF])
+}
+
+fn describe_tensors(path: &Path, file: &Checkpoint) -> Result<About> {
+    let keys: Vec<&str> = file.keys().collect();
+    let latents: Vec<&str> = ["z", "w", "wplus"].into_iter().filter(|k| file.contains(k)).collect();
+    let only_latents = keys.iter().all(|k| latents.contains(k) || k.starts_with("noise."));
+    if !latents.is_empty() && only_latents {
+        let shapes: Vec<Value> = latents.iter().map(|k| json!({"space": k, "shape": file.shape(k)})).collect();
+        return Ok(object(json!({"kind": "latents", "latents": shapes, "own_noise": keys.iter().any(|k| k.starts_with("noise."))})));
+    }
+    if let Ok(domain) = Domain::open(path) {
+        let mut about = object(json!({"kind": "domain"}));
+        let description = serde_json::to_value(&domain.description).map_err(|e| Error::Internal(e.to_string()))?;
+        about.extend(object(description));
+        about.insert("numbers".into(), json!(domain.deltas.values().map(|t| t.elem_count()).sum::<usize>()));
+        return Ok(about);
+    }
+    let generator = Generator::from_checkpoint(file);
+    if let Ok(g) = &generator {
+        return Ok(describe_generator(g));
+    }
+    let clip = Clip::open(path);
+    if let Ok(clip) = &clip {
+        return Ok(describe_clip(clip));
+    }
+    let mut about = object(json!({"kind": "tensors", "format": format!("{:?}", file.format), "tensors": keys.len()}));
+    let shown = keys.iter().take(20).map(|k| format!("{k} {:?}", file.shape(k).unwrap_or_default()));
+    about.insert("first".into(), json!(shown.collect::<Vec<_>>()));
+    for (name, error) in [("no_generator_because", generator.err()), ("no_clip_because", clip.err())] {
+        about.extend(error.map(|e| (name.to_string(), json!(e.to_string()))));
+    }
+    Ok(about)
+}
+
+fn describe_generator(g: &Generator) -> About {
+    let c = g.config();
+    object(json!({
+        "kind": "generator", "size": c.size, "style_dim": c.style_dim, "mapping_layers": c.n_mlp, "wplus_rows": c.n_latent(),
+        "channels": c.channels, "parameters": g.weights().values().map(|t| t.elem_count()).sum::<usize>(), "fingerprint": g.fingerprint(),
+    }))
+}
+
+fn describe_clip(clip: &Clip) -> About {
+    object(json!({"kind": "clip", "name": clip.name, "resolution": clip.resolution(), "dimension": clip.dimension()}))
+}
+
+fn describe_pack(pack: &ModelPack) -> Result<About> {
+    let clips: Vec<Value> = pack.clips.iter().map(|c| json!({"path": c.path, "weight": c.weight})).collect();
+    Ok(object(json!({
+        "kind": "model pack", "name": pack.name, "description": pack.description, "folder": pack.folder, "resolution": pack.resolution,
+        "generator": pack.generator, "clips": clips, "licence": pack.licence, "attribution": pack.attribution,
+        "knows": pack.known_phrases(), "recipe": pack.settings()?,
+    })))
+}

@@ -1,0 +1,211 @@
+//! Arguments that name models, domains and pictures, shared by the commands.
+
+use crate::ui::Ui;
+use clap::{Args, ValueEnum};
+use nada::adapt::{Domain, Settings, Templates, WeightedClip};
+use nada::nn::clip::Clip;
+use nada::nn::stylegan2::{Generator, Latent, Noise};
+use nada::pack::{ModelPack, STARTER};
+use nada::picture::Picture;
+use nada::rng::Rng;
+use nada::{invert, Error, Result};
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Columns of a contact sheet.
+pub const COLUMNS: usize = 8;
+
+#[derive(Args)]
+pub struct ModelArgs {
+    /// Model pack: a name, or a folder with a model.toml [default: starter, or none where --generator is given]
+    #[arg(long, value_name = "PACK", help_heading = "Model")]
+    pub model: Option<String>,
+    /// Generator file instead of the pack's (StyleGAN2 in rosinality's layout: .pt or .safetensors)
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    pub generator: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct ClipArgs {
+    /// CLIP file or folder instead of the pack's, with the weight of its losses; repeatable
+    #[arg(long = "clip", value_name = "FILE[:WEIGHT]", help_heading = "Model")]
+    pub clips: Vec<String>,
+}
+
+impl ModelArgs {
+    /// The pack, unless a generator is given without one.
+    pub fn pack(&self) -> Result<Option<ModelPack>> {
+        match (&self.model, &self.generator) {
+            (None, Some(_)) => Ok(None),
+            (name, _) => ModelPack::find(name.as_deref().unwrap_or(STARTER)).map(Some),
+        }
+    }
+
+    pub fn generator(&self, pack: Option<&ModelPack>) -> Result<Arc<Generator>> {
+        Ok(Arc::new(match (&self.generator, pack) {
+            (Some(file), _) => Generator::open(file)?,
+            (None, Some(pack)) => pack.load_generator()?,
+            (None, None) => return Err(Error::argument("--generator", "give a file, or a pack with --model")),
+        }))
+    }
+}
+
+impl ClipArgs {
+    pub fn load(&self, pack: Option<&ModelPack>) -> Result<Vec<WeightedClip>> {
+        if self.clips.is_empty() {
+            return match pack {
+                Some(pack) => pack.load_clips(),
+                None => Err(Error::argument("--clip", "none given; without a pack (--model) at least one is needed")),
+            };
+        }
+        let load = |text: &String| {
+            let (path, weight) = with_number(text);
+            let weight = weight.unwrap_or(1.0);
+            if !(weight.is_finite() && weight > 0.0) {
+                return Err(Error::argument("--clip", format!("weight {weight} of {}; want a number above 0", path.display())));
+            }
+            Ok(WeightedClip { clip: Arc::new(Clip::open(&path)?), weight })
+        };
+        self.clips.iter().map(load).collect()
+    }
+
+    /// The pack's templates go with its CLIPs.
+    pub fn templates(&self, pack: Option<&ModelPack>) -> Templates {
+        pack.filter(|_| self.clips.is_empty()).map(ModelPack::templates).unwrap_or_default()
+    }
+
+    /// Warns of words that the pack's CLIPs do not know.
+    pub fn check_words(&self, pack: Option<&ModelPack>, text: &str, ui: &mut Ui) {
+        let Some(pack) = pack.filter(|_| self.clips.is_empty()) else { return };
+        let unknown = pack.unknown_words(text);
+        if !unknown.is_empty() {
+            ui.warn(format!(
+                "the pack '{}' does not know the word{} {}, so \"{text}\" may change little or something else. It knows: {}",
+                pack.name,
+                if unknown.len() > 1 { "s" } else { "" },
+                unknown.iter().map(|w| format!("'{w}'")).collect::<Vec<_>>().join(", "),
+                pack.known_phrases().join(", ")
+            ));
+        }
+    }
+}
+
+/// The pack's recipe, else the defaults.
+pub fn recipe(pack: Option<&ModelPack>) -> Result<Settings> {
+    pack.map_or_else(|| Ok(Settings::default()), ModelPack::settings)
+}
+
+pub fn invert_recipe(pack: Option<&ModelPack>) -> Result<invert::Settings> {
+    pack.map_or_else(|| Ok(invert::Settings::default()), ModelPack::invert_settings)
+}
+
+#[derive(Args)]
+pub struct DomainArgs {
+    /// Domain made by `nada adapt`, with a strength in [0, 1.5] (default 1); several add up
+    #[arg(long = "domain", value_name = "FILE[:STRENGTH]")]
+    pub domains: Vec<String>,
+}
+
+impl DomainArgs {
+    pub fn load(&self) -> Result<Vec<(Domain, f32)>> {
+        let load = |text: &String| {
+            let (path, strength) = with_number(text);
+            Ok((Domain::open(&path)?, strength.unwrap_or(1.0)))
+        };
+        self.domains.iter().map(load).collect()
+    }
+}
+
+/// `generator` with domains added.
+pub fn adapted(generator: &Generator, domains: &[(Domain, f32)]) -> Result<Generator> {
+    let domains: Vec<(&Domain, f32)> = domains.iter().map(|(d, s)| (d, *s)).collect();
+    generator.with_domains(&domains)
+}
+
+/// `FILE[:NUMBER]`; a file that is called so as a whole wins.
+pub fn with_number(text: &str) -> (PathBuf, Option<f32>) {
+    if !Path::new(text).exists() {
+        if let Some((path, Ok(number))) = text.rsplit_once(':').map(|(path, number)| (path, number.parse())) {
+            return (PathBuf::from(path), Some(number));
+        }
+    }
+    (PathBuf::from(text), None)
+}
+
+#[derive(Args)]
+pub struct NoiseArgs {
+    /// Noise of the synthesis layers: the file's own maps, none, or drawn from --seed. A latent's own maps are used where this is not given
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub noise: Option<NoiseKind>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum NoiseKind {
+    Const,
+    None,
+    Random,
+}
+
+impl NoiseArgs {
+    /// Pictures [n, 3, size, size]; the random stream is the same for every generator that draws the latent.
+    pub fn render(&self, generator: &Generator, latent: &Latent, truncation: f32, seed: u64) -> Result<candle_core::Tensor> {
+        let bare = Latent { noise: None, ..latent.clone() };
+        // Apart from the stream that latents are drawn from.
+        let mut rng = Rng::stream(seed, 1);
+        match self.noise {
+            None => generator.render(latent, truncation, Noise::Const),
+            Some(NoiseKind::Const) => generator.render(&bare, truncation, Noise::Const),
+            Some(NoiseKind::None) => generator.render(&bare, truncation, Noise::None),
+            Some(NoiseKind::Random) => generator.render(&bare, truncation, Noise::Random(&mut rng)),
+        }
+    }
+}
+
+/// Every picture of a batch.
+pub fn pictures(batch: &candle_core::Tensor) -> Result<Vec<Picture>> {
+    (0..batch.dim(0)?).map(|i| Picture::from_tensor(batch, i)).collect()
+}
+
+/// Writes `0001.png`, `0002.png`, ... and returns the names.
+pub fn save_folder(folder: &Path, pictures: &[Picture]) -> Result<Vec<PathBuf>> {
+    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    let save = |(i, picture): (usize, &Picture)| {
+        let path = folder.join(format!("{:04}.png", i + 1));
+        picture.save_png(&path)?;
+        Ok(path)
+    };
+    pictures.iter().enumerate().map(save).collect()
+}
+
+/// Alternating rows of at most [`COLUMNS`] pictures before, and the same pictures after.
+pub fn before_after(before: &[Picture], after: &[Picture]) -> Result<Picture> {
+    let columns = COLUMNS.min(before.len());
+    let mut rows = Vec::new();
+    for (b, a) in before.chunks(COLUMNS).zip(after.chunks(COLUMNS)) {
+        for row in [b, a] {
+            rows.extend_from_slice(row);
+            if let Some(first) = row.first().filter(|_| row.len() < columns) {
+                // A short last row is filled up, so that the next one starts at the left.
+                let blank = Picture::filled(first.width, first.height, [1.0; 4])?;
+                rows.extend(std::iter::repeat_n(blank, columns - row.len()));
+            }
+        }
+    }
+    Picture::contact_sheet(&rows, columns)
+}
+
+/// A name for a file from words: lower-case letters and digits joined by '-'.
+pub fn slug(words: &str) -> String {
+    let parts: Vec<String> = words.split(|c: char| !c.is_alphanumeric()).filter(|p| !p.is_empty()).map(str::to_lowercase).collect();
+    if parts.is_empty() {
+        "domain".into()
+    } else {
+        parts.join("-")
+    }
+}
+
+/// Parses an option by the name that settings files use.
+pub fn by_name<T: DeserializeOwned>(text: &str) -> std::result::Result<T, String> {
+    serde_json::from_value(serde_json::Value::String(text.to_string())).map_err(|e| e.to_string())
+}

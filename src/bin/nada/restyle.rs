@@ -1,0 +1,131 @@
+//! `nada restyle`: a picture in, the same picture in another domain out.
+
+use crate::adapt::{train, Job, EXTENSION};
+use crate::models::{adapted, invert_recipe, pictures, recipe, slug, ClipArgs, DomainArgs, ModelArgs, NoiseArgs};
+use crate::render::open_latent;
+use crate::settings::InvertSettings;
+use crate::ui::Ui;
+use clap::Args;
+use nada::adapt::{Concept, Domain};
+use nada::nn::stylegan2::Generator;
+use nada::pack::ModelPack;
+use nada::picture::Picture;
+use nada::{Error, Result};
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Restyle a picture: find its latent, draw it in other domains
+///
+/// The result is PICTURE-DOMAIN.png in the current folder. With --to the domain is adapted first and kept as TARGET-WITH-DASHES.nada.safetensors,
+/// from where the next call takes it.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  nada restyle face.png --to \"a pencil sketch\"
+  nada restyle face.png --domain a-pencil-sketch.nada.safetensors:0.8 --domain night.nada.safetensors:0.5 -o out.png
+  nada restyle face.png --latent face.latent.safetensors --domain a-pencil-sketch.nada.safetensors")]
+pub struct Restyle {
+    /// Picture of any size; the middle square is used
+    picture: PathBuf,
+    /// Words to adapt to first, with the pack's recipe
+    #[arg(long, value_name = "WORDS", required_unless_present = "domains")]
+    to: Option<String>,
+    /// The picture's latent from `nada invert`, which saves finding it again
+    #[arg(long, value_name = "FILE")]
+    latent: Option<PathBuf>,
+    /// Keep the latent that was found
+    #[arg(long, value_name = "FILE", conflicts_with = "latent")]
+    save_latent: Option<PathBuf>,
+    /// The restyled picture [default: ./PICTURE-DOMAIN.png]
+    #[arg(long, short, value_name = "PNG")]
+    output: Option<PathBuf>,
+    /// Contact sheet: the picture, its inversion, the result
+    #[arg(long, value_name = "PNG")]
+    sheet: Option<PathBuf>,
+    #[arg(long, value_name = "SEED", default_value_t = 1, help = "Seed of --noise random")]
+    seed: u64,
+    #[command(flatten)]
+    domains: DomainArgs,
+    #[command(flatten)]
+    noise: NoiseArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    clip: ClipArgs,
+    #[command(flatten)]
+    settings: InvertSettings,
+}
+
+impl Restyle {
+    pub fn run(self, ui: &mut Ui) -> Result<()> {
+        let begin = Instant::now();
+        let pack = self.model.pack()?;
+        let picture = Picture::open(&self.picture)?;
+        let mut domains = self.domains.load()?;
+        let generator = self.model.generator(pack.as_ref())?;
+        if let Some(words) = &self.to {
+            domains.push((self.domain_of(words, &generator, pack.as_ref(), ui)?, 1.0));
+        }
+        let target = adapted(&generator, &domains)?;
+        let (latent, psnr) = match &self.latent {
+            Some(file) => (open_latent(file, None)?, None),
+            None => {
+                let settings = self.settings.over(invert_recipe(pack.as_ref())?);
+                let clips = if settings.clip > 0.0 { self.clip.load(pack.as_ref())? } else { Vec::new() };
+                let clip = clips.first().map(|c| c.clip.as_ref());
+                let found = crate::invert::run(&generator, &picture, clip, &settings, ui)?;
+                (found.latent, Some(found.psnr))
+            }
+        };
+        if let Some(path) = &self.save_latent {
+            latent.save(path)?;
+        }
+        let restyled = pictures(&self.noise.render(&target, &latent, 1.0, self.seed)?)?;
+        let [restyled] = &restyled[..] else {
+            return Err(Error::argument("--latent", format!("holds {} latents; want the one of the picture", restyled.len())));
+        };
+        let output = self.output.clone().unwrap_or_else(|| {
+            let stem = self.picture.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            let words = domains.last().map(|(d, _)| slug(&d.description.target)).unwrap_or_default();
+            PathBuf::from(format!("{stem}-{words}.png"))
+        });
+        restyled.save_png(&output)?;
+        if let Some(path) = &self.sheet {
+            let inverted = pictures(&self.noise.render(&generator, &latent, 1.0, self.seed)?)?;
+            let row = [vec![picture.square(generator.config().size)?], inverted, vec![restyled.clone()]].concat();
+            Picture::contact_sheet(&row, 3)?.save_png(path)?;
+        }
+        let seconds = begin.elapsed().as_secs_f32();
+        let quality = psnr.map(|p| format!(" (inverted at {p:.1} dB)")).unwrap_or_default();
+        ui.finish(
+            &format!("{} in {seconds:.1} s{quality}", output.display()),
+            json!({"picture": self.picture, "output": output, "sheet": self.sheet, "latent": self.save_latent.or(self.latent),
+                   "psnr": psnr, "seconds": seconds}),
+        )
+    }
+
+    /// The domain of words: the one kept in the current folder where it fits, else a new one.
+    fn domain_of(&self, words: &str, generator: &Arc<Generator>, pack: Option<&ModelPack>, ui: &mut Ui) -> Result<Domain> {
+        let path = PathBuf::from(format!("{}{EXTENSION}", slug(words)));
+        if path.exists() {
+            let domain = Domain::open(&path)?;
+            if domain.description.target == words && domain.description.fingerprint == generator.fingerprint() {
+                return Ok(domain);
+            }
+            let message = format!("{} is of other words or of another generator; move it away, or name it with --domain", path.display());
+            return Err(Error::Mismatch(message));
+        }
+        self.clip.check_words(pack, words, ui);
+        let source = pack.and_then(|p| p.words.as_ref()?.source.first().cloned()).unwrap_or_else(|| "photo".into());
+        let clips = self.clip.load(pack)?;
+        let templates = self.clip.templates(pack);
+        let (source, target) = (Concept::Text(source), Concept::Text(words.to_string()));
+        let settings = recipe(pack)?;
+        let (made, ended) = train(Job { generator, clips: &clips, source, target, templates: &templates, settings }, ui);
+        let made = made?;
+        ended?;
+        made.domain.save(&path)?;
+        Ok(made.domain)
+    }
+}
