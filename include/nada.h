@@ -398,8 +398,16 @@ typedef struct nada_adaptation_options {
     float manifold_weight;
     // Weight of the in-domain loss: pictures stay as different from one another as they were.
     float in_domain_weight;
+    // Weight of the structure loss: small grey pictures stay alike.
+    float structure_weight;
+    // The cosine of small grey pictures, in [-1, 1], above which the structure loss is 0.
+    float structure_floor;
     // The least length of the edit in the directional loss's denominator (NADA_MODE_DEFAULT).
     float floor;
+    // The mean cosine between edit and direction, in (0, 1], at which the directional loss stops pushing; 1 for never.
+    float enough;
+    // 1 to let the learning rate fall linearly, to nothing after the last step.
+    uint32_t decay;
     // Probability of style mixing in a batch.
     float mixing;
     // Truncation of the training latents, in [0, 1.5]; 1 is none.
@@ -417,8 +425,15 @@ typedef struct nada_adaptation_options {
     uint32_t stop_every;
     // Stop rule: the least share, in [0, 1], of adapted pictures whose nearest unadapted one is their own.
     float stop_pairing;
-    // Always 0.
-    uint32_t reserved;
+    // Stop rule: the least mean cosine, in [0, 1], of small grey pictures with the unadapted ones.
+    float stop_structure;
+    // Stop rule: judgements below those shares, one after the other, that end the run.
+    uint32_t stop_patience;
+    // Stop rule: the step from which a plateau ends the run.
+    uint32_t stop_earliest;
+    // Stop rule: a gain in cosine to the target over stop_plateau_steps that is less than this is a plateau.
+    float stop_plateau;
+    uint32_t stop_plateau_steps;
 } nada_adaptation_options;
 
 // What a progress callback is told after each complete step. The library fills it; newer libraries may append fields.
