@@ -478,14 +478,14 @@ typedef struct nada_snapshot {
     uint32_t step;
     // The loss of that step.
     float loss;
-    // 1 where the stop rule judged it, which gives the next two numbers; else 0, and they are 0.
+    // 1 where the stop rule judged it, which gives the next three numbers; else 0, and they are 0.
     uint32_t judged;
     // Gain in the mean cosine between pictures and target, on latents of the run's own.
     float gain;
     // Share of adapted pictures whose nearest unadapted one is their own.
     float pairing;
-    // Always 0.
-    uint32_t reserved;
+    // Mean cosine of small grey adapted pictures with the unadapted ones.
+    float structure;
 } nada_snapshot;
 
 // Options of nada_context_new().
