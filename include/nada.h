@@ -398,8 +398,16 @@ typedef struct nada_adaptation_options {
     float manifold_weight;
     // Weight of the in-domain loss: pictures stay as different from one another as they were.
     float in_domain_weight;
+    // Weight of the structure loss: small grey pictures stay alike.
+    float structure_weight;
+    // The cosine of small grey pictures, in [-1, 1], above which the structure loss is 0.
+    float structure_floor;
     // The least length of the edit in the directional loss's denominator (NADA_MODE_DEFAULT).
     float floor;
+    // The mean cosine between edit and direction, in (0, 1], at which the directional loss stops pushing; 1 for never.
+    float enough;
+    // 1 to let the learning rate fall linearly, to nothing after the last step.
+    uint32_t decay;
     // Probability of style mixing in a batch.
     float mixing;
     // Truncation of the training latents, in [0, 1.5]; 1 is none.
@@ -417,8 +425,15 @@ typedef struct nada_adaptation_options {
     uint32_t stop_every;
     // Stop rule: the least share, in [0, 1], of adapted pictures whose nearest unadapted one is their own.
     float stop_pairing;
-    // Always 0.
-    uint32_t reserved;
+    // Stop rule: the least mean cosine, in [0, 1], of small grey pictures with the unadapted ones.
+    float stop_structure;
+    // Stop rule: judgements below those shares, one after the other, that end the run.
+    uint32_t stop_patience;
+    // Stop rule: the step from which a plateau ends the run.
+    uint32_t stop_earliest;
+    // Stop rule: a gain in cosine to the target over stop_plateau_steps that is less than this is a plateau.
+    float stop_plateau;
+    uint32_t stop_plateau_steps;
 } nada_adaptation_options;
 
 // What a progress callback is told after each complete step. The library fills it; newer libraries may append fields.
@@ -463,14 +478,14 @@ typedef struct nada_snapshot {
     uint32_t step;
     // The loss of that step.
     float loss;
-    // 1 where the stop rule judged it, which gives the next two numbers; else 0, and they are 0.
+    // 1 where the stop rule judged it, which gives the next three numbers; else 0, and they are 0.
     uint32_t judged;
     // Gain in the mean cosine between pictures and target, on latents of the run's own.
     float gain;
     // Share of adapted pictures whose nearest unadapted one is their own.
     float pairing;
-    // Always 0.
-    uint32_t reserved;
+    // Mean cosine of small grey adapted pictures with the unadapted ones.
+    float structure;
 } nada_snapshot;
 
 // Options of nada_context_new().
@@ -639,7 +654,7 @@ nada_status nada_adaptation_snapshot_preview(const struct nada_adaptation *adapt
                                              size_t index,
                                              struct nada_image **preview);
 
-// Draws `count` (1 to 64) pairs as they are now: pictures before adapting in the first row, after it in the second.
+// Draws `count` (1 to 8) pairs as they are now: pictures before adapting in the first row, after it in the second.
 // Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free().
 // Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
 nada_status nada_adaptation_preview(const struct nada_adaptation *adaptation,
@@ -1014,7 +1029,7 @@ nada_status nada_adaptation_snapshot_preview(const struct nada_adaptation *adapt
                                              size_t index,
                                              struct nada_image **preview);
 
-// Draws `count` (1 to 64) pairs as they are now: pictures before adapting in the first row, after it in the second.
+// Draws `count` (1 to 8) pairs as they are now: pictures before adapting in the first row, after it in the second.
 // Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free().
 // Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
 nada_status nada_adaptation_preview(const struct nada_adaptation *adaptation,
@@ -1351,6 +1366,12 @@ nada_status nada_model_adaptation_options(const struct nada_model *model,
                                           struct nada_adaptation_options *options,
                                           size_t struct_size);
 
+// Fills `options` with the pack's settings of inversion; struct_size is sizeof(nada_inversion_options).
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_model_inversion_options(const struct nada_model *model,
+                                         struct nada_inversion_options *options,
+                                         size_t struct_size);
+
 // Says which words of `text` the pack does not know, and which it does: words it never learned change little. Writes a NUL-terminated
 // UTF-8 sentence to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
 // the bytes that the whole takes to *needed (1 where all is well). `warning` may be NULL when `size` is 0, and `needed` may be NULL.
@@ -1420,6 +1441,12 @@ nada_status nada_model_clip(const struct nada_model *model, size_t index, struct
 nada_status nada_model_adaptation_options(const struct nada_model *model,
                                           struct nada_adaptation_options *options,
                                           size_t struct_size);
+
+// Fills `options` with the pack's settings of inversion; struct_size is sizeof(nada_inversion_options).
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_model_inversion_options(const struct nada_model *model,
+                                         struct nada_inversion_options *options,
+                                         size_t struct_size);
 
 // Says which words of `text` the pack does not know, and which it does: words it never learned change little. Writes a NUL-terminated
 // UTF-8 sentence to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and

@@ -1,5 +1,7 @@
 //! The C ABI against bad input, and the header against its source. What C programs do rightly is in tests/c/client.c.
 
+#![allow(unused_unsafe)] // the tables' calls stand in unsafe blocks, whether they need them or not
+
 use candle_core::{DType, Device, Tensor};
 use nada::capi::adaptation::*;
 use nada::capi::cancel::*;
@@ -20,8 +22,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
 
-fn starter() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter")
+/// Paths are used by the closures of a table, which are simplest to write when they live for ever.
+fn keep(path: PathBuf) -> &'static Path {
+    Box::leak(path.into_boxed_path())
+}
+
+fn starter() -> &'static Path {
+    keep(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter"))
 }
 
 fn c(text: &str) -> CString {
@@ -42,18 +49,17 @@ unsafe fn ok(status: nada_status) {
 
 /// Opens through an `..._open` function; a failure must leave NULL behind.
 macro_rules! opened {
-    ($($call:tt)*) => {{
+    ($function:ident($($argument:expr),*)) => {{
         let mut handle = std::ptr::dangling_mut();
-        let status = opened!(@call handle, $($call)*);
+        let status = $function($($argument,)* &mut handle);
         assert!(status == NADA_OK || handle.is_null(), "a failed call left a pointer");
         (status, handle)
     }};
-    (@call $handle:ident, $function:ident ( $($argument:expr),* )) => { $function($($argument,)* &mut $handle) };
 }
 
 macro_rules! made {
-    ($($call:tt)*) => {{
-        let (status, handle) = opened!($($call)*);
+    ($function:ident($($argument:expr),*)) => {{
+        let (status, handle) = opened!($function($($argument),*));
         ok(status);
         handle
     }};
@@ -76,7 +82,7 @@ impl World {
             let folder = tempfile::tempdir().unwrap();
             let options = nada_context_options { threads: 2, ..initialised(nada_context_options_init) };
             let context = made!(nada_context_new(&options));
-            let model = made!(nada_model_open(context, c_path(&starter()).as_ptr()));
+            let model = made!(nada_model_open(context, c_path(starter()).as_ptr()));
             let generator = made!(nada_model_generator(model));
             let clip = made!(nada_clip_open(context, c_path(&starter().join("clip-a")).as_ptr()));
             let latent = made!(nada_generator_sample(generator, 1, 3, 0.7));
@@ -86,14 +92,14 @@ impl World {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+    fn path(&self, name: &str) -> &'static Path {
+        keep(self.folder.path().join(name))
     }
 
-    fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+    fn file(&self, name: &str, bytes: &[u8]) -> &'static Path {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, bytes).unwrap();
+        fs::write(path, bytes).unwrap();
         path
     }
 
@@ -189,7 +195,7 @@ impl World {
     }
 
     /// A pack with this manifest beside copies of the starter's generator and a CLIP folder that is empty.
-    fn pack(&self, name: &str, manifest: &str) -> PathBuf {
+    fn pack(&self, name: &str, manifest: &str) -> &'static Path {
         let folder = self.path(name);
         fs::create_dir_all(folder.join("empty")).unwrap();
         fs::copy(starter().join("generator.safetensors"), folder.join("generator.safetensors")).unwrap();
@@ -229,20 +235,20 @@ fn rgb(data: &[u8], width: u32, height: u32) -> nada_pixels {
 }
 
 /// The tensors of a safetensors file, changed, as a new file.
-fn changed(from: &Path, to: &Path, change: impl FnOnce(&mut BTreeMap<String, Tensor>)) -> PathBuf {
+fn changed(from: &Path, to: &Path, change: impl FnOnce(&mut BTreeMap<String, Tensor>)) -> &'static Path {
     let file = checkpoint::open(from).unwrap();
     let mut tensors: BTreeMap<String, Tensor> = file.keys().map(|k| (k.to_string(), file.tensor(k).unwrap())).collect();
     change(&mut tensors);
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     checkpoint::save_safetensors(to, &tensors, &file.metadata).unwrap();
-    to.to_path_buf()
+    keep(to.to_path_buf())
 }
 
-fn cut(from: &Path, to: &Path, length: impl Fn(usize) -> usize) -> PathBuf {
+fn cut(from: &Path, to: &Path, length: impl Fn(usize) -> usize) -> &'static Path {
     let bytes = fs::read(from).unwrap();
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     fs::write(to, &bytes[..length(bytes.len())]).unwrap();
-    to.to_path_buf()
+    keep(to.to_path_buf())
 }
 
 fn nan(tensors: &mut BTreeMap<String, Tensor>) {
@@ -252,9 +258,9 @@ fn nan(tensors: &mut BTreeMap<String, Tensor>) {
 }
 
 /// A copy of the starter's clip-a with another model file.
-fn clip_folder(w: &World, name: &str, model: impl FnOnce(&Path, &Path)) -> PathBuf {
+fn clip_folder(w: &World, name: &str, model: impl FnOnce(&Path, &Path)) -> &'static Path {
     let (from, to) = (starter().join("clip-a"), w.path(name));
-    fs::create_dir_all(&to).unwrap();
+    fs::create_dir_all(to).unwrap();
     for file in ["config.json", "vocab.json", "merges.txt", "preprocessor_config.json"] {
         fs::copy(from.join(file), to.join(file)).unwrap();
     }
@@ -292,62 +298,76 @@ macro_rules! case {
 fn bad_files() {
     let world = World::new();
     let w = &world;
+    let with = |domain: *mut nada_domain, strength: f32| unsafe {
+        w.render(w.latent, |o| {
+            o.domains = (&raw const domain).cast();
+            o.strengths = &strength;
+            o.domain_count = 1;
+        })
+    };
+    let with = &with;
     let mut cases = vec![];
     let missing = w.path("nowhere/file");
     let text = w.file("text", b"this is no model, no picture and no latent either\n");
     let empty = w.file("empty", b"");
     let png = w.file("picture.png", include_bytes!("data/face.png"));
-    let generator = starter().join("generator.safetensors");
+    let generator = keep(starter().join("generator.safetensors"));
 
     // Generators.
-    let g = |name: &str| w.path("generator").join(name);
+    let g = |name: &str| keep(w.path("generator").join(name));
     let key = "conv1.conv.weight";
-    let truncated = cut(&generator, &g("truncated.safetensors"), |n| n / 2);
-    let header = cut(&generator, &g("header.safetensors"), |_| 20);
-    let nans = changed(&generator, &g("nan.safetensors"), nan);
-    let incomplete = changed(&generator, &g("incomplete.safetensors"), |t| drop(t.remove(key)));
-    let misshaped = changed(&generator, &g("misshaped.safetensors"), |t| {
+    let truncated = cut(generator, g("truncated.safetensors"), |n| n / 2);
+    let header = cut(generator, g("header.safetensors"), |_| 20);
+    let nans = changed(generator, g("nan.safetensors"), nan);
+    let incomplete = changed(generator, g("incomplete.safetensors"), |t| drop(t.remove(key)));
+    let misshaped = changed(generator, g("misshaped.safetensors"), |t| {
         t.insert(key.into(), Tensor::zeros((1, 7, 64, 3, 3), DType::F32, &Device::Cpu).unwrap());
     });
-    let (m, t, e, p) = (&missing, &text, &empty, &png);
+    let (m, t, e, p) = (missing, text, empty, png);
     case!(cases, "generator: missing", NADA_NOT_FOUND, ["nowhere/file"], w.open_generator(m));
     case!(cases, "generator: empty", NADA_BAD_FORMAT, ["empty"], w.open_generator(e));
     case!(cases, "generator: a text", NADA_BAD_FORMAT, ["text"], w.open_generator(t));
     case!(cases, "generator: a picture", NADA_BAD_FORMAT, ["picture.png"], w.open_generator(p));
     case!(cases, "generator: a folder", NADA_BAD_FORMAT, ["clip-a"], w.open_generator(&starter().join("clip-a")));
-    case!(cases, "generator: truncated", NADA_BAD_FORMAT, ["truncated.safetensors"], w.open_generator(&truncated));
-    case!(cases, "generator: truncated header", NADA_BAD_FORMAT, ["header.safetensors"], w.open_generator(&header));
-    case!(cases, "generator: not finite", NADA_BAD_FORMAT, ["nan.safetensors", "finite"], w.open_generator(&nans));
-    case!(cases, "generator: a key is missing", NADA_BAD_FORMAT, ["incomplete.safetensors", key], w.open_generator(&incomplete));
-    case!(cases, "generator: a wrong shape", NADA_BAD_FORMAT, ["misshaped.safetensors", key, "7"], w.open_generator(&misshaped));
-    let clip_file = starter().join("clip-a/model.safetensors");
-    case!(cases, "generator: a CLIP", NADA_BAD_FORMAT, ["clip-a/model.safetensors"], w.open_generator(&clip_file));
+    case!(cases, "generator: truncated", NADA_BAD_FORMAT, ["truncated.safetensors"], w.open_generator(truncated));
+    case!(cases, "generator: truncated header", NADA_BAD_FORMAT, ["header.safetensors"], w.open_generator(header));
+    case!(cases, "generator: not finite", NADA_BAD_FORMAT, ["nan.safetensors", "finite"], w.open_generator(nans));
+    case!(cases, "generator: a key is missing", NADA_BAD_FORMAT, ["incomplete.safetensors", key], w.open_generator(incomplete));
+    case!(cases, "generator: a wrong shape", NADA_BAD_FORMAT, ["misshaped.safetensors", key, "7"], w.open_generator(misshaped));
+    let clip_file = keep(starter().join("clip-a/model.safetensors"));
+    case!(cases, "generator: a CLIP", NADA_BAD_FORMAT, ["clip-a/model.safetensors"], w.open_generator(clip_file));
 
     // CLIPs.
     let hollow = clip_folder(w, "hollow-clip", |_, _| ());
-    let short = clip_folder(w, "short-clip", |from, to| drop(cut(from, to, |n| n - 1000)));
-    let nans = clip_folder(w, "nan-clip", |from, to| drop(changed(from, to, nan)));
+    let short = clip_folder(w, "short-clip", |from, to| {
+        cut(from, to, |n| n - 1000);
+    });
+    let nans = clip_folder(w, "nan-clip", |from, to| {
+        changed(from, to, nan);
+    });
     let key = "visual_projection.weight";
     let misshaped = clip_folder(w, "misshaped-clip", |from, to| {
-        drop(changed(from, to, |t| drop(t.insert(key.into(), Tensor::zeros((3, 5), DType::F32, &Device::Cpu).unwrap()))))
+        changed(from, to, |t| drop(t.insert(key.into(), Tensor::zeros((3, 5), DType::F32, &Device::Cpu).unwrap())));
     });
-    let unreadable = clip_folder(w, "unreadable-clip", |from, to| drop(fs::copy(from, to).unwrap()));
+    let unreadable = clip_folder(w, "unreadable-clip", |from, to| {
+        fs::copy(from, to).unwrap();
+    });
     fs::write(unreadable.join("config.json"), "{").unwrap();
     case!(cases, "CLIP: missing", NADA_NOT_FOUND, ["nowhere/file"], w.open_clip(m));
     case!(cases, "CLIP: a text", NADA_BAD_FORMAT, ["text"], w.open_clip(t));
-    case!(cases, "CLIP: a folder without a model", NADA_NOT_FOUND, ["hollow-clip", "model.safetensors"], w.open_clip(&hollow));
-    case!(cases, "CLIP: truncated", NADA_BAD_FORMAT, ["short-clip"], w.open_clip(&short));
-    case!(cases, "CLIP: not finite", NADA_BAD_FORMAT, ["nan-clip", "finite"], w.open_clip(&nans));
-    case!(cases, "CLIP: a wrong shape", NADA_BAD_FORMAT, ["misshaped-clip", key], w.open_clip(&misshaped));
-    case!(cases, "CLIP: a broken config.json", NADA_BAD_FORMAT, ["unreadable-clip", "config.json"], w.open_clip(&unreadable));
-    case!(cases, "CLIP: a generator", NADA_BAD_FORMAT, ["generator.safetensors"], w.open_clip(&generator));
+    case!(cases, "CLIP: a folder without a model", NADA_NOT_FOUND, ["hollow-clip", "model.safetensors"], w.open_clip(hollow));
+    case!(cases, "CLIP: truncated", NADA_BAD_FORMAT, ["short-clip"], w.open_clip(short));
+    case!(cases, "CLIP: not finite", NADA_BAD_FORMAT, ["nan-clip", "finite"], w.open_clip(nans));
+    case!(cases, "CLIP: a wrong shape", NADA_BAD_FORMAT, ["misshaped-clip", key], w.open_clip(misshaped));
+    case!(cases, "CLIP: a broken config.json", NADA_BAD_FORMAT, ["unreadable-clip", "config.json"], w.open_clip(unreadable));
+    case!(cases, "CLIP: a generator", NADA_BAD_FORMAT, ["generator.safetensors"], w.open_clip(generator));
 
     // Latents.
-    let l = |name: &str| w.path("latent").join(name);
+    let l = |name: &str| keep(w.path("latent").join(name));
     let save = |name: &str, key: &str, tensor: Tensor| {
         let path = l(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        checkpoint::save_safetensors(&path, &BTreeMap::from([(key.to_string(), tensor)]), &BTreeMap::new()).unwrap();
+        checkpoint::save_safetensors(path, &BTreeMap::from([(key.to_string(), tensor)]), &BTreeMap::new()).unwrap();
         path
     };
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
@@ -355,35 +375,35 @@ fn bad_files() {
     let flat = save("flat.safetensors", "w", zeros(&[128]));
     let nans = save("nan.safetensors", "w", Tensor::full(f32::NAN, (1, 128), &Device::Cpu).unwrap());
     let npy = l("half.npy");
-    checkpoint::write_npy(&l("whole.npy"), &zeros(&[4, 128])).unwrap();
-    cut(&l("whole.npy"), &npy, |n| n / 2);
+    checkpoint::write_npy(l("whole.npy"), &zeros(&[4, 128])).unwrap();
+    cut(l("whole.npy"), npy, |n| n / 2);
     use nada_space::*;
     case!(cases, "latent: missing", NADA_NOT_FOUND, ["nowhere/file"], w.open_latent(m, NADA_SPACE_W));
     case!(cases, "latent: a text", NADA_BAD_FORMAT, ["text"], w.open_latent(t, NADA_SPACE_W));
-    case!(cases, "latent: another space", NADA_BAD_FORMAT, ["w.safetensors", "wplus"], w.open_latent(&good, NADA_SPACE_W_PLUS));
-    case!(cases, "latent: a wrong shape", NADA_BAD_FORMAT, ["flat.safetensors", "128"], w.open_latent(&flat, NADA_SPACE_W));
-    case!(cases, "latent: not finite", NADA_BAD_FORMAT, ["nan.safetensors", "finite"], w.open_latent(&nans, NADA_SPACE_W));
-    case!(cases, "latent: truncated .npy", NADA_BAD_FORMAT, ["half.npy"], w.open_latent(&npy, NADA_SPACE_W));
+    case!(cases, "latent: another space", NADA_BAD_FORMAT, ["w.safetensors", "wplus"], w.open_latent(good, NADA_SPACE_W_PLUS));
+    case!(cases, "latent: a wrong shape", NADA_BAD_FORMAT, ["flat.safetensors", "128"], w.open_latent(flat, NADA_SPACE_W));
+    case!(cases, "latent: not finite", NADA_BAD_FORMAT, ["nan.safetensors", "finite"], w.open_latent(nans, NADA_SPACE_W));
+    case!(cases, "latent: truncated .npy", NADA_BAD_FORMAT, ["half.npy"], w.open_latent(npy, NADA_SPACE_W));
 
     // Domains.
-    let d = |name: &str| w.path("domain").join(name);
+    let d = |name: &str| keep(w.path("domain").join(name));
     let domain = d("good.safetensors");
     fs::create_dir_all(domain.parent().unwrap()).unwrap();
     unsafe {
         let adaptation = made!(nada_adaptation_new(w.generator, &w.adaptation()));
         let made = made!(nada_adaptation_domain(adaptation));
-        ok(nada_domain_save(made, c_path(&domain).as_ptr()));
+        ok(nada_domain_save(made, c_path(domain).as_ptr()));
         nada_domain_free(made);
         nada_adaptation_free(adaptation);
     }
-    let truncated = cut(&domain, &d("truncated.safetensors"), |n| n - 8);
-    let nans = changed(&domain, &d("nan.safetensors"), nan);
+    let truncated = cut(domain, d("truncated.safetensors"), |n| n - 8);
+    let nans = changed(domain, d("nan.safetensors"), nan);
     let described = |name: &str, change: &dyn Fn(&str) -> String| {
-        let file = checkpoint::open(&domain).unwrap();
+        let file = checkpoint::open(domain).unwrap();
         let tensors = file.keys().map(|k| (k.to_string(), file.tensor(k).unwrap())).collect();
         let mut metadata = (*file.metadata).clone();
         metadata.insert("description".into(), change(&metadata["description"]));
-        checkpoint::save_safetensors(&d(name), &tensors, &metadata).unwrap();
+        checkpoint::save_safetensors(d(name), &tensors, &metadata).unwrap();
         d(name)
     };
     let scrambled = described("scrambled.safetensors", &|_| "{".into());
@@ -392,26 +412,19 @@ fn bad_files() {
         json["fingerprint"] = "0123456789abcdef".into();
         json.to_string()
     });
-    let alien = unsafe { made!(nada_domain_open(w.context, c_path(&alien).as_ptr())) };
-    let misfit = changed(&domain, &d("misfit.safetensors"), |t| {
+    let alien = unsafe { made!(nada_domain_open(w.context, c_path(alien).as_ptr())) };
+    let misfit = changed(domain, d("misfit.safetensors"), |t| {
         for tensor in t.values_mut() {
             *tensor = Tensor::zeros((3, 3), DType::F32, &Device::Cpu).unwrap();
         }
     });
-    let misfit = unsafe { made!(nada_domain_open(w.context, c_path(&misfit).as_ptr())) };
-    let good = unsafe { made!(nada_domain_open(w.context, c_path(&domain).as_ptr())) };
-    let with = |domain: *mut nada_domain, strength: f32| unsafe {
-        w.render(w.latent, |o| {
-            o.domains = (&raw const domain).cast();
-            o.strengths = &strength;
-            o.domain_count = 1;
-        })
-    };
+    let misfit = unsafe { made!(nada_domain_open(w.context, c_path(misfit).as_ptr())) };
+    let good = unsafe { made!(nada_domain_open(w.context, c_path(domain).as_ptr())) };
     case!(cases, "domain: missing", NADA_NOT_FOUND, ["nowhere/file"], w.open_domain(m));
-    case!(cases, "domain: a generator", NADA_BAD_FORMAT, ["generator.safetensors", "domain"], w.open_domain(&generator));
-    case!(cases, "domain: truncated", NADA_BAD_FORMAT, ["truncated.safetensors"], w.open_domain(&truncated));
-    case!(cases, "domain: not finite", NADA_BAD_FORMAT, ["nan.safetensors", "finite"], w.open_domain(&nans));
-    case!(cases, "domain: a broken description", NADA_BAD_FORMAT, ["scrambled.safetensors"], w.open_domain(&scrambled));
+    case!(cases, "domain: a generator", NADA_BAD_FORMAT, ["generator.safetensors", "domain"], w.open_domain(generator));
+    case!(cases, "domain: truncated", NADA_BAD_FORMAT, ["truncated.safetensors"], w.open_domain(truncated));
+    case!(cases, "domain: not finite", NADA_BAD_FORMAT, ["nan.safetensors", "finite"], w.open_domain(nans));
+    case!(cases, "domain: a broken description", NADA_BAD_FORMAT, ["scrambled.safetensors"], w.open_domain(scrambled));
     case!(cases, "domain: of another generator", NADA_MISMATCH, ["generator", "0123456789ab"], with(alien, 1.0));
     case!(cases, "domain: of another shape", NADA_MISMATCH, ["shape"], with(misfit, 1.0));
     case!(cases, "domain: too strong", NADA_INVALID_ARGUMENT, ["strength", "1.5"], with(good, 1.6));
@@ -420,19 +433,19 @@ fn bad_files() {
     case!(cases, "domain: into no folder", NADA_NOT_FOUND, ["nowhere"], nada_domain_save(good, c_path(m).as_ptr()));
 
     // Images.
-    let half = cut(&png, &w.path("half.png"), |n| n / 2);
+    let half = cut(png, w.path("half.png"), |n| n / 2);
     case!(cases, "image: missing", NADA_NOT_FOUND, ["nowhere/file"], w.open_image(m));
     case!(cases, "image: empty", NADA_BAD_FORMAT, ["empty"], w.open_image(e));
     case!(cases, "image: a text", NADA_BAD_FORMAT, ["text", "PNG"], w.open_image(t));
-    case!(cases, "image: truncated", NADA_BAD_FORMAT, ["half.png"], w.open_image(&half));
-    case!(cases, "image: a generator", NADA_BAD_FORMAT, ["generator.safetensors"], w.open_image(&generator));
+    case!(cases, "image: truncated", NADA_BAD_FORMAT, ["half.png"], w.open_image(half));
+    case!(cases, "image: a generator", NADA_BAD_FORMAT, ["generator.safetensors"], w.open_image(generator));
     case!(cases, "image: into no folder", NADA_NOT_FOUND, ["nowhere"], nada_image_save_png(w.image, c_path(m).as_ptr()));
 
     // Model packs.
     let good_manifest = "name = 'x'\nresolution = 128\ngenerator = 'generator.safetensors'\n";
     let pack = |name: &str, manifest: &str| w.pack(name, manifest);
     let bare = w.path("bare");
-    fs::create_dir_all(&bare).unwrap();
+    fs::create_dir_all(bare).unwrap();
     let broken = pack("broken-pack", "name = [");
     let unknown = pack("unknown-pack", &format!("{good_manifest}colour = 'red'\n"));
     let lost = pack("lost-pack", "name = 'x'\nresolution = 128\ngenerator = 'other.safetensors'\n");
@@ -442,15 +455,15 @@ fn bad_files() {
     let clipless = pack("clipless-pack", good_manifest);
     let hollow = pack("hollow-pack", &format!("{good_manifest}[[clip]]\npath = 'empty'\n"));
     case!(cases, "model: missing", NADA_NOT_FOUND, ["nowhere/file"], w.open_model(m));
-    case!(cases, "model: a folder without model.toml", NADA_NOT_FOUND, ["bare", "model.toml"], w.open_model(&bare));
-    case!(cases, "model: broken model.toml", NADA_BAD_FORMAT, ["broken-pack/model.toml"], w.open_model(&broken));
-    case!(cases, "model: an unknown key", NADA_BAD_FORMAT, ["unknown-pack/model.toml", "colour"], w.open_model(&unknown));
-    case!(cases, "model: no generator", NADA_BAD_FORMAT, ["lost-pack", "other.safetensors"], w.open_model(&lost));
-    case!(cases, "model: a path that leads out", NADA_BAD_FORMAT, ["outside-pack", "../picture.png"], w.open_model(&outside));
-    case!(cases, "model: another resolution", NADA_MISMATCH, ["128", "256"], w.open_model(&other));
-    case!(cases, "model: a wrong recipe", NADA_BAD_FORMAT, ["recipe-pack", "batch"], w.open_model(&recipe));
-    case!(cases, "model: no CLIP", NADA_UNSUPPORTED, ["clipless-pack", "clip"], w.open_model(&clipless));
-    case!(cases, "model: an empty CLIP folder", NADA_NOT_FOUND, ["hollow-pack/empty"], w.open_model(&hollow));
+    case!(cases, "model: a folder without model.toml", NADA_NOT_FOUND, ["bare", "model.toml"], w.open_model(bare));
+    case!(cases, "model: broken model.toml", NADA_BAD_FORMAT, ["broken-pack/model.toml"], w.open_model(broken));
+    case!(cases, "model: an unknown key", NADA_BAD_FORMAT, ["unknown-pack/model.toml", "colour"], w.open_model(unknown));
+    case!(cases, "model: no generator", NADA_BAD_FORMAT, ["lost-pack", "other.safetensors"], w.open_model(lost));
+    case!(cases, "model: a path that leads out", NADA_BAD_FORMAT, ["outside-pack", "../picture.png"], w.open_model(outside));
+    case!(cases, "model: another resolution", NADA_MISMATCH, ["128", "256"], w.open_model(other));
+    case!(cases, "model: a wrong recipe", NADA_BAD_FORMAT, ["recipe-pack", "batch"], w.open_model(recipe));
+    case!(cases, "model: no CLIP", NADA_UNSUPPORTED, ["clipless-pack", "clip"], w.open_model(clipless));
+    case!(cases, "model: an empty CLIP folder", NADA_NOT_FOUND, ["hollow-pack/empty"], w.open_model(hollow));
 
     let count = check(cases);
     assert!(count >= 40, "{count} cases");
@@ -463,6 +476,30 @@ fn bad_files() {
 fn bad_arguments() {
     let world = World::new();
     let w = &world;
+    let context = |change: &dyn Fn(&mut nada_context_options)| unsafe {
+        let mut options = initialised(nada_context_options_init);
+        change(&mut options);
+        opened!(nada_context_new(&options)).0
+    };
+    let context = &context;
+    let bytes = [0u8; 64];
+    let view = rgb(&bytes, 4, 4);
+    let pixels = |change: &dyn Fn(&mut nada_pixels)| unsafe {
+        let mut changed = view;
+        change(&mut changed);
+        opened!(nada_image_from_pixels(&changed)).0
+    };
+    let pixels = &pixels;
+    let data = [0f32; 128];
+    let data = data.as_ptr();
+    let from =
+        |space: u32, count, rows, dimension| unsafe { opened!(nada_latent_from_data(w.context, space, data, count, rows, dimension)) };
+    let from = &from;
+    let sample = |count, truncation| unsafe { opened!(nada_generator_sample(w.generator, count, 1, truncation)).0 };
+    let sample = &sample;
+    let mix = |crossover| unsafe { opened!(nada_generator_mix_styles(w.generator, w.latent, w.latent, crossover)).0 };
+    let blend = |b, amount| unsafe { opened!(nada_generator_mix_linear(w.generator, w.latent, b, amount)).0 };
+    let (mix, blend) = (&mix, &blend);
     let mut cases = vec![];
     let latin: CString = CString::new(vec![b'c', b'a', b'f', 0xe9]).unwrap();
     let latin = latin.as_ptr();
@@ -470,12 +507,6 @@ fn bad_arguments() {
     let long = long.as_ptr();
 
     // Contexts.
-    let context = |change: &dyn Fn(&mut nada_context_options)| unsafe {
-        let mut options = initialised(nada_context_options_init);
-        change(&mut options);
-        opened!(nada_context_new(&options)).0
-    };
-    let context = &context;
     case!(cases, "context: an unknown device", NADA_UNSUPPORTED, ["device", "tpu"], context(&|o| o.device = c"tpu".as_ptr()));
     case!(cases, "context: a device that is not UTF-8", NADA_INVALID_ARGUMENT, ["device", "UTF-8"], context(&|o| o.device = latin));
     case!(cases, "context: too many threads", NADA_INVALID_ARGUMENT, ["threads", "1024"], context(&|o| o.threads = 1 << 20));
@@ -497,14 +528,6 @@ fn bad_arguments() {
     case!(cases, "an empty model name", NADA_INVALID_ARGUMENT, ["name"], opened!(nada_model_open(w.context, c"".as_ptr())).0);
 
     // Pixels.
-    let bytes = [0u8; 64];
-    let mut view = rgb(&bytes, 4, 4);
-    let pixels = |change: &dyn Fn(&mut nada_pixels)| unsafe {
-        let mut changed = view;
-        change(&mut changed);
-        opened!(nada_image_from_pixels(&changed)).0
-    };
-    let pixels = &pixels;
     case!(cases, "pixels: no data", NADA_INVALID_ARGUMENT, ["pixels.data"], pixels(&|p| p.data = null()));
     case!(cases, "pixels: width 0", NADA_INVALID_ARGUMENT, ["0 x 4"], pixels(&|p| p.width = 0));
     case!(cases, "pixels: height 0", NADA_INVALID_ARGUMENT, ["4 x 0"], pixels(&|p| p.height = 0));
@@ -516,18 +539,12 @@ fn bad_arguments() {
     let floats = [0.5f32, f32::NAN, 0.5, 1.0];
     let floats = nada_pixels { data: floats.as_ptr().cast(), stride: 16, width: 1, height: 1, format: 6, transfer: 0 };
     case!(cases, "pixels: NaN", NADA_INVALID_ARGUMENT, ["finite", "(0, 0)"], opened!(nada_image_from_pixels(&floats)).0);
-    view.width = 2;
     let mut out = [0u8; 64];
     let out = out.as_mut_ptr();
     let wrong_size = nada_pixels_mut { data: out.cast(), stride: 6, width: 2, height: 2, format: 0, transfer: 0 };
     case!(cases, "pixels: of another size", NADA_INVALID_ARGUMENT, ["2 x 2", "16 x 16"], nada_image_to_pixels(w.image, &wrong_size));
 
     // Latents.
-    let data = [0f32; 128];
-    let data = data.as_ptr();
-    let from =
-        |space: u32, count, rows, dimension| unsafe { opened!(nada_latent_from_data(w.context, space, data, count, rows, dimension)) };
-    let from = &from;
     case!(cases, "latent: no points", NADA_INVALID_ARGUMENT, ["count"], from(1, 0, 1, 128).0);
     case!(cases, "latent: rows in W", NADA_INVALID_ARGUMENT, ["rows", "2"], from(1, 1, 2, 64).0);
     case!(cases, "latent: an unknown space", NADA_INVALID_ARGUMENT, ["space", "3"], from(3, 1, 1, 128).0);
@@ -544,14 +561,10 @@ fn bad_arguments() {
     let narrow = from(1, 1, 1, 64).1 as *const nada_latent;
     let pair = from(1, 2, 1, 64).1 as *const nada_latent;
     case!(cases, "latent: of another dimension", NADA_INVALID_ARGUMENT, ["64", "128"], w.render(narrow, |_| ()));
-    let sample = |count, truncation| unsafe { opened!(nada_generator_sample(w.generator, count, 1, truncation)).0 };
-    let sample = &sample;
     case!(cases, "sample: none", NADA_INVALID_ARGUMENT, ["count"], sample(0, 1.0));
     case!(cases, "sample: more than memory", NADA_OUT_OF_MEMORY, ["sample"], sample(usize::MAX / 4096, 1.0));
     case!(cases, "sample: a truncation that is NaN", NADA_INVALID_ARGUMENT, ["truncation", "NaN"], sample(1, f32::NAN));
     case!(cases, "sample: a negative truncation", NADA_INVALID_ARGUMENT, ["truncation", "-1"], sample(1, -1.0));
-    let mix = |crossover| unsafe { opened!(nada_generator_mix_styles(w.generator, w.latent, w.latent, crossover)).0 };
-    let blend = |b, amount| unsafe { opened!(nada_generator_mix_linear(w.generator, w.latent, b, amount)).0 };
     let two = unsafe { made!(nada_generator_sample(w.generator, 2, 1, 1.0)) } as *const nada_latent;
     case!(cases, "mix: a crossover beyond the rows", NADA_INVALID_ARGUMENT, ["crossover", "99"], mix(99));
     case!(cases, "mix: an amount above 1", NADA_INVALID_ARGUMENT, ["amount", "1.5"], blend(w.latent, 1.5));

@@ -13,7 +13,7 @@ use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{array, c_string, choose, count32, finite, flag, handles, number_of, text, texts};
 use crate::adapt::{
-    Adaptation, AutoLayers, ClipResize, Concept, Ended, LossWeights, Mode, Outcome, Parameters, Phase, Settings, Snapshot, StopRule,
+    Adaptation, AutoLayers, ClipResize, Concept, Ended, Judgement, LossWeights, Mode, Outcome, Parameters, Phase, Settings, Snapshot, StopRule,
     Templates, WeightedClip,
 };
 use crate::picture::Picture;
@@ -354,6 +354,8 @@ impl nada_adaptation_options {
     }
 }
 
+options::ends_with!(nada_adaptation_options, stop_plateau_steps: u32);
+
 unsafe impl Options for nada_adaptation_options {
     const NAME: &'static str = "nada_adaptation_options";
     const FIRST_SIZE: usize = size_of::<Self>();
@@ -371,21 +373,23 @@ pub struct nada_snapshot {
     pub step: u32,
     /// The loss of that step.
     pub loss: f32,
-    /// 1 where the stop rule judged it, which gives the next two numbers; else 0, and they are 0.
+    /// 1 where the stop rule judged it, which gives the next three numbers; else 0, and they are 0.
     pub judged: u32,
     /// Gain in the mean cosine between pictures and target, on latents of the run's own.
     pub gain: f32,
     /// Share of adapted pictures whose nearest unadapted one is their own.
     pub pairing: f32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Mean cosine of small grey adapted pictures with the unadapted ones.
+    pub structure: f32,
 }
+
+options::ends_with!(nada_snapshot, structure: f32);
 
 unsafe impl Options for nada_snapshot {
     const NAME: &'static str = "nada_snapshot";
     const FIRST_SIZE: usize = size_of::<Self>();
     fn defaults(struct_size: usize) -> Self {
-        Self { struct_size, step: 0, loss: 0.0, judged: 0, gain: 0.0, pairing: 0.0, reserved: 0 }
+        Self { struct_size, step: 0, loss: 0.0, judged: 0, gain: 0.0, pairing: 0.0, structure: 0.0 }
     }
 }
 
@@ -416,6 +420,8 @@ pub struct nada_outcome {
     /// Always 0.
     pub reserved: u32,
 }
+
+options::ends_with!(nada_outcome, reserved: u32);
 
 unsafe impl Options for nada_outcome {
     const NAME: &'static str = "nada_outcome";
@@ -660,8 +666,9 @@ pub unsafe extern "C" fn nada_adaptation_snapshot_info(
     guard(|| {
         let state = handle!(adaptation).lock()?;
         let s = snapshot(&state, index)?;
-        let (judged, gain, pairing) = s.judgement.map_or((0, 0.0, 0.0), |j| (1, j.gain, j.pairing));
-        let known = nada_snapshot { struct_size, step: count32(s.step), loss: s.loss, judged, gain, pairing, reserved: 0 };
+        let (judged, j) = s.judgement.map_or((0, Judgement { gain: 0.0, pairing: 0.0, structure: 0.0 }), |j| (1, j));
+        let Judgement { gain, pairing, structure } = j;
+        let known = nada_snapshot { struct_size, step: count32(s.step), loss: s.loss, judged, gain, pairing, structure };
         options::write(info, struct_size, &known)
     })
 }

@@ -40,6 +40,8 @@ pub struct nada_context_options {
     pub reserved: u32,
 }
 
+options::ends_with!(nada_context_options, reserved: u32);
+
 unsafe impl Options for nada_context_options {
     const NAME: &'static str = "nada_context_options";
     const FIRST_SIZE: usize = size_of::<Self>();

@@ -69,6 +69,8 @@ pub struct nada_render_options {
     pub noise: NoiseNumber,
 }
 
+options::ends_with!(nada_render_options, noise: u32);
+
 unsafe impl Options for nada_render_options {
     const NAME: &'static str = "nada_render_options";
     const FIRST_SIZE: usize = size_of::<Self>();

@@ -92,6 +92,8 @@ impl nada_inversion_options {
     }
 }
 
+options::ends_with!(nada_inversion_options, reserved: u32);
+
 unsafe impl Options for nada_inversion_options {
     const NAME: &'static str = "nada_inversion_options";
     const FIRST_SIZE: usize = size_of::<Self>();

@@ -73,6 +73,15 @@ pub(super) unsafe fn read<T: Options>(source: *const T) -> Result<T> {
     Ok(value)
 }
 
+/// Fails to compile where a struct has padding behind its last field.
+macro_rules! ends_with {
+    ($name:ident, $last:ident: $type:ty) => {
+        const _: () = assert!(std::mem::offset_of!($name, $last) + size_of::<$type>() == size_of::<$name>());
+    };
+}
+
+pub(super) use ends_with;
+
 #[cfg(test)]
 mod tests {
     use super::*;
