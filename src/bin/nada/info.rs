@@ -54,7 +54,7 @@ fn installed(ui: &Ui) -> Result<()> {
         match pack {
             Ok(pack) => {
                 let about = describe_pack(&pack)?;
-                text += &lines(&format!("\nmodel pack '{}'", pack.name), &about);
+                text += &lines(&format!("\n{}", pack.name), &about);
                 packs.push(Value::Object(about));
             }
             Err(e) => {
@@ -68,8 +68,11 @@ fn installed(ui: &Ui) -> Result<()> {
 
 /// A heading, and below it the properties, one a line.
 fn lines(heading: &str, about: &About) -> String {
-    let mut text = format!("{heading}\n");
-    for (key, value) in about {
+    let mut text = match about.get("kind") {
+        Some(Value::String(kind)) => format!("{heading}: {kind}\n"),
+        _ => format!("{heading}\n"),
+    };
+    for (key, value) in about.iter().filter(|(key, _)| *key != "kind") {
         let name = key.replace('_', " ");
         let value = match value {
             Value::String(s) => s.clone(),
@@ -78,7 +81,7 @@ fn lines(heading: &str, about: &About) -> String {
                 items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
             }
             Value::Object(map) => {
-                text += &lines(&format!("  {name}:"), map).replace('\n', "\n  ");
+                text += &lines(&format!("  {name}"), map).replace('\n', "\n  ");
                 text.truncate(text.trim_end_matches(' ').len());
                 continue;
             }
@@ -165,7 +168,7 @@ fn describe_generator(g: &Generator) -> About {
     let c = g.config();
     object(json!({
         "kind": "generator", "size": c.size, "style_dim": c.style_dim, "mapping_layers": c.n_mlp, "wplus_rows": c.n_latent(),
-        "channels": c.channels, "parameters": g.weights().values().map(|t| t.elem_count()).sum::<usize>(), "fingerprint": g.fingerprint(),
+        "channels": c.channels.iter().map(|(side, n)| json!({"side": side, "channels": n})).collect::<Vec<_>>(), "parameters": g.weights().values().map(|t| t.elem_count()).sum::<usize>(), "fingerprint": g.fingerprint(),
     }))
 }
 
