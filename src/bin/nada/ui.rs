@@ -5,6 +5,10 @@ use nada::progress::{Cancel, Flow, Progress};
 use nada::{Error, Result};
 use serde_json::{json, Value};
 use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// Interrupts that come so soon after the first are the same request.
+const SAME_REQUEST: Duration = Duration::from_millis(500);
 
 pub struct Ui {
     json: bool,
@@ -18,14 +22,18 @@ impl Ui {
         Self { json, quiet, warnings: Vec::new(), cancel: Cancel::new() }
     }
 
-    /// The first Ctrl-C (or SIGTERM) asks the work to stop after its step and keep what it has; the second ends the program.
+    /// The first Ctrl-C (or SIGTERM) asks the work to stop after its step and keep what it has; another one ends the program.
     pub fn watch_interrupts(&self) -> Result<()> {
         let cancel = self.cancel.clone();
-        ctrlc::set_handler(move || {
-            if cancel.is_cancelled() {
-                std::process::exit(130);
+        let mut first: Option<Instant> = None;
+        ctrlc::set_handler(move || match first {
+            None => {
+                first = Some(Instant::now());
+                cancel.cancel();
             }
-            cancel.cancel();
+            // Programs such as timeout(1) send one request twice: to the process, and to its group.
+            Some(at) if at.elapsed() < SAME_REQUEST => {}
+            Some(_) => std::process::exit(130),
         })
         .map_err(|e| Error::Internal(format!("watching for Ctrl-C: {e}")))
     }
