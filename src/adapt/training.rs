@@ -402,7 +402,7 @@ impl Adaptation {
             let due = |every: usize| every > 0 && (self.step % every == 0 || self.step == total);
             let (judge_due, snapshot_due) = (self.settings.stop.is_some_and(|r| due(r.every)), due(self.settings.snapshot_every));
             let (mut judgement, mut stop) = (None, false);
-            if let (true, Some(mut judge)) = (judge_due, self.judge.take()) {
+            if let Some(mut judge) = self.judge.take_if(|_| judge_due) {
                 let verdict = self.judged(&mut judge, cancel);
                 self.judge = Some(judge);
                 let verdict = verdict?;

@@ -2,7 +2,7 @@
 
 use crate::models::{adapted, before_after, pictures, recipe, slug, ClipArgs, ModelArgs, COLUMNS};
 use crate::settings::AdaptSettings;
-use crate::ui::{on_bar, Ui};
+use crate::ui::{on_bar, plain, Ui};
 use clap::Args;
 use nada::adapt::{Adaptation, Concept, Domain, Ended, Settings, Snapshot, Templates, WeightedClip};
 use nada::nn::stylegan2::{Generator, Latent, Noise, Space};
@@ -95,7 +95,7 @@ impl Adapt {
             ui.warn(format!("stopped after step {}; what was reached is kept in {}", made.steps, output.display()));
         }
         let ended = ended?;
-        let seconds = begin.elapsed().as_secs_f32();
+        let seconds = begin.elapsed().as_secs_f64();
         let text = format!(
             "{} steps in {seconds:.1} s{}\ndomain: {}\nbefore and after: {}\nnow restyle a picture: nada restyle PICTURE --domain {}",
             made.steps,
@@ -110,7 +110,7 @@ impl Adapt {
         );
         let value = json!({
             "domain": output, "sheet": sheet, "steps": made.steps, "chosen": made.chosen, "ended": format!("{ended:?}").to_lowercase(),
-            "startup_seconds": started.as_secs_f32(), "seconds": seconds, "description": made.domain.description, "snapshots": snapshots,
+            "startup_seconds": started.as_secs_f64(), "seconds": seconds, "description": plain(&made.domain.description)?, "snapshots": snapshots,
         });
         ui.finish(&text, value)
     }
@@ -184,7 +184,9 @@ fn save_snapshot(folder: &Path, snapshot: &Snapshot) -> Result<Value> {
     snapshot.domain.save(&domain)?;
     snapshot.preview.save_png(&preview)?;
     let (gain, pairing) = snapshot.judgement.map(|j| (j.gain, j.pairing)).unzip();
-    Ok(json!({"step": snapshot.step, "loss": snapshot.loss, "gain": gain, "pairing": pairing, "domain": domain, "preview": preview}))
+    Ok(
+        json!({"step": snapshot.step, "loss": plain(&snapshot.loss)?, "gain": plain(&gain)?, "pairing": plain(&pairing)?, "domain": domain, "preview": preview}),
+    )
 }
 
 fn save_sheet(generator: &Generator, domain: &Domain, path: &Path) -> Result<()> {

@@ -1,7 +1,7 @@
 //! `nada eval`: figures of a domain.
 
 use crate::models::{ClipArgs, DomainArgs, ModelArgs};
-use crate::ui::Ui;
+use crate::ui::{plain, Ui};
 use clap::Args;
 use nada::adapt::Domain;
 use nada::eval::{self, HeldOut, Report};
@@ -55,7 +55,7 @@ impl Eval {
         if let Some(path) = &self.sheet {
             done.sheet.save_png(path)?;
         }
-        let mut value = serde_json::to_value(&done.report).map_err(|e| Error::Internal(e.to_string()))?;
+        let mut value = plain(&done.report)?;
         if let Value::Object(map) = &mut value {
             map.insert("sheet".into(), json!(self.sheet));
         }

@@ -1,6 +1,6 @@
 //! `nada info`: what a file is, or what is installed.
 
-use crate::ui::Ui;
+use crate::ui::{plain, Ui};
 use clap::Args;
 use nada::adapt::Domain;
 use nada::checkpoint::{self, Checkpoint};
@@ -8,7 +8,7 @@ use nada::nn::clip::Clip;
 use nada::nn::stylegan2::Generator;
 use nada::pack::{search_folders, ModelPack, MANIFEST};
 use nada::picture::Picture;
-use nada::{Error, Kind, Result};
+use nada::{Kind, Result};
 use serde_json::{json, Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -54,7 +54,7 @@ fn installed(ui: &Ui) -> Result<()> {
         match pack {
             Ok(pack) => {
                 let about = describe_pack(&pack)?;
-                text += &lines(&format!("\nmodel pack '{}'", pack.name), &about);
+                text += &lines(&format!("\n{}", pack.name), &about);
                 packs.push(Value::Object(about));
             }
             Err(e) => {
@@ -66,18 +66,28 @@ fn installed(ui: &Ui) -> Result<()> {
     ui.answer(&text, json!({"version": version, "folders": folders, "packs": packs}))
 }
 
-/// A heading, and below it one line a property.
+/// A heading, and below it the properties, one a line.
 fn lines(heading: &str, about: &About) -> String {
-    let mut text = format!("{heading}\n");
-    for (key, value) in about {
+    let mut text = match about.get("kind") {
+        Some(Value::String(kind)) => format!("{heading}: {kind}\n"),
+        _ => format!("{heading}\n"),
+    };
+    for (key, value) in about.iter().filter(|(key, _)| *key != "kind") {
+        let name = key.replace('_', " ");
         let value = match value {
             Value::String(s) => s.clone(),
+            Value::Null => "none".into(),
             Value::Array(items) if items.iter().all(Value::is_string) => {
                 items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
             }
+            Value::Object(map) => {
+                text += &lines(&format!("  {name}"), map).replace('\n', "\n  ");
+                text.truncate(text.trim_end_matches(' ').len());
+                continue;
+            }
             other => other.to_string(),
         };
-        text += &format!("  {}: {value}\n", key.replace('_', " "));
+        text += &format!("  {name}: {value}\n");
     }
     text
 }
@@ -133,8 +143,7 @@ fn describe_tensors(path: &Path, file: &Checkpoint) -> Result<About> {
     }
     if let Ok(domain) = Domain::open(path) {
         let mut about = object(json!({"kind": "domain"}));
-        let description = serde_json::to_value(&domain.description).map_err(|e| Error::Internal(e.to_string()))?;
-        about.extend(object(description));
+        about.extend(object(plain(&domain.description)?));
         about.insert("numbers".into(), json!(domain.deltas.values().map(|t| t.elem_count()).sum::<usize>()));
         return Ok(about);
     }
@@ -159,7 +168,7 @@ fn describe_generator(g: &Generator) -> About {
     let c = g.config();
     object(json!({
         "kind": "generator", "size": c.size, "style_dim": c.style_dim, "mapping_layers": c.n_mlp, "wplus_rows": c.n_latent(),
-        "channels": c.channels, "parameters": g.weights().values().map(|t| t.elem_count()).sum::<usize>(), "fingerprint": g.fingerprint(),
+        "channels": c.channels.iter().map(|(side, n)| json!({"side": side, "channels": n})).collect::<Vec<_>>(), "parameters": g.weights().values().map(|t| t.elem_count()).sum::<usize>(), "fingerprint": g.fingerprint(),
     }))
 }
 
@@ -172,6 +181,6 @@ fn describe_pack(pack: &ModelPack) -> Result<About> {
     Ok(object(json!({
         "kind": "model pack", "name": pack.name, "description": pack.description, "folder": pack.folder, "resolution": pack.resolution,
         "generator": pack.generator, "clips": clips, "licence": pack.licence, "attribution": pack.attribution,
-        "knows": pack.known_phrases(), "recipe": pack.settings()?,
+        "knows": pack.known_phrases(), "recipe": plain(&pack.settings()?)?, "invert": plain(&pack.invert_settings()?)?,
     })))
 }

@@ -2,7 +2,7 @@
 
 use crate::models::{invert_recipe, pictures, ClipArgs, ModelArgs};
 use crate::settings::InvertSettings;
-use crate::ui::{on_bar, Ui};
+use crate::ui::{on_bar, plain, Ui};
 use clap::Args;
 use nada::invert::{self, Inversion};
 use nada::nn::clip::Clip;
@@ -56,16 +56,16 @@ impl Invert {
             found.latent.save(&output)?;
             rows.push(target.square(generator.config().size)?);
             rows.extend(pictures(&generator.render(&found.latent, 1.0, Noise::Const)?)?);
-            let seconds = begin.elapsed().as_secs_f32();
+            let seconds = begin.elapsed().as_secs_f64();
             text += &format!("{}: {:.1} dB in {} steps, {seconds:.1} s\n", output.display(), found.psnr, found.steps);
             values.push(json!({
-                "picture": file, "latent": output, "psnr": found.psnr, "loss": found.loss, "steps": found.steps, "seconds": seconds
+                "picture": file, "latent": output, "psnr": plain(&found.psnr)?, "loss": plain(&found.loss)?, "steps": found.steps, "seconds": seconds
             }));
         }
         if let Some(path) = &self.sheet {
             Picture::contact_sheet(&rows, 2)?.save_png(path)?;
         }
-        ui.finish(&text, json!({"inversions": values, "settings": settings, "sheet": self.sheet}))
+        ui.finish(&text, json!({"inversions": values, "settings": plain(&settings)?, "sheet": self.sheet}))
     }
 }
 

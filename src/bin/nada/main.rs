@@ -19,16 +19,16 @@ use ui::Ui;
 
 /// Turns words into new image domains: adapts a StyleGAN2 generator to a text, inverts and restyles pictures (StyleGAN-NADA).
 #[derive(Parser)]
-#[command(name = "nada", version, max_term_width = 120, after_help = EXAMPLES)]
+#[command(name = "nada", version, after_help = EXAMPLES)]
 struct Cli {
     /// One JSON object on the standard output instead of text, and no progress bars
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Output and threads")]
     json: bool,
     /// No progress bars and no summary; warnings and errors stay
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = "Output and threads")]
     quiet: bool,
     /// Threads to compute with; by default one a core
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, global = true, value_name = "N", help_heading = "Output and threads", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     #[command(subcommand)]
     command: Command,
@@ -43,7 +43,7 @@ Exit status: 0 done, 1 error, 2 wrong usage, 130 cancelled (Ctrl-C; what was rea
 
 #[derive(Subcommand)]
 enum Command {
-    Adapt(adapt::Adapt),
+    Adapt(Box<adapt::Adapt>),
     Invert(invert::Invert),
     Render(render::Render),
     Sample(sample::Sample),
@@ -80,5 +80,16 @@ fn main() -> ExitCode {
             ui.error(&e);
             ExitCode::from(if matches!(e, Error::Cancelled) { 130 } else { 1 })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_fit_together() {
+        Cli::command().debug_assert();
     }
 }

@@ -209,3 +209,41 @@ pub fn slug(words: &str) -> String {
 pub fn by_name<T: DeserializeOwned>(text: &str) -> std::result::Result<T, String> {
     serde_json::from_value(serde_json::Value::String(text.to_string())).map_err(|e| e.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_after_a_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let odd = folder.path().join("odd:1");
+        std::fs::write(&odd, b"").unwrap();
+        let odd = odd.to_str().unwrap();
+        for (text, path, number) in [
+            ("a.safetensors", "a.safetensors", None),
+            ("a.safetensors:0.5", "a.safetensors", Some(0.5)),
+            ("dir:x/a", "dir:x/a", None),
+            (odd, odd, None),
+            (&format!("{odd}:0.25"), odd, Some(0.25)),
+        ] {
+            assert_eq!(with_number(text), (PathBuf::from(path), number), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_files_from_words() {
+        assert_eq!(slug("A photo, at night!"), "a-photo-at-night");
+        assert_eq!(slug("../x"), "x");
+        assert_eq!(slug("?"), "domain");
+    }
+
+    #[test]
+    fn rows_before_and_after() {
+        let pictures = |v: f32| vec![Picture::filled(2, 2, [v, v, v, 1.0]).unwrap(); COLUMNS + 1];
+        let sheet = before_after(&pictures(0.0), &pictures(0.5)).unwrap();
+        assert_eq!((sheet.width, sheet.height), (COLUMNS * 4 - 2, 4 * 4 - 2));
+        let row = |y: usize| sheet.data[y * sheet.width * 4];
+        assert_eq!([row(0), row(4), row(8), row(12)], [0.0, 0.5, 0.0, 0.5]);
+    }
+}

@@ -4,7 +4,7 @@ use crate::adapt::{train, Job, EXTENSION};
 use crate::models::{adapted, invert_recipe, pictures, recipe, slug, ClipArgs, DomainArgs, ModelArgs, NoiseArgs};
 use crate::render::open_latent;
 use crate::settings::InvertSettings;
-use crate::ui::Ui;
+use crate::ui::{plain, Ui};
 use clap::Args;
 use nada::adapt::{Concept, Domain};
 use nada::nn::stylegan2::Generator;
@@ -96,12 +96,12 @@ impl Restyle {
             let row = [vec![picture.square(generator.config().size)?], inverted, vec![restyled.clone()]].concat();
             Picture::contact_sheet(&row, 3)?.save_png(path)?;
         }
-        let seconds = begin.elapsed().as_secs_f32();
+        let seconds = begin.elapsed().as_secs_f64();
         let quality = psnr.map(|p| format!(" (inverted at {p:.1} dB)")).unwrap_or_default();
         ui.finish(
             &format!("{} in {seconds:.1} s{quality}", output.display()),
             json!({"picture": self.picture, "output": output, "sheet": self.sheet, "latent": self.save_latent.or(self.latent),
-                   "psnr": psnr, "seconds": seconds}),
+                   "psnr": plain(&psnr)?, "seconds": seconds}),
         )
     }
 

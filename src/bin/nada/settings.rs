@@ -2,7 +2,7 @@
 
 use crate::models::by_name;
 use clap::{ArgAction, Args};
-use nada::adapt::{AutoLayers, ClipResize, Mode, Parameters, Phase, Settings, StopRule};
+use nada::adapt::{AutoLayers, ClipResize, Mode, Parameters, Phase, Settings};
 use nada::{invert, Result};
 
 #[derive(Args)]
@@ -184,12 +184,12 @@ impl AdaptSettings {
 #[command(next_help_heading = "Settings of the inversion (each wins over the pack's)")]
 pub struct InvertSettings {
     /// Latent space to search: w or w_plus
-    #[arg(long = "invert-space", value_name = "SPACE", value_parser = by_name::<invert::Space>)]
-    space: Option<invert::Space>,
-    #[arg(long = "invert-steps", value_name = "N", help = "Steps at the most")]
-    steps: Option<usize>,
-    #[arg(long = "invert-learning-rate", value_name = "RATE", help = "Adam's learning rate at the start")]
-    learning_rate: Option<f64>,
+    #[arg(long, value_name = "SPACE", value_parser = by_name::<invert::Space>)]
+    invert_space: Option<invert::Space>,
+    #[arg(long, value_name = "N", help = "Steps at the most")]
+    invert_steps: Option<usize>,
+    #[arg(long, value_name = "RATE", help = "Adam's learning rate at the start")]
+    invert_learning_rate: Option<f64>,
     /// Weight of the picture's 2 to 16-fold averages beside the picture itself
     #[arg(long, value_name = "WEIGHT")]
     pyramid: Option<f32>,
@@ -205,23 +205,23 @@ pub struct InvertSettings {
     /// Stop once the picture is this good, in dB; 0 for never
     #[arg(long, value_name = "DB")]
     enough_psnr: Option<f32>,
-    #[arg(long = "invert-seed", value_name = "SEED", help = "Seed of the noise maps")]
-    seed: Option<u64>,
+    #[arg(long, value_name = "SEED", help = "Seed of the noise maps")]
+    invert_seed: Option<u64>,
 }
 
 impl InvertSettings {
     /// `recipe` with what was given. Errors name the setting that is out of range.
     pub fn over(&self, recipe: invert::Settings) -> Result<invert::Settings> {
         let mut s = recipe;
-        set(&mut s.space, self.space);
-        set(&mut s.steps, self.steps);
-        set(&mut s.learning_rate, self.learning_rate);
+        set(&mut s.space, self.invert_space);
+        set(&mut s.steps, self.invert_steps);
+        set(&mut s.learning_rate, self.invert_learning_rate);
         set(&mut s.pyramid, self.pyramid);
         set(&mut s.clip, self.clip_weight);
         set(&mut s.optimise_noise, self.optimise_noise);
         set(&mut s.noise_regularisation, self.noise_regularisation);
         set(&mut s.enough_psnr, self.enough_psnr);
-        set(&mut s.seed, self.seed);
+        set(&mut s.seed, self.invert_seed);
         s.check()?;
         Ok(s)
     }

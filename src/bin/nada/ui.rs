@@ -5,6 +5,10 @@ use nada::progress::{Cancel, Flow, Progress};
 use nada::{Error, Result};
 use serde_json::{json, Value};
 use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// Interrupts that come so soon after the first are the same request.
+const SAME_REQUEST: Duration = Duration::from_millis(500);
 
 pub struct Ui {
     json: bool,
@@ -18,14 +22,18 @@ impl Ui {
         Self { json, quiet, warnings: Vec::new(), cancel: Cancel::new() }
     }
 
-    /// The first Ctrl-C (or SIGTERM) asks the work to stop after its step and keep what it has; the second ends the program.
+    /// The first Ctrl-C (or SIGTERM) asks the work to stop after its step and keep what it has; another one ends the program.
     pub fn watch_interrupts(&self) -> Result<()> {
         let cancel = self.cancel.clone();
-        ctrlc::set_handler(move || {
-            if cancel.is_cancelled() {
-                std::process::exit(130);
+        let mut first: Option<Instant> = None;
+        ctrlc::set_handler(move || match first {
+            None => {
+                first = Some(Instant::now());
+                cancel.cancel();
             }
-            cancel.cancel();
+            // Programs such as timeout(1) send one request twice: to the process, and to its group.
+            Some(at) if at.elapsed() < SAME_REQUEST => {}
+            Some(_) => std::process::exit(130),
         })
         .map_err(|e| Error::Internal(format!("watching for Ctrl-C: {e}")))
     }
@@ -74,11 +82,13 @@ impl Ui {
     }
 
     pub fn error(&self, e: &Error) {
-        if self.json {
-            println!("{}", json!({"error": {"kind": format!("{:?}", e.kind()), "message": e.to_string()}, "warnings": self.warnings}));
+        // Nothing is left to do where nobody can be told.
+        let _ = if self.json {
+            let error = json!({"kind": format!("{:?}", e.kind()), "message": e.to_string()});
+            writeln!(std::io::stdout(), "{}", json!({"error": error, "warnings": self.warnings}))
         } else {
-            eprintln!("error: {e}");
-        }
+            writeln!(std::io::stderr(), "error: {e}")
+        };
     }
 }
 
@@ -91,4 +101,10 @@ pub fn on_bar(bar: &ProgressBar) -> impl FnMut(&Progress) -> Flow + '_ {
         bar.set_message(format!("loss {:.3}", p.loss));
         Flow::Continue
     }
+}
+
+/// As the JSON text reads: a 32-bit 0.3 stays 0.3.
+pub fn plain(value: &impl serde::Serialize) -> Result<Value> {
+    let text = serde_json::to_string(value).and_then(|text| serde_json::from_str(&text));
+    text.map_err(|e| Error::Internal(e.to_string()))
 }
