@@ -36,7 +36,8 @@ pub fn invert(
         (None, true) => return Err(Error::argument("clip", "a CLIP weight above 0 needs a CLIP")),
     };
     if target.width.min(target.height) < LEAST_SIDE {
-        let message = format!("{} x {} pixels is too small to invert; at least {LEAST_SIDE} a side are needed", target.width, target.height);
+        let message =
+            format!("{} x {} pixels is too small to invert; at least {LEAST_SIDE} a side are needed", target.width, target.height);
         return Err(Error::argument("picture", message));
     }
     let config = generator.config();
