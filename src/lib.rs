@@ -11,7 +11,7 @@
 //! | [`nn`] | StyleGAN2 and CLIP |
 //! | [`kernels`] | the hot operations, as candle custom operations with their gradients |
 //! | [`checkpoint`] | file formats to tensors and back |
-//! | [`picture`], [`pairing`], [`rng`], [`progress`], [`error`] | what all of them share |
+//! | [`picture`], [`pairing`], [`rng`], [`progress`], [`threads`], [`error`] | what all of them share |
 
 pub mod adapt;
 pub mod capi;
@@ -27,5 +27,6 @@ pub mod picture;
 pub mod pipeline;
 pub mod progress;
 pub mod rng;
+pub mod threads;
 
 pub use error::{Error, Kind, Result};

@@ -88,6 +88,7 @@ pub unsafe extern "C" fn nada_context_options_init(options: *mut nada_context_op
 pub unsafe extern "C" fn nada_context_new(options: *const nada_context_options, context: *mut *mut nada_context) -> nada_status {
     guard(|| {
         out!(context);
+        crate::threads::prepare();
         *context = into_raw(read(options)?);
         Ok(())
     })

@@ -54,6 +54,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    nada::threads::prepare();
     let cli = Cli::parse();
     env_logger::Builder::from_env(env_logger::Env::default().filter_or("NADA_LOG", "warn")).init();
     if let Some(n) = cli.threads {
