@@ -885,7 +885,8 @@ void nada_image_free(struct nada_image *image);
 nada_status nada_inversion_options_init(struct nada_inversion_options *options, size_t struct_size);
 
 // Finds the latent whose picture is `image` (any size: its largest centred square is resized), by optimisation from the mean latent.
-// `options`, `on_progress` and `cancel` may be NULL. *latent is one point of W+; *psnr (may be NULL) is how close it comes, in dB.
+// `options`, `on_progress` and `cancel` may be NULL. *latent is one point of W+; *psnr (may be NULL) is how close it comes, in dB,
+// drawn with the noise maps that were found, or without noise (NADA_NOISE_NONE) where options.optimise_noise is 0.
 // Threads: any. Owner: the caller frees *latent with nada_latent_free().
 // Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
 nada_status nada_generator_invert(const struct nada_generator *generator,
@@ -1260,7 +1261,8 @@ void nada_image_free(struct nada_image *image);
 nada_status nada_inversion_options_init(struct nada_inversion_options *options, size_t struct_size);
 
 // Finds the latent whose picture is `image` (any size: its largest centred square is resized), by optimisation from the mean latent.
-// `options`, `on_progress` and `cancel` may be NULL. *latent is one point of W+; *psnr (may be NULL) is how close it comes, in dB.
+// `options`, `on_progress` and `cancel` may be NULL. *latent is one point of W+; *psnr (may be NULL) is how close it comes, in dB,
+// drawn with the noise maps that were found, or without noise (NADA_NOISE_NONE) where options.optimise_noise is 0.
 // Threads: any. Owner: the caller frees *latent with nada_latent_free().
 // Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
 nada_status nada_generator_invert(const struct nada_generator *generator,

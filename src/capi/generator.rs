@@ -241,16 +241,6 @@ pub unsafe extern "C" fn nada_generator_sample(
     })
 }
 
-/// Two latents of as many points each, both checked by the generator, as W+.
-fn pair(g: &Generator, a: &Latent, b: &Latent) -> crate::Result<(candle_core::Tensor, candle_core::Tensor)> {
-    let (a, b) = (g.wplus(a, 1.0)?, g.wplus(b, 1.0)?);
-    if a.dims() != b.dims() {
-        let message = format!("has {} points, but a has {}; mix as many with as many", b.dims()[0], a.dims()[0]);
-        return Err(crate::Error::argument("b", message));
-    }
-    Ok((a, b))
-}
-
 /// Mixes styles: the first `crossover` rows of each point of `a` (coarse traits), the rest of `b` (fine ones). `crossover` is at most
 /// nada_generator_rows(). The result is in W+, without noise maps.
 /// Threads: any. Owner: the caller frees *latent with nada_latent_free().
@@ -271,7 +261,7 @@ pub unsafe extern "C" fn nada_generator_mix_styles(
             return Err(Failure::argument("crossover", format_args!("{crossover}, but there are {rows} rows")));
         }
         let tensor = g.runtime.run(|| {
-            let (a, b) = pair(&g.generator, a, b)?;
+            let (a, b) = (g.generator.wplus(a, 1.0)?, g.generator.wplus(b, 1.0)?);
             g.generator.mix(&a, &b, crossover)
         })?;
         *latent = into_raw(Latent { space: Space::WPlus, tensor, noise: None });
@@ -295,8 +285,8 @@ pub unsafe extern "C" fn nada_generator_mix_linear(
         let (g, a, b) = (handle!(generator), handle!(a), handle!(b));
         let amount = within(amount, 0.0, 1.0, "amount")? as f64;
         let tensor = g.runtime.run(|| {
-            let (a, b) = pair(&g.generator, a, b)?;
-            Ok(((a * (1.0 - amount))? + (b * amount)?)?)
+            let (a, b) = (g.generator.wplus(a, 1.0)?, g.generator.wplus(b, 1.0)?);
+            g.generator.interpolate(&a, &b, amount)
         })?;
         *latent = into_raw(Latent { space: Space::WPlus, tensor, noise: None });
         Ok(())

@@ -14,6 +14,9 @@ use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
 /// Progress carries a preview every so many steps.
 const PREVIEW_EVERY: usize = 50;
 
+/// The least width and height of a picture to invert, in pixels: in a smaller one there is nothing to find.
+const LEAST_SIDE: usize = 8;
+
 /// Finds the latent whose picture is `target` (any size: its centred square, resized to the generator's), starting at the mean latent.
 ///
 /// Without `optimise_noise` the picture is drawn without noise. On `Cancelled` nothing has changed anywhere. The best latent seen is
@@ -32,6 +35,11 @@ pub fn invert(
         (Some(clip), true) => Some(clip),
         (None, true) => return Err(Error::argument("clip", "a CLIP weight above 0 needs a CLIP")),
     };
+    if target.width.min(target.height) < LEAST_SIDE {
+        let message =
+            format!("{} x {} pixels is too small to invert; at least {LEAST_SIDE} a side are needed", target.width, target.height);
+        return Err(Error::argument("picture", message));
+    }
     let config = generator.config();
     let side = config.size;
     let target = target.square(side)?.to_tensor()?;

@@ -210,10 +210,11 @@ static void render_concurrently(const nada_generator *generator) {
     nada_latent_free(latent);
 }
 
-/* Two steps of a recipe, small enough for valgrind. */
+/* Two steps, large ones, so that two show. */
 static void quick(nada_adaptation_options *options) {
     options->steps = 2;
     options->batch = 2;
+    options->learning_rate = 0.02;
     options->snapshot_every = 1;
     options->stop_latents = 0;
 }

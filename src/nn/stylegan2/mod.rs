@@ -289,6 +289,16 @@ impl Generator {
         })
     }
 
+    /// (1 - amount) * a + amount * b of two W+ of one shape.
+    pub fn interpolate(&self, a: &Tensor, b: &Tensor, amount: f64) -> Result<Tensor> {
+        self.check_latent("a", a, 3)?;
+        self.check_latent("b", b, 3)?;
+        if a.dims() != b.dims() {
+            return Err(Error::argument("b", format!("has shape {:?}, but a has {:?}: they must be equal", b.dims(), a.dims())));
+        }
+        Ok((a.affine(1.0 - amount, 0.0)? + b.affine(amount, 0.0)?)?)
+    }
+
     /// W+ [n, n_latent, style_dim] -> S: one style [n, channels] a layer, in the order of [`Config::layers`], offsets included.
     pub fn styles(&self, wplus: &Tensor) -> Result<Vec<Tensor>> {
         self.check_latent("W+ latent", wplus, 3)?;
