@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The variables of an adaptation over its frozen generator.
 pub(super) struct Trainable {
     frozen: Generator,
+    /// What the trained twin is where nothing is trained.
+    start: Generator,
     /// By the key that a domain has for them: the generator's own, or `s.<layer>` for style offsets.
     pub variables: BTreeMap<String, Var>,
     parameters: Parameters,
@@ -71,7 +73,7 @@ impl Trainable {
                 }
             }
         }
-        Ok(Self { frozen: frozen.clone(), variables, parameters: settings.parameters })
+        Ok(Self { frozen: frozen.clone(), start: start.clone(), variables, parameters: settings.parameters })
     }
 
     /// Keys of all variables.
@@ -98,25 +100,29 @@ impl Trainable {
                 Parameters::Stylespace => offsets.insert(key[2..].to_string(), tensor),
             };
         }
-        self.frozen.replacing(weights, offsets)
+        self.start.replacing(weights, offsets)
     }
 
-    /// What training changed, copied: later steps do not reach it.
+    /// How the trained twin differs from the frozen one, copied: later steps do not reach it.
     pub(super) fn deltas(&self) -> Result<BTreeMap<String, Tensor>> {
+        let now = self.generator(&BTreeSet::new())?;
         let mut deltas = BTreeMap::new();
-        for (key, var) in &self.variables {
-            let start = match self.parameters {
-                Parameters::Full => self.frozen.weights().get(key),
-                Parameters::Stylespace => self.frozen.offsets().get(&key[2..]),
-            };
-            let delta = match start {
-                Some(start) => (var.as_detached_tensor() - start)?,
-                None => var.as_detached_tensor().copy()?,
-            };
+        let mut add = |key: String, tensor: &Tensor, before: Option<&Tensor>| -> Result<()> {
+            if before.is_some_and(|b| b.id() == tensor.id()) {
+                return Ok(());
+            }
+            let delta = before.map_or_else(|| tensor.copy(), |b| tensor - b)?;
             // A noise strength that never met noise, or a layer that was never selected, is no part of the domain.
             if delta.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()? > 0.0 {
-                deltas.insert(key.clone(), delta);
+                deltas.insert(key, delta);
             }
+            Ok(())
+        };
+        for (key, tensor) in now.weights() {
+            add(key.clone(), tensor, self.frozen.weights().get(key))?;
+        }
+        for (layer, offset) in now.offsets() {
+            add(style_key(layer), offset, self.frozen.offsets().get(layer))?;
         }
         if deltas.is_empty() {
             // Before the first step a domain is a change of nothing; one tensor keeps its file valid.

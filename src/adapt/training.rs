@@ -316,7 +316,7 @@ impl Adaptation {
 
     /// The loss, and a scalar whose backward pass carries its gradient into `after`. The CLIPs work side by side, each with a graph of
     /// its own that is gone before the generator's backward pass begins.
-    fn clip_gradients(&self, before: &Tensor, after: &Tensor, rng: &mut Rng) -> Result<(f32, Tensor)> {
+    pub fn clip_gradients(&self, before: &Tensor, after: &Tensor, rng: &mut Rng) -> Result<(f32, Tensor)> {
         let s = &self.settings;
         // CLIPs of one resolution see the same pictures.
         let mut sides: Vec<usize> = self.guides.iter().map(|g| g.clip.resolution()).collect();

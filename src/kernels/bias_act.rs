@@ -94,7 +94,7 @@ impl CustomOp3 for BiasAct {
                 self.with_noise(|noise| {
                     let mut gx = vec![0.0; y.len()];
                     // Per plane: the sum of the gradient, and of the gradient times the noise.
-                    let sums: Vec<(f32, f32)> = gx
+                    let sums: Vec<(f64, f64)> = gx
                         .par_chunks_mut(area)
                         .zip(y.par_chunks(area))
                         .zip(dy.par_chunks(area))
@@ -106,7 +106,7 @@ impl CustomOp3 for BiasAct {
                                 *gx = if *y > 0.0 { dy * GAIN } else { dy * (SLOPE * GAIN) };
                             }
                             let with_noise = if noise.is_empty() { 0.0 } else { super::modulated::dot(gx, plane(noise, i / c, area)) };
-                            (gx.chunks(64).map(|c| c.iter().sum::<f32>()).sum(), with_noise)
+                            (gx.chunks(64).map(|c| f64::from(c.iter().sum::<f32>())).sum(), with_noise)
                         })
                         .collect();
                     Ok((gx, sums))
@@ -114,11 +114,11 @@ impl CustomOp3 for BiasAct {
             })
         })?;
         let db = b.track_op().then(|| {
-            let mut db = vec![0.0; c];
+            let mut db = vec![0.0f64; c];
             sums.iter().enumerate().for_each(|(i, s)| db[i % c] += s.0);
-            tensor(db, b.dims())
+            tensor(db.iter().map(|v| *v as f32).collect(), b.dims())
         });
-        let ds = s.track_op().then(|| tensor(vec![sums.iter().map(|s| s.1).sum()], s.dims()));
+        let ds = s.track_op().then(|| tensor(vec![sums.iter().map(|s| s.1).sum::<f64>() as f32], s.dims()));
         Ok((x.track_op().then(|| tensor(gx, x.dims())).transpose()?, db.transpose()?, ds.transpose()?))
     }
 }

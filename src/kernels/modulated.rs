@@ -197,12 +197,8 @@ impl Modulated {
         if self.demodulate && (need[1] || need[2]) {
             // y = d * u with u linear in x, so dL/dd = sum(dy * y) / d; and d = q^(-1/2), so dL/dq = -dL/dd * d^3 / 2.
             let area = y.len() / (z.n * z.o);
-            let dq: Vec<f32> = y
-                .par_chunks(area)
-                .zip(dy.par_chunks(area))
-                .zip(&d)
-                .map(|((y, dy), d)| -0.5 * d * d * y.iter().zip(dy).map(|(a, b)| a * b).sum::<f32>())
-                .collect();
+            let dq: Vec<f32> =
+                y.par_chunks(area).zip(dy.par_chunks(area)).zip(&d).map(|((y, dy), d)| -0.5 * d * d * dot(y, dy) as f32).collect();
             if let Some(ds) = &mut ds {
                 for n in 0..z.n {
                     for (o, e) in energy.chunks(z.c).enumerate() {
@@ -272,14 +268,14 @@ impl Modulated {
                 .with_min_len(4)
                 .enumerate()
                 .map(|(i, ((gx, x), out))| {
-                    let mut sum = 0.0;
+                    let mut sum = 0.0f64;
                     for ((gx, x), v) in gx.chunks_mut(z.w).zip(x.chunks(z.w)).zip(out.chunks(pw)) {
                         sum += dot(x, v);
                         for (gx, v) in gx.iter_mut().zip(v) {
                             *gx = v * s[i];
                         }
                     }
-                    sum
+                    sum as f32
                 })
                 .collect();
             (dx, ds) = (Some(gx), Some(gs));
@@ -349,19 +345,24 @@ impl Modulated {
     }
 }
 
-/// Sum of products of the common length, in eight running sums so that the compiler can use vectors.
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+/// Sum of products of the common length: eight running sums that the compiler can keep in vectors, gathered in f64 every 256 numbers,
+/// as sums over a picture of small terms of both signs lose the little that is left in f32.
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
     let n = a.len().min(b.len());
     let (a, b) = (&a[..n], &b[..n]);
-    let mut sums = [0.0f32; 8];
-    let (ac, bc) = (a.chunks_exact(8), b.chunks_exact(8));
-    let tail: f32 = ac.remainder().iter().zip(bc.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in ac.zip(bc) {
-        for i in 0..8 {
-            sums[i] += a[i] * b[i];
+    let mut total = 0.0;
+    for (a, b) in a.chunks(256).zip(b.chunks(256)) {
+        let mut sums = [0.0f32; 8];
+        let (ac, bc) = (a.chunks_exact(8), b.chunks_exact(8));
+        let tail: f32 = ac.remainder().iter().zip(bc.remainder()).map(|(a, b)| a * b).sum();
+        for (a, b) in ac.zip(bc) {
+            for i in 0..8 {
+                sums[i] += a[i] * b[i];
+            }
         }
+        total += f64::from(sums.iter().sum::<f32>() + tail);
     }
-    sums.iter().sum::<f32>() + tail
+    total
 }
 
 /// Convolution turns the kernel round.
