@@ -399,7 +399,7 @@ impl Adaptation {
         while self.step < total {
             cancel.check()?;
             self.step()?;
-            let due = |every: usize| every > 0 && (self.step % every == 0 || self.step == total);
+            let due = |every: usize| every > 0 && (self.step.is_multiple_of(every) || self.step == total);
             let (judge_due, snapshot_due) = (self.settings.stop.is_some_and(|r| due(r.every)), due(self.settings.snapshot_every));
             let (mut judgement, mut stop) = (None, false);
             if let Some(mut judge) = self.judge.take_if(|_| judge_due) {
