@@ -43,7 +43,7 @@ impl Pool {
 }
 
 impl Drop for Pool {
-    /// Waits for the threads, so that nothing of the library runs once a context and its handles are freed.
+    /// Waits for the threads, so that none of them is left once a context and its handles are freed.
     fn drop(&mut self) {
         drop(self.pool.take());
         for thread in self.threads.drain(..) {
