@@ -102,9 +102,16 @@ impl Restyle {
             Picture::contact_sheet(&row, 3)?.save_png(path)?;
         }
         let seconds = begin.elapsed().as_secs_f64();
-        let quality = psnr.map(|p| format!(" (inverted at {p:.1} dB)")).unwrap_or_default();
+        let quality = psnr.map(|p| format!("; inverted at {p:.1} dB")).unwrap_or_default();
+        let mut text = format!("restyled picture: {} ({seconds:.1} s{quality})", output.display());
+        if let Some(path) = &self.sheet {
+            text += &format!("\nthe picture, its inversion, the result: {}", path.display());
+        }
+        if let Some(words) = &self.to {
+            text += &format!("\ndomain, from which the next picture takes it: {}", domain_file(words).display());
+        }
         ui.finish(
-            &format!("{} in {seconds:.1} s{quality}", output.display()),
+            &text,
             json!({"picture": self.picture, "output": output, "sheet": self.sheet, "latent": self.save_latent.or(self.latent),
                    "psnr": plain(&psnr)?, "seconds": seconds}),
         )
@@ -112,7 +119,7 @@ impl Restyle {
 
     /// The domain of words: the one kept in the current folder where it fits, else a new one.
     fn domain_of(&self, words: &str, generator: &Arc<Generator>, pack: Option<&ModelPack>, ui: &mut Ui) -> Result<Domain> {
-        let path = PathBuf::from(format!("{}{EXTENSION}", slug(words)));
+        let path = domain_file(words);
         if path.exists() {
             let domain = Domain::open(&path)?;
             if domain.description.target == words && domain.description.fingerprint == generator.fingerprint() {
@@ -133,4 +140,8 @@ impl Restyle {
         made.domain.save(&path)?;
         Ok(made.domain)
     }
+}
+
+fn domain_file(words: &str) -> PathBuf {
+    PathBuf::from(format!("{}{EXTENSION}", slug(words)))
 }
