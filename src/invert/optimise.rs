@@ -137,7 +137,7 @@ fn psnr(image: &[f32], wanted: &[f32]) -> f32 {
 fn w_spread(generator: &Generator) -> Result<f64> {
     let w = generator.sample_w(1024, 0, 1.0)?;
     let centred = w.broadcast_sub(&w.mean_keepdim(0)?)?;
-    Ok((f64::from(centred.sqr()?.sum_all()?.to_scalar::<f32>()?.max(0.0)) / 1024.0).sqrt())
+    Ok((f64::from(centred.sqr()?.sum_all()?.to_scalar::<f32>()?) / 1024.0).sqrt())
 }
 
 /// Sum over maps and their averages, down to 8 pixels, of the squared correlation with the neighbour to the right and below.

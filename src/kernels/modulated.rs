@@ -61,6 +61,20 @@ impl Sizes {
     }
 }
 
+/// What a backward pass starts from: the arguments, the gradient of the result, and which gradients are wanted (of x, s and w).
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    z: Sizes,
+    x: &'a [f32],
+    s: &'a [f32],
+    w: &'a [f32],
+    dy: &'a [f32],
+    need: [bool; 3],
+}
+
+/// Of x, s and w.
+type Gradients = [Option<Vec<f32>>; 3];
+
 /// Copies planes of h x w, each times its factor, into padded planes with zero borders and slack.
 fn pad(src: &[f32], factor: impl Fn(usize) -> f32 + Sync, h: usize, w: usize, dst: &mut [f32]) {
     let pw = w + 2;
@@ -172,12 +186,13 @@ impl Modulated {
     }
 
     /// Gradients of x, s and w; those of x and s come together.
-    fn backward(&self, z: Sizes, x: &[f32], s: &[f32], w: &[f32], y: &[f32], dy: &[f32], need: [bool; 3]) -> [Option<Vec<f32>>; 3] {
+    fn backward(&self, given: Given, y: &[f32]) -> Gradients {
+        let Given { z, s, w, dy, need, .. } = given;
         let energy = self.energy(z, w);
         let d = self.norms(z, s, &energy);
-        let (mut dx, mut ds, mut dw) = match z.k {
-            1 => self.backward_1x1(z, x, s, w, dy, &d, need),
-            _ => self.backward_3x3(z, x, s, w, dy, &d, need),
+        let [mut dx, mut ds, mut dw] = match z.k {
+            1 => self.backward_1x1(given, &d),
+            _ => self.backward_3x3(given, &d),
         };
         if self.demodulate && (need[1] || need[2]) {
             // y = d * u with u linear in x, so dL/dd = sum(dy * y) / d; and d = q^(-1/2), so dL/dq = -dL/dd * d^3 / 2.
@@ -217,17 +232,8 @@ impl Modulated {
         [dx, ds, dw]
     }
 
-    #[allow(clippy::type_complexity)] // three optional gradients
-    fn backward_3x3(
-        &self,
-        z: Sizes,
-        x: &[f32],
-        s: &[f32],
-        w: &[f32],
-        dy: &[f32],
-        d: &[f32],
-        need: [bool; 3],
-    ) -> (Option<Vec<f32>>, Option<Vec<f32>>, Option<Vec<f32>>) {
+    fn backward_3x3(&self, given: Given, d: &[f32]) -> Gradients {
+        let Given { z, x, s, w, dy, need } = given;
         let pw = z.pw();
         let len = z.h * pw - 2;
         let at = |o: usize, c: usize, t: usize| w[(o * z.c + c) * 9 + t] * self.scale;
@@ -302,20 +308,11 @@ impl Modulated {
             dw.iter_mut().for_each(|v| *v *= self.scale);
             dw
         });
-        (dx, ds, dw)
+        [dx, ds, dw]
     }
 
-    #[allow(clippy::type_complexity)] // three optional gradients
-    fn backward_1x1(
-        &self,
-        z: Sizes,
-        x: &[f32],
-        s: &[f32],
-        w: &[f32],
-        dy: &[f32],
-        d: &[f32],
-        need: [bool; 3],
-    ) -> (Option<Vec<f32>>, Option<Vec<f32>>, Option<Vec<f32>>) {
+    fn backward_1x1(&self, given: Given, d: &[f32]) -> Gradients {
+        let Given { z, x, s, w, dy, need } = given;
         let area = z.h * z.w;
         let mut dx = if need[0] { vec![0.0; x.len()] } else { vec![] };
         let mut ds = vec![0.0; z.n * z.c];
@@ -348,7 +345,7 @@ impl Modulated {
                 }
             }
         }
-        (need[0].then_some(dx), need[1].then_some(ds), need[2].then_some(dw))
+        [need[0].then_some(dx), need[1].then_some(ds), need[2].then_some(dw)]
     }
 }
 
@@ -475,7 +472,9 @@ impl CustomOp3 for Modulated {
         let need = [x.track_op(), s.track_op(), w.track_op()];
         let [dx, ds, dw] = with_numbers(x, |xn| {
             with_numbers(s, |sn| {
-                with_numbers(w, |wn| with_numbers(y, |yn| with_numbers(dy, |dyn_| Ok(self.backward(z, xn, sn, wn, yn, dyn_, need)))))
+                with_numbers(w, |wn| {
+                    with_numbers(y, |yn| with_numbers(dy, |dy| Ok(self.backward(Given { z, x: xn, s: sn, w: wn, dy, need }, yn))))
+                })
             })
         })?;
         let wrap = |need: bool, g: Option<Vec<f32>>, like: &Tensor| g.filter(|_| need).map(|g| tensor(g, like.dims())).transpose();

@@ -195,16 +195,14 @@ impl Outer<'_> {
                 }
                 p += S::N;
             }
-            for b in 0..B {
-                for t in 0..T {
-                    total[b][t] += S::sum(acc[b][t]);
+            for (total, acc) in total.iter_mut().zip(&acc) {
+                for (total, acc) in total.iter_mut().zip(acc) {
+                    *total += S::sum(*acc);
                 }
             }
         }
-        for b in 0..B {
-            for t in 0..T {
-                self.out[(b0 + b) * self.off.len() + t0 + t] = total[b][t];
-            }
+        for (b, row) in total.iter().enumerate() {
+            self.out[(b0 + b) * self.off.len() + t0..][..T].copy_from_slice(row);
         }
     }
 }

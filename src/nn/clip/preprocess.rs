@@ -37,6 +37,11 @@ struct File {
     image_std: Option<[f32; 3]>,
 }
 
+/// Height and width.
+type Extent = (usize, usize);
+/// Rows and columns.
+type Window = (Range<usize>, Range<usize>);
+
 impl Preprocessing {
     /// OpenAI's, for pictures of `resolution` pixels.
     pub fn openai(resolution: usize) -> Self {
@@ -67,7 +72,7 @@ impl Preprocessing {
     }
 
     /// Size after resizing, height first, and the rows and columns that the crop keeps.
-    fn geometry(&self, height: usize, width: usize) -> Result<((usize, usize), (Range<usize>, Range<usize>))> {
+    fn geometry(&self, height: usize, width: usize) -> Result<(Extent, Window)> {
         let short = height.min(width);
         if short == 0 || height.max(width) / short > 1000 {
             return Err(Error::argument("image", format!("{width} x {height} pixels: no side may be 0 or 1000 times the other")));
