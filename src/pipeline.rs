@@ -1,1 +1,102 @@
-//! Picture in, restyled picture out. Owner: pipeline helper.
+//! Picture in, restyled picture out: the steps that the program and the C ABI have in common.
+
+use crate::adapt::Domain;
+use crate::error::{Error, Result};
+use crate::invert::{self, invert, Inversion};
+use crate::nn::clip::Clip;
+use crate::nn::stylegan2::{Generator, Latent, Noise};
+use crate::picture::Picture;
+use crate::progress::{Cancel, OnProgress};
+use crate::rng::Rng;
+use candle_core::Tensor;
+
+/// Where the noise of the synthesis layers comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoiseKind {
+    /// The maps that came with the generator.
+    Const,
+    None,
+    /// Drawn from a seed: the same for every generator that draws the same latents.
+    Random {
+        seed: u64,
+    },
+}
+
+/// How latents become pictures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Drawing {
+    /// Moves every w towards the mean w: mean + truncation * (w - mean); 1 leaves it.
+    pub truncation: f32,
+    pub noise: NoiseKind,
+    /// Whether noise maps that belong to a latent win over `noise`.
+    pub own_noise: bool,
+}
+
+impl Default for Drawing {
+    fn default() -> Self {
+        Self { truncation: 1.0, noise: NoiseKind::Const, own_noise: true }
+    }
+}
+
+impl Drawing {
+    /// As the network gives them: [n, 3, size, size], nominally in [-1, 1], not clamped.
+    pub fn images(&self, generator: &Generator, latent: &Latent) -> Result<Tensor> {
+        let bare;
+        let latent = if self.own_noise {
+            latent
+        } else {
+            bare = Latent { noise: None, ..latent.clone() };
+            &bare
+        };
+        match self.noise {
+            NoiseKind::Const => generator.render(latent, self.truncation, Noise::Const),
+            NoiseKind::None => generator.render(latent, self.truncation, Noise::None),
+            // Apart from the stream that latents are drawn from.
+            NoiseKind::Random { seed } => generator.render(latent, self.truncation, Noise::Random(&mut Rng::stream(seed, 1))),
+        }
+    }
+
+    /// One a point of `latent`.
+    pub fn pictures(&self, generator: &Generator, latent: &Latent) -> Result<Vec<Picture>> {
+        let images = self.images(generator, latent)?;
+        (0..images.dim(0)?).map(|i| Picture::from_tensor(&images, i)).collect()
+    }
+
+    /// The picture of a latent that is one point; `InvalidArgument` for others.
+    pub fn picture(&self, generator: &Generator, latent: &Latent) -> Result<Picture> {
+        match latent.tensor.dim(0)? {
+            1 => Picture::from_tensor(&self.images(generator, latent)?, 0),
+            n => Err(Error::argument("latent", format!("holds {n} points; want the one of a picture"))),
+        }
+    }
+}
+
+/// What restyling a picture needs beside the picture.
+pub struct Restyle<'a> {
+    pub generator: &'a Generator,
+    /// With strengths in [0, 1.5].
+    pub domains: &'a [(&'a Domain, f32)],
+    pub inversion: &'a invert::Settings,
+    /// For the CLIP loss of the inversion, where it has a weight.
+    pub clip: Option<&'a Clip>,
+    pub drawing: Drawing,
+}
+
+/// A restyled picture, and the inversion that it was drawn from.
+#[derive(Clone, Debug)]
+pub struct Restyled {
+    pub picture: Picture,
+    pub inversion: Inversion,
+}
+
+impl Restyle<'_> {
+    /// Finds the latent of `picture` (any size: its centred square) and draws it with the domains added.
+    ///
+    /// Wrong domains are told before the long part. Errors: those of [`Generator::with_domains`] and [`invert`]; on `Cancelled` nothing
+    /// has changed anywhere.
+    pub fn run(&self, picture: &Picture, cancel: &Cancel, on_progress: &mut OnProgress) -> Result<Restyled> {
+        let adapted = self.generator.with_domains(self.domains)?;
+        let inversion = invert(self.generator, picture, self.clip, self.inversion, cancel, on_progress)?;
+        Ok(Restyled { picture: self.drawing.picture(&adapted, &inversion.latent)?, inversion })
+    }
+}

@@ -10,9 +10,8 @@ use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{c_string, choose, count32, path, product, room_for, within};
 use crate::adapt::Domain;
-use crate::nn::stylegan2::{Generator, Latent, Noise, Space};
-use crate::picture::Picture;
-use crate::rng::Rng;
+use crate::nn::stylegan2::{Generator, Latent, Space};
+use crate::pipeline::{Drawing, NoiseKind};
 use std::ffi::{c_char, CString};
 use std::sync::{Arc, OnceLock};
 
@@ -90,16 +89,7 @@ unsafe impl Options for nada_render_options {
 /// A [`nada_render_options`], checked.
 pub(super) struct Render<'a> {
     pub domains: Vec<(&'a Domain, f32)>,
-    truncation: f32,
-    noise: NoiseKind,
-    noise_seed: u64,
-}
-
-#[derive(Clone, Copy)]
-enum NoiseKind {
-    Const,
-    None,
-    Random,
+    pub drawing: Drawing,
 }
 
 impl<'a> Render<'a> {
@@ -114,35 +104,14 @@ impl<'a> Render<'a> {
             &[
                 (nada_noise::NADA_NOISE_CONST as u32, NoiseKind::Const),
                 (nada_noise::NADA_NOISE_NONE as u32, NoiseKind::None),
-                (nada_noise::NADA_NOISE_RANDOM as u32, NoiseKind::Random),
+                (nada_noise::NADA_NOISE_RANDOM as u32, NoiseKind::Random { seed: o.noise_seed }),
             ],
         )?;
+        let truncation = within(o.truncation, 0.0, 1.5, "options.truncation")?;
         Ok(Self {
             domains: with_strengths(o.domains, o.strengths, o.domain_count)?,
-            truncation: within(o.truncation, 0.0, 1.5, "options.truncation")?,
-            noise,
-            noise_seed: o.noise_seed,
+            drawing: Drawing { truncation, noise, own_noise: true },
         })
-    }
-
-    /// The pictures of `latent`, one a point.
-    pub fn pictures(&self, generator: &Generator, latent: &Latent) -> crate::Result<Vec<Picture>> {
-        let adapted;
-        let generator = match self.domains.as_slice() {
-            [] => generator,
-            domains => {
-                adapted = generator.with_domains(domains)?;
-                &adapted
-            }
-        };
-        let mut rng = Rng::new(self.noise_seed);
-        let noise = match self.noise {
-            NoiseKind::Const => Noise::Const,
-            NoiseKind::None => Noise::None,
-            NoiseKind::Random => Noise::Random(&mut rng),
-        };
-        let images = generator.render(latent, self.truncation, noise)?;
-        (0..shape(latent)[0]).map(|i| Picture::from_tensor(&images, i)).collect()
     }
 }
 
@@ -319,7 +288,10 @@ pub unsafe extern "C" fn nada_generator_render(
         let size = g.generator.config().size;
         // The network's pictures (3 channels) and the ones handed out (4).
         room_for(product(&[count, size, size, 7]), "pictures")?;
-        let pictures = g.runtime.run(|| render.pictures(&g.generator, latent))?;
+        let pictures = g.runtime.run(|| match render.domains.as_slice() {
+            [] => render.drawing.pictures(&g.generator, latent),
+            domains => render.drawing.pictures(&g.generator.with_domains(domains)?, latent),
+        })?;
         for (i, picture) in pictures.into_iter().enumerate().take(image_count) {
             *images.add(i) = into_raw::<nada_image>(Arc::new(picture));
         }

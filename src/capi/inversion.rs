@@ -12,6 +12,7 @@ use super::status::{guard, nada_status, Failure, Result};
 use super::values::{choose, finite, flag, number_of};
 use crate::invert::{invert, Inversion, Settings, Space};
 use crate::nn::clip::Clip;
+use crate::pipeline::Restyle;
 use crate::progress::Cancel;
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -186,17 +187,10 @@ pub unsafe extern "C" fn nada_generator_restyle(
         out!(restyled);
         let (g, picture) = (handle!(generator), handle!(image));
         let Search { settings, clip, cancel, callback } = Search::read(inversion, on_progress, user_data, cancel)?;
-        let render = Render::read(render)?;
-        let pictures = g.runtime.run_reporting(&callback, |report| {
-            // Wrong domains are told before the long part.
-            g.generator.with_domains(&render.domains)?;
-            let found = invert(&g.generator, picture, clip.as_deref(), &settings, &cancel, report)?;
-            render.pictures(&g.generator, &found.latent)
-        })?;
-        match pictures.into_iter().next() {
-            Some(picture) => *restyled = into_raw(Arc::new(picture)),
-            None => return Err(Failure::new(nada_status::NADA_INTERNAL, "the inversion found no point")),
-        }
+        let Render { domains, drawing } = Render::read(render)?;
+        let restyle = Restyle { generator: &g.generator, domains: &domains, inversion: &settings, clip: clip.as_deref(), drawing };
+        let done = g.runtime.run_reporting(&callback, |report| restyle.run(picture, &cancel, report))?;
+        *restyled = into_raw(Arc::new(done.picture));
         Ok(())
     })
 }

@@ -66,7 +66,7 @@ impl LoadedModel {
     }
 
     pub fn templates(&self) -> Templates {
-        self.pack.templates.clone().map_or_else(Templates::default, Templates)
+        self.pack.templates()
     }
 
     /// What to tell a user about words of `text` that the pack does not know; empty where it knows them all.

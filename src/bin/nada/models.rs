@@ -4,10 +4,10 @@ use crate::ui::Ui;
 use clap::{Args, ValueEnum};
 use nada::adapt::{Domain, Settings, Templates, WeightedClip};
 use nada::nn::clip::Clip;
-use nada::nn::stylegan2::{Generator, Latent, Noise};
+use nada::nn::stylegan2::Generator;
 use nada::pack::{ModelPack, STARTER};
 use nada::picture::Picture;
-use nada::rng::Rng;
+use nada::pipeline::{Drawing, NoiseKind};
 use nada::{invert, Error, Result};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -137,28 +137,25 @@ pub fn with_number(text: &str) -> (PathBuf, Option<f32>) {
 pub struct NoiseArgs {
     /// Noise of the synthesis layers: the file's own maps, none, or drawn from --seed. A latent's own maps are used where this is not given
     #[arg(long, value_enum, value_name = "KIND")]
-    pub noise: Option<NoiseKind>,
+    pub noise: Option<NoiseChoice>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-pub enum NoiseKind {
+pub enum NoiseChoice {
     Const,
     None,
     Random,
 }
 
 impl NoiseArgs {
-    /// Pictures [n, 3, size, size]; the random stream is the same for every generator that draws the latent.
-    pub fn render(&self, generator: &Generator, latent: &Latent, truncation: f32, seed: u64) -> Result<candle_core::Tensor> {
-        let bare = Latent { noise: None, ..latent.clone() };
-        // Apart from the stream that latents are drawn from.
-        let mut rng = Rng::stream(seed, 1);
-        match self.noise {
-            None => generator.render(latent, truncation, Noise::Const),
-            Some(NoiseKind::Const) => generator.render(&bare, truncation, Noise::Const),
-            Some(NoiseKind::None) => generator.render(&bare, truncation, Noise::None),
-            Some(NoiseKind::Random) => generator.render(&bare, truncation, Noise::Random(&mut rng)),
-        }
+    /// The random stream is the same for every generator that draws the latent.
+    pub fn drawing(&self, truncation: f32, seed: u64) -> Drawing {
+        let noise = match self.noise {
+            None | Some(NoiseChoice::Const) => NoiseKind::Const,
+            Some(NoiseChoice::None) => NoiseKind::None,
+            Some(NoiseChoice::Random) => NoiseKind::Random { seed },
+        };
+        Drawing { truncation, noise, own_noise: self.noise.is_none() }
     }
 }
 

@@ -73,7 +73,7 @@ impl Render {
         let latent = open_latent(&self.latents, self.space)?;
         let domains = self.domains.load()?;
         let generator = adapted(self.model.generator(pack.as_ref())?.as_ref(), &domains)?;
-        let drawn = self.noise.render(&generator, &latent, self.truncation, self.seed)?;
+        let drawn = self.noise.drawing(self.truncation, self.seed).images(&generator, &latent)?;
         if let Some(path) = &self.out_npy {
             write_npy(path, &drawn)?;
         }

@@ -1,15 +1,16 @@
 //! `nada restyle`: a picture in, the same picture in another domain out.
 
 use crate::adapt::{train, Job, EXTENSION};
-use crate::models::{adapted, invert_recipe, pictures, recipe, slug, ClipArgs, DomainArgs, ModelArgs, NoiseArgs};
+use crate::models::{invert_recipe, recipe, slug, ClipArgs, DomainArgs, ModelArgs, NoiseArgs};
 use crate::render::open_latent;
 use crate::settings::InvertSettings;
-use crate::ui::{plain, Ui};
+use crate::ui::{on_bar, plain, Ui};
 use clap::Args;
 use nada::adapt::{Concept, Domain};
 use nada::nn::stylegan2::Generator;
 use nada::pack::ModelPack;
 use nada::picture::Picture;
+use nada::pipeline::{self, Restyled};
 use nada::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;
@@ -67,24 +68,28 @@ impl Restyle {
         if let Some(words) = &self.to {
             domains.push((self.domain_of(words, &generator, pack.as_ref(), ui)?, 1.0));
         }
-        let target = adapted(&generator, &domains)?;
-        let (latent, psnr) = match &self.latent {
-            Some(file) => (open_latent(file, None)?, None),
+        let with_strengths: Vec<(&Domain, f32)> = domains.iter().map(|(d, s)| (d, *s)).collect();
+        let drawing = self.noise.drawing(1.0, self.seed);
+        let (restyled, latent, psnr) = match &self.latent {
+            Some(file) => {
+                let latent = open_latent(file, None)?;
+                (drawing.picture(&generator.with_domains(&with_strengths)?, &latent)?, latent, None)
+            }
             None => {
-                let settings = self.settings.over(invert_recipe(pack.as_ref())?)?;
-                let clips = if settings.clip > 0.0 { self.clip.load(pack.as_ref())? } else { Vec::new() };
+                let inversion = self.settings.over(invert_recipe(pack.as_ref())?)?;
+                let clips = if inversion.clip > 0.0 { self.clip.load(pack.as_ref())? } else { Vec::new() };
                 let clip = clips.first().map(|c| c.clip.as_ref());
-                let found = crate::invert::run(&generator, &picture, clip, &settings, ui)?;
-                (found.latent, Some(found.psnr))
+                let bar = ui.bar("inverting", inversion.steps);
+                let restyle = pipeline::Restyle { generator: &generator, domains: &with_strengths, inversion: &inversion, clip, drawing };
+                let done = restyle.run(&picture, &ui.cancel, &mut on_bar(&bar));
+                bar.abandon();
+                let Restyled { picture, inversion } = done?;
+                (picture, inversion.latent, Some(inversion.psnr))
             }
         };
         if let Some(path) = &self.save_latent {
             latent.save(path)?;
         }
-        let restyled = pictures(&self.noise.render(&target, &latent, 1.0, self.seed)?)?;
-        let [restyled] = &restyled[..] else {
-            return Err(Error::argument("--latent", format!("holds {} latents; want the one of the picture", restyled.len())));
-        };
         let output = self.output.clone().unwrap_or_else(|| {
             let stem = self.picture.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
             let words = domains.last().map(|(d, _)| slug(&d.description.target)).unwrap_or_default();
@@ -92,14 +97,21 @@ impl Restyle {
         });
         restyled.save_png(&output)?;
         if let Some(path) = &self.sheet {
-            let inverted = pictures(&self.noise.render(&generator, &latent, 1.0, self.seed)?)?;
-            let row = [vec![picture.square(generator.config().size)?], inverted, vec![restyled.clone()]].concat();
+            let inverted = drawing.picture(&generator, &latent)?;
+            let row = [picture.square(generator.config().size)?, inverted, restyled.clone()];
             Picture::contact_sheet(&row, 3)?.save_png(path)?;
         }
         let seconds = begin.elapsed().as_secs_f64();
-        let quality = psnr.map(|p| format!(" (inverted at {p:.1} dB)")).unwrap_or_default();
+        let quality = psnr.map(|p| format!("; inverted at {p:.1} dB")).unwrap_or_default();
+        let mut text = format!("restyled picture: {} ({seconds:.1} s{quality})", output.display());
+        if let Some(path) = &self.sheet {
+            text += &format!("\nthe picture, its inversion, the result: {}", path.display());
+        }
+        if let Some(words) = &self.to {
+            text += &format!("\ndomain, from which the next picture takes it: {}", domain_file(words).display());
+        }
         ui.finish(
-            &format!("{} in {seconds:.1} s{quality}", output.display()),
+            &text,
             json!({"picture": self.picture, "output": output, "sheet": self.sheet, "latent": self.save_latent.or(self.latent),
                    "psnr": plain(&psnr)?, "seconds": seconds}),
         )
@@ -107,7 +119,7 @@ impl Restyle {
 
     /// The domain of words: the one kept in the current folder where it fits, else a new one.
     fn domain_of(&self, words: &str, generator: &Arc<Generator>, pack: Option<&ModelPack>, ui: &mut Ui) -> Result<Domain> {
-        let path = PathBuf::from(format!("{}{EXTENSION}", slug(words)));
+        let path = domain_file(words);
         if path.exists() {
             let domain = Domain::open(&path)?;
             if domain.description.target == words && domain.description.fingerprint == generator.fingerprint() {
@@ -128,4 +140,8 @@ impl Restyle {
         made.domain.save(&path)?;
         Ok(made.domain)
     }
+}
+
+fn domain_file(words: &str) -> PathBuf {
+    PathBuf::from(format!("{}{EXTENSION}", slug(words)))
 }

@@ -1,6 +1,6 @@
 //! `nada sample`: random pictures.
 
-use crate::models::{adapted, before_after, pictures, save_folder, DomainArgs, ModelArgs, NoiseArgs, COLUMNS};
+use crate::models::{adapted, before_after, save_folder, DomainArgs, ModelArgs, NoiseArgs, COLUMNS};
 use crate::ui::Ui;
 use clap::Args;
 use nada::nn::stylegan2::{Latent, Space};
@@ -53,7 +53,8 @@ impl Sample {
         let plain = self.model.generator(pack.as_ref())?;
         let generator = adapted(&plain, &self.domains.load()?)?;
         let latent = Latent { space: Space::W, tensor: plain.sample_w(self.count, self.seed, self.truncation)?, noise: None };
-        let after = pictures(&self.noise.render(&generator, &latent, 1.0, self.seed)?)?;
+        let drawing = self.noise.drawing(1.0, self.seed);
+        let after = drawing.pictures(&generator, &latent)?;
         if let Some(path) = &self.latents {
             latent.save(path)?;
         }
@@ -61,7 +62,7 @@ impl Sample {
         let sheet = self.output.or_else(|| self.folder.is_none().then(|| PathBuf::from("sample.png")));
         if let Some(path) = &sheet {
             let picture = if self.compare {
-                before_after(&pictures(&self.noise.render(&plain, &latent, 1.0, self.seed)?)?, &after)?
+                before_after(&drawing.pictures(&plain, &latent)?, &after)?
             } else {
                 Picture::contact_sheet(&after, COLUMNS)?
             };
