@@ -721,7 +721,8 @@ void nada_clip_free(struct nada_clip *clip);
 // Threads: any. Fails: NADA_INVALID_ARGUMENT.
 nada_status nada_context_options_init(struct nada_context_options *options, size_t struct_size);
 
-// Makes a context and starts its threads. `options` may be NULL for the defaults.
+// Makes a context and starts its threads. `options` may be NULL for the defaults. In a process that has a single thread so far it sets the
+// environment variable CANDLE_NUM_THREADS to 1, unless it is set: a second thread pool below would take turns with the library's.
 // Threads: any. Owner: the caller frees *context with nada_context_free(); what was opened through it keeps what it needs.
 // Fails: NADA_INVALID_ARGUMENT, NADA_UNSUPPORTED (device), NADA_OUT_OF_MEMORY (threads).
 nada_status nada_context_new(const struct nada_context_options *options,
@@ -899,7 +900,8 @@ nada_status nada_generator_invert(const struct nada_generator *generator,
                                   float *psnr);
 
 // Restyles a picture in one call: inverts it, then renders what was found with the domains of `render`. `inversion`, `render`,
-// `on_progress` and `cancel` may be NULL. The result has nada_generator_size() pixels a side.
+// `on_progress` and `cancel` may be NULL; a NULL `render` draws without noise, as the search does (or with the maps that it found). The
+// result has nada_generator_size() pixels a side.
 // Threads: any. Owner: the caller frees *restyled with nada_image_free().
 // Fails: as nada_generator_invert() and nada_generator_render().
 nada_status nada_generator_restyle(const struct nada_generator *generator,
@@ -1097,7 +1099,8 @@ void nada_clip_free(struct nada_clip *clip);
 // Threads: any. Fails: NADA_INVALID_ARGUMENT.
 nada_status nada_context_options_init(struct nada_context_options *options, size_t struct_size);
 
-// Makes a context and starts its threads. `options` may be NULL for the defaults.
+// Makes a context and starts its threads. `options` may be NULL for the defaults. In a process that has a single thread so far it sets the
+// environment variable CANDLE_NUM_THREADS to 1, unless it is set: a second thread pool below would take turns with the library's.
 // Threads: any. Owner: the caller frees *context with nada_context_free(); what was opened through it keeps what it needs.
 // Fails: NADA_INVALID_ARGUMENT, NADA_UNSUPPORTED (device), NADA_OUT_OF_MEMORY (threads).
 nada_status nada_context_new(const struct nada_context_options *options,
@@ -1275,7 +1278,8 @@ nada_status nada_generator_invert(const struct nada_generator *generator,
                                   float *psnr);
 
 // Restyles a picture in one call: inverts it, then renders what was found with the domains of `render`. `inversion`, `render`,
-// `on_progress` and `cancel` may be NULL. The result has nada_generator_size() pixels a side.
+// `on_progress` and `cancel` may be NULL; a NULL `render` draws without noise, as the search does (or with the maps that it found). The
+// result has nada_generator_size() pixels a side.
 // Threads: any. Owner: the caller frees *restyled with nada_image_free().
 // Fails: as nada_generator_invert() and nada_generator_render().
 nada_status nada_generator_restyle(const struct nada_generator *generator,

@@ -81,7 +81,8 @@ pub unsafe extern "C" fn nada_context_options_init(options: *mut nada_context_op
     guard(|| options::write(options, struct_size, &nada_context_options::defaults(struct_size)))
 }
 
-/// Makes a context and starts its threads. `options` may be NULL for the defaults.
+/// Makes a context and starts its threads. `options` may be NULL for the defaults. In a process that has a single thread so far it sets the
+/// environment variable CANDLE_NUM_THREADS to 1, unless it is set: a second thread pool below would take turns with the library's.
 /// Threads: any. Owner: the caller frees *context with nada_context_free(); what was opened through it keeps what it needs.
 /// Fails: NADA_INVALID_ARGUMENT, NADA_UNSUPPORTED (device), NADA_OUT_OF_MEMORY (threads).
 #[no_mangle]

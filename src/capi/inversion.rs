@@ -12,7 +12,7 @@ use super::status::{guard, nada_status, Failure, Result};
 use super::values::{choose, finite, flag, number_of};
 use crate::invert::{invert, Inversion, Settings, Space};
 use crate::nn::clip::Clip;
-use crate::pipeline::Restyle;
+use crate::pipeline::{NoiseKind, Restyle};
 use crate::progress::Cancel;
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -169,7 +169,8 @@ pub unsafe extern "C" fn nada_generator_invert(
 }
 
 /// Restyles a picture in one call: inverts it, then renders what was found with the domains of `render`. `inversion`, `render`,
-/// `on_progress` and `cancel` may be NULL. The result has nada_generator_size() pixels a side.
+/// `on_progress` and `cancel` may be NULL; a NULL `render` draws without noise, as the search does (or with the maps that it found). The
+/// result has nada_generator_size() pixels a side.
 /// Threads: any. Owner: the caller frees *restyled with nada_image_free().
 /// Fails: as nada_generator_invert() and nada_generator_render().
 #[no_mangle]
@@ -187,7 +188,10 @@ pub unsafe extern "C" fn nada_generator_restyle(
         out!(restyled);
         let (g, picture) = (handle!(generator), handle!(image));
         let Search { settings, clip, cancel, callback } = Search::read(inversion, on_progress, user_data, cancel)?;
-        let Render { domains, drawing } = Render::read(render)?;
+        let Render { domains, mut drawing } = Render::read(render)?;
+        if render.is_null() {
+            drawing.noise = NoiseKind::None;
+        }
         let restyle = Restyle { generator: &g.generator, domains: &domains, inversion: &settings, clip: clip.as_deref(), drawing };
         let done = g.runtime.run_reporting(&callback, |report| restyle.run(picture, &cancel, report))?;
         *restyled = into_raw(Arc::new(done.picture));

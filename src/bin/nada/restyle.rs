@@ -10,7 +10,7 @@ use nada::adapt::{Concept, Domain};
 use nada::nn::stylegan2::Generator;
 use nada::pack::ModelPack;
 use nada::picture::Picture;
-use nada::pipeline::{self, Restyled};
+use nada::pipeline::{self, NoiseKind, Restyled};
 use nada::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;
@@ -69,7 +69,11 @@ impl Restyle {
             domains.push((self.domain_of(words, &generator, pack.as_ref(), ui)?, 1.0));
         }
         let with_strengths: Vec<(&Domain, f32)> = domains.iter().map(|(d, s)| (d, *s)).collect();
-        let drawing = self.noise.drawing(1.0, self.seed);
+        let mut drawing = self.noise.drawing(1.0, self.seed);
+        if self.noise.noise.is_none() {
+            // A latent is searched without noise (or brings its own maps), so that is how it shows its picture.
+            drawing.noise = NoiseKind::None;
+        }
         let (restyled, latent, psnr) = match &self.latent {
             Some(file) => {
                 let latent = open_latent(file, None)?;
