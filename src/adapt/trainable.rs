@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The variables of an adaptation over its frozen generator.
 pub(super) struct Trainable {
     frozen: Generator,
+    /// What the trained twin has where nothing is trained.
+    start: Generator,
     /// By the key that a domain has for them: the generator's own, or `s.<layer>` for style offsets.
     pub variables: BTreeMap<String, Var>,
     parameters: Parameters,
@@ -71,7 +73,7 @@ impl Trainable {
                 }
             }
         }
-        Ok(Self { frozen: frozen.clone(), variables, parameters: settings.parameters })
+        Ok(Self { frozen: frozen.clone(), start: start.clone(), variables, parameters: settings.parameters })
     }
 
     /// Keys of all variables.
@@ -98,24 +100,27 @@ impl Trainable {
                 Parameters::Stylespace => offsets.insert(key[2..].to_string(), tensor),
             };
         }
-        self.frozen.replacing(weights, offsets)
+        self.start.replacing(weights, offsets)
     }
 
-    /// What training changed, copied: later steps do not reach it.
+    /// What the trained twin has otherwise than the frozen one, copied: later steps do not reach it.
     pub(super) fn deltas(&self) -> Result<BTreeMap<String, Tensor>> {
+        let trained = self.generator(&BTreeSet::new())?;
         let mut deltas = BTreeMap::new();
-        for (key, var) in &self.variables {
-            let start = match self.parameters {
-                Parameters::Full => self.frozen.weights().get(key),
-                Parameters::Stylespace => self.frozen.offsets().get(&key[2..]),
-            };
-            let delta = match start {
-                Some(start) => (var.as_detached_tensor() - start)?,
-                None => var.as_detached_tensor().copy()?,
+        let weights = trained.weights().iter().map(|(key, t)| (key.clone(), t, self.frozen.weights().get(key)));
+        let offsets = trained.offsets().iter().map(|(layer, t)| (style_key(layer), t, self.frozen.offsets().get(layer)));
+        for (key, tensor, before) in weights.chain(offsets) {
+            // The two share what neither training nor a start has changed.
+            if before.is_some_and(|b| b.id() == tensor.id()) {
+                continue;
+            }
+            let delta = match before {
+                Some(before) => (tensor - before)?,
+                None => tensor.copy()?,
             };
             // A noise strength that never met noise, or a layer that was never selected, is no part of the domain.
             if delta.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()? > 0.0 {
-                deltas.insert(key.clone(), delta);
+                deltas.insert(key, delta);
             }
         }
         if deltas.is_empty() {
