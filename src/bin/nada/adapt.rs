@@ -183,9 +183,10 @@ fn save_snapshot(folder: &Path, snapshot: &Snapshot) -> Result<Value> {
     let preview = folder.join(format!("step-{:04}.png", snapshot.step));
     snapshot.domain.save(&domain)?;
     snapshot.preview.save_png(&preview)?;
-    let (gain, pairing) = snapshot.judgement.map(|j| (j.gain, j.pairing)).unzip();
+    let judged = snapshot.judgement;
+    let (gain, pairing, structure) = (judged.map(|j| j.gain), judged.map(|j| j.pairing), judged.map(|j| j.structure));
     Ok(
-        json!({"step": snapshot.step, "loss": plain(&snapshot.loss)?, "gain": plain(&gain)?, "pairing": plain(&pairing)?, "domain": domain, "preview": preview}),
+        json!({"step": snapshot.step, "loss": plain(&snapshot.loss)?, "gain": plain(&gain)?, "pairing": plain(&pairing)?, "structure": plain(&structure)?, "domain": domain, "preview": preview}),
     )
 }
 
