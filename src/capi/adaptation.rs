@@ -13,8 +13,8 @@ use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{array, c_string, choose, count32, finite, flag, handles, number_of, text, texts};
 use crate::adapt::{
-    Adaptation, AutoLayers, ClipResize, Concept, Ended, Judgement, LossWeights, Mode, Outcome, Parameters, Phase, Settings, Snapshot, StopRule,
-    Templates, WeightedClip,
+    Adaptation, AutoLayers, ClipResize, Concept, Ended, Judgement, LossWeights, Mode, Outcome, Parameters, Phase, Settings, Snapshot,
+    StopRule, Templates, WeightedClip,
 };
 use crate::picture::Picture;
 use std::ffi::{c_char, c_void, CString};
