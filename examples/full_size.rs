@@ -37,9 +37,11 @@ fn run() -> Result<()> {
     let mut generator = None;
     for size in [256, 1024] {
         let expected = Expected::open(&manifests, &format!("expected_rosinality_{size}"))?;
-        let open = |ending: &str| timed(&format!("load rosinality_g_ema_{size}.{ending}"), || {
-            Generator::open(&folder.join(format!("rosinality_g_ema_{size}.{ending}")))
-        });
+        let open = |ending: &str| {
+            timed(&format!("load rosinality_g_ema_{size}.{ending}"), || {
+                Generator::open(&folder.join(format!("rosinality_g_ema_{size}.{ending}")))
+            })
+        };
         let (g, other) = (open("safetensors")?, open("pt")?);
         checks.truth(&format!("{size}: both formats hold one generator"), g.fingerprint() == other.fingerprint());
         drop(other);
@@ -48,7 +50,8 @@ fn run() -> Result<()> {
     }
     let expected = Expected::open(&manifests, "expected_clip_openai_ViT-B-32")?;
     for ending in ["pt", "safetensors"] {
-        let clip = timed(&format!("load clip_openai_ViT-B-32.{ending}"), || Clip::open(&folder.join(format!("clip_openai_ViT-B-32.{ending}"))))?;
+        let clip =
+            timed(&format!("load clip_openai_ViT-B-32.{ending}"), || Clip::open(&folder.join(format!("clip_openai_ViT-B-32.{ending}"))))?;
         compare_clip(&clip, &expected, &mut checks, ending)?;
         if ending == "safetensors" {
             let generator = generator.take().ok_or_else(|| Error::Internal("no generator".into()))?;
@@ -250,7 +253,11 @@ fn compare_clip(clip: &Clip, expected: &Expected, checks: &mut Checks, ending: &
     let cosines: Vec<f32> = (0..images.elem_count()).map(|i| (i as f64).cos() as f32).collect();
     let along = Tensor::from_vec(cosines, images.dims(), &Device::Cpu)?;
     let gradients = (&images * along)?.sum_all()?.backward()?;
-    println!("ViT-B/32 ({ending}): forward and backward of 2 pictures: {:.2} s, peak memory {:.2} GB", begin.elapsed().as_secs_f64(), peak_gb());
+    println!(
+        "ViT-B/32 ({ending}): forward and backward of 2 pictures: {:.2} s, peak memory {:.2} GB",
+        begin.elapsed().as_secs_f64(),
+        peak_gb()
+    );
     let texts = clip.encode_tokens(&expected.tensors.tensor("tokens")?.to_dtype(DType::U32)?)?;
     for (key, features) in [("image_features", &images), ("text_features", &texts)] {
         let deviation = checks.statistics(key, features, &expected.json[key])?;
@@ -284,6 +291,9 @@ fn adapt(generator: Arc<Generator>, clip: Arc<Clip>, checks: &mut Checks) -> Res
         finite &= report.loss.is_finite();
     }
     let changed = run.domain()?.deltas.values().try_fold(0f32, |most, d| Result::Ok(most.max(d.abs()?.max_all()?.to_scalar()?)))?;
-    checks.truth(&format!("3 steps at 1024 px, batch 1: weights moved by up to {changed:.4}"), finite && changed > 0.0 && changed.is_finite());
+    checks.truth(
+        &format!("3 steps at 1024 px, batch 1: weights moved by up to {changed:.4}"),
+        finite && changed > 0.0 && changed.is_finite(),
+    );
     Ok(())
 }
