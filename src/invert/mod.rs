@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub enum Space {
     /// One w for all layers: keeps to what the generator likes to draw.
     W,
-    /// A w for each layer: comes closer to the picture.
+    /// A w for each layer, from the best one for all: comes closer to the picture.
     WPlus,
 }
 
@@ -28,7 +28,8 @@ pub enum Space {
 pub struct Settings {
     pub space: Space,
     pub steps: usize,
-    /// Adam's highest rate; it rises over the first twentieth of the steps and falls over the last half.
+    /// Adam's highest rate; it rises over the first twentieth of the steps and falls over the last half. In W+ both happen twice: three
+    /// quarters of the steps search W, the last quarter lets the layers go, at a tenth of the rate.
     pub learning_rate: f64,
     /// Weight of the averages over 2, 4, 8 and 16 pixels beside the picture itself.
     pub pyramid: f32,
@@ -47,7 +48,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             space: Space::WPlus,
-            steps: 500,
+            steps: 600,
             learning_rate: 0.1,
             pyramid: 1.0,
             clip: 0.0,
