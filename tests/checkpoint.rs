@@ -94,6 +94,13 @@ fn every_tensor_reads_as_pytorch_reads_it() {
     assert_eq!(slice.flatten_all().unwrap().to_vec1::<f32>().unwrap(), want);
 }
 
+/// An archive whose first entry's header is as long as its zip64 end records: 76 bytes.
+#[test]
+fn archives_with_names_of_21_characters_are_read() {
+    let file = load("twenty_one_characters.pt");
+    assert_eq!(file.f32("weight", Some(&[2])).unwrap().to_vec1::<f32>().unwrap(), [1.0, 1.0]);
+}
+
 #[test]
 fn trainer_layout_has_networks_and_plain_values() {
     let file = load("trainer.pt");

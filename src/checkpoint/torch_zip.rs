@@ -8,6 +8,7 @@ use super::{torch_graph, torchscript, Contents, Format};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::io::BufReader;
+use zip::read::{ArchiveOffset, Config};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
@@ -25,7 +26,10 @@ struct Archive<'a> {
 
 impl<'a> Archive<'a> {
     fn open(source: &'a Source) -> Result<Self> {
-        let zip = ZipArchive::new(BufReader::new(source.reader()))
+        // PyTorch's archives begin where the file begins. Left to detect that, the reader mistakes torch's zip64 end records for data in
+        // front of the archive, where an entry's header happens to have their length (files with names of 21 characters).
+        let whole = Config { archive_offset: ArchiveOffset::Known(0) };
+        let zip = ZipArchive::with_config(whole, BufReader::new(source.reader()))
             .map_err(|e| source.error(format!("truncated or damaged zip archive ({e}); if it was downloaded, download it again")))?;
         let prefix = zip.file_names().flatten().find_map(|name| {
             let prefix = name.strip_suffix("data.pkl")?;

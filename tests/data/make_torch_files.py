@@ -122,6 +122,9 @@ torch.save({"weight": torch.ones(2), "call": Call()}, HERE / "call.pt")
 torch.save({"weight": torch.ones(2)}, HERE / "legacy.pt", _use_new_zipfile_serialization=False)
 torch.save({"weight": torch.tensor([1.0, float("nan")]), "inf": torch.tensor([1.0, 1e39], dtype=torch.float64)}, HERE / "nan.pt")
 
+# The name makes an entry's header as long as the archive's zip64 end records, which readers have mistaken for something else.
+torch.save({"weight": torch.ones(2)}, HERE / "twenty_one_characters.pt")
+
 np.save(HERE / "f4.npy", np.arange(6, dtype="<f4").reshape(2, 3) / 3)
 np.save(HERE / "f8_fortran.npy", np.asfortranarray(np.arange(24, dtype="<f8").reshape(2, 3, 4) / 3))
 np.save(HERE / "big_endian.npy", np.arange(3, dtype=">f4"))
