@@ -2,7 +2,6 @@
 
 use super::losses::{normalise, Guide};
 use super::settings::{Settings, StopRule};
-use super::training::JUDGE;
 use crate::error::Result;
 use crate::nn::stylegan2::{Generator, Noise};
 use crate::pairing;
@@ -21,6 +20,9 @@ pub struct Judgement {
     /// Mean cosine of each small grey picture with the unadapted one's.
     pub structure: f32,
 }
+
+/// The stream of a run's random numbers that draws the latents, apart from those of training.
+const STREAM: u64 = 3;
 
 /// Pictures are compared within groups of so many.
 const GROUP: usize = 32;
@@ -50,7 +52,7 @@ type View = (Vec<Vec<f32>>, f32);
 
 impl Judge {
     pub(super) fn new(frozen: &Generator, guides: &[Guide], settings: &Settings, rule: StopRule, cancel: &Cancel) -> Result<Self> {
-        let z = Rng::stream(settings.seed, JUDGE).normals(&[rule.latents, frozen.config().style_dim], &Device::Cpu)?;
+        let z = Rng::stream(settings.seed, STREAM).normals(&[rule.latents, frozen.config().style_dim], &Device::Cpu)?;
         let wplus = frozen.broadcast(&frozen.truncate(&frozen.map(&z)?, 0.8)?)?;
         let mut judge = Self { rule, wplus, plain: vec![], cosine: 0.0, gains: vec![], bad: 0 };
         (judge.plain, judge.cosine) = judge.view(frozen, guides, settings, cancel)?;

@@ -112,10 +112,9 @@ pub struct Draws {
     pub selection: Option<(Tensor, Vec<Vec<Tensor>>)>,
 }
 
-/// Streams of a run's random numbers.
+/// Streams of a run's random numbers; the judge has 3.
 const TRAINING: u64 = 1;
 const PREVIEW: u64 = 2;
-pub(super) const JUDGE: u64 = 3;
 const OWN_PICTURES: u64 = 4;
 
 /// One adaptation, step by step. May be used from one thread at a time.
