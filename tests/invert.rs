@@ -102,11 +102,16 @@ fn it_ends_early_where_the_picture_is_good_enough() {
 }
 
 #[test]
-fn a_picture_of_one_pixel_is_inverted_as_its_colour() {
+fn a_picture_of_one_pixel_is_refused_and_one_of_eight_is_inverted() {
     let (generator, _) = starter();
-    let dot = Picture::filled(1, 1, [0.2, 0.4, 0.9, 1.0]).unwrap();
     let settings = Settings { steps: 5, ..Settings::default() };
-    let found = invert(generator, &dot, None, &settings, &Cancel::new(), &mut |_| Flow::Continue).unwrap();
+    let of_side = |n: usize| {
+        let flat = Picture::filled(n, n, [0.2, 0.4, 0.9, 1.0]).unwrap();
+        invert(generator, &flat, None, &settings, &Cancel::new(), &mut |_| Flow::Continue)
+    };
+    let error = of_side(1).err().expect("nothing can be found in one pixel").to_string();
+    assert!(error.contains("1 x 1") && error.contains("at least 8"), "{error}");
+    let found = of_side(8).unwrap();
     assert!(found.psnr.is_finite() && rows(&found).iter().flatten().all(|v| v.is_finite()));
 }
 
