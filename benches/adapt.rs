@@ -28,6 +28,7 @@ struct Cost {
 }
 
 /// Runs a program to its end. Panics with its standard error where it fails.
+#[allow(clippy::zombie_processes)] // wait4 reaps it: the library has no wait that gives the memory
 fn run(mut command: Command, log: &Path) -> Cost {
     let errors = std::fs::File::create(log).expect("a temporary file");
     let begin = Instant::now();
