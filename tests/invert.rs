@@ -109,7 +109,7 @@ fn a_picture_of_one_pixel_is_refused_and_one_of_eight_is_inverted() {
         let flat = Picture::filled(n, n, [0.2, 0.4, 0.9, 1.0]).unwrap();
         invert(generator, &flat, None, &settings, &Cancel::new(), &mut |_| Flow::Continue)
     };
-    let error = of_side(1).err().expect("nothing can be found in one pixel").to_string();
+    let error = of_side(1).expect_err("nothing can be found in one pixel").to_string();
     assert!(error.contains("1 x 1") && error.contains("at least 8"), "{error}");
     let found = of_side(8).unwrap();
     assert!(found.psnr.is_finite() && rows(&found).iter().flatten().all(|v| v.is_finite()));
