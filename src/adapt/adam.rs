@@ -26,12 +26,12 @@ impl Adam {
         Self { learning_rate, beta2, decay_unselected, moments: BTreeMap::new() }
     }
 
-    /// Moves every variable in `selected` against its gradient, times `rate`. All new values are computed before the first is written.
+    /// Moves every variable in `selected` against the sum of its gradients, times `rate`. All new values are computed before the first is written.
     pub(super) fn step(
         &mut self,
         variables: &BTreeMap<String, Var>,
         selected: &BTreeSet<String>,
-        grads: &GradStore,
+        grads: &[GradStore],
         rate: f64,
     ) -> Result<()> {
         let moments = std::mem::take(&mut self.moments);
@@ -43,12 +43,12 @@ impl Adam {
             let mut moment = moments.get(key).cloned().unwrap_or_else(|| Moment { steps: 0, square: vec![0.0; var.elem_count()] });
             moment.steps += 1;
             let beta2 = self.beta2 as f32;
-            let grad = grads.get(var.as_tensor()).filter(|_| chosen);
-            let Some(grad) = grad else {
+            let mut parts = grads.iter().filter_map(|g| g.get(var.as_tensor())).filter(|_| chosen);
+            let Some(first) = parts.next() else {
                 moment.square.iter_mut().for_each(|v| *v *= beta2);
                 return Ok(Some((key.clone(), moment, None)));
             };
-            let grad = grad.flatten_all()?.to_vec1::<f32>()?;
+            let grad = parts.try_fold(first.clone(), |sum, g| sum + g)?.flatten_all()?.to_vec1::<f32>()?;
             let mut values = var.flatten_all()?.to_vec1::<f32>()?;
             let correction = (1.0 - self.beta2.powi(moment.steps)).sqrt() as f32;
             let (rate, epsilon) = ((self.learning_rate * rate) as f32, EPSILON as f32);

@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::kernels::affine_sample;
 use crate::rng::Rng;
 use candle_core::{Device, Tensor};
+use std::ops::Range;
 
 /// One draw for a batch.
 pub(super) struct Augmentation {
@@ -36,6 +37,17 @@ impl Augmentation {
         let column = |v: Vec<f32>| Tensor::from_vec(v, (n, 1, 1, 1), device);
         let noise = rng.normals(&[n, 3, side, side], device)?.broadcast_mul(&column(sigma)?)?;
         Ok(Self { theta, gain: column(gain)?, shift: column(shift)?, noise })
+    }
+
+    /// The draw of some pictures of the batch.
+    pub(super) fn narrow(&self, range: &Range<usize>) -> Result<Self> {
+        let some = |t: &Tensor| t.narrow(0, range.start, range.len());
+        Ok(Self {
+            theta: self.theta[range.start * 6..range.end * 6].to_vec(),
+            gain: some(&self.gain)?,
+            shift: some(&self.shift)?,
+            noise: some(&self.noise)?,
+        })
     }
 
     /// `x` [n, 3, side, side] in [-1, 1] -> the same. Differentiable.

@@ -24,6 +24,9 @@ pub struct Judgement {
 /// The stream of a run's random numbers that draws the latents, apart from those of training.
 const STREAM: u64 = 3;
 
+/// Pictures that are drawn together.
+const TOGETHER: usize = 8;
+
 /// Pictures are compared within groups of so many.
 const GROUP: usize = 32;
 
@@ -60,19 +63,26 @@ impl Judge {
     }
 
     fn view(&self, generator: &Generator, guides: &[Guide], settings: &Settings, cancel: &Cancel) -> Result<View> {
-        let (mut small, mut cosine) = (vec![], 0.0);
         let n = self.wplus.dim(0)?;
-        for from in (0..n).step_by(8) {
+        let some = |from: usize| -> Result<View> {
             cancel.check()?;
-            let image = generator.synthesize(&self.wplus.narrow(0, from, 8.min(n - from))?, Noise::None)?.clamp(-1f32, 1f32)?;
-            small.extend(pairing::grey16(&image)?);
+            let image = generator.synthesize(&self.wplus.narrow(0, from, TOGETHER.min(n - from))?, Noise::None)?.clamp(-1f32, 1f32)?;
             let of_guide = |g: &Guide| -> Result<f32> {
                 let e = normalise(&g.clip.encode_image(&g.clip.preprocess(&image, settings.clip_resize)?)?)?;
                 Ok(g.cosines(&e)?.iter().sum::<f32>())
             };
-            cosine += guides.par_iter().map(of_guide).collect::<Result<Vec<f32>>>()?.iter().sum::<f32>() / (n * guides.len()) as f32;
-        }
-        Ok((small, cosine))
+            let cosine = guides.par_iter().map(of_guide).collect::<Result<Vec<f32>>>()?.iter().sum::<f32>();
+            Ok((pairing::grey16(&image)?, cosine / (n * guides.len()) as f32))
+        };
+        let starts: Vec<usize> = (0..n).step_by(TOGETHER).collect();
+        // Small pictures leave processors idle where a kernel has little to share; large ones side by side would take much memory.
+        let views: Vec<View> = if generator.config().size <= 256 {
+            starts.into_par_iter().map(some).collect::<Result<_>>()?
+        } else {
+            starts.into_iter().map(some).collect::<Result<_>>()?
+        };
+        let (small, cosines): (Vec<_>, Vec<_>) = views.into_iter().unzip();
+        Ok((small.concat(), cosines.iter().sum()))
     }
 
     /// Looks at the trained twin after `step` steps. On an error nothing is changed.

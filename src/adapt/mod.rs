@@ -5,6 +5,7 @@ mod augment;
 pub mod domain;
 mod judge;
 mod losses;
+mod parts;
 mod settings;
 mod structure;
 mod trainable;

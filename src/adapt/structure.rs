@@ -1,14 +1,20 @@
 //! The structure loss: small grey pictures of the twins should stay alike, so that a style does not cost a face.
 
+use super::parts::Twins;
 use crate::error::Result;
 use crate::pairing::{grey16, SIDE};
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 /// `weight` times the mean over the batch of max(0, floor - cos(a, b)), with a and b the small grey pictures of `after` and `before`
-/// [n, 3, h, w], each less its batch's mean; and its gradient with respect to `after`. h and w must be multiples of 16.
-pub(super) fn loss(before: &Tensor, after: &Tensor, floor: f32, weight: f32) -> Result<(f32, Tensor)> {
-    let (n, _, h, w) = after.dims4()?;
-    let (a, b) = (centred(grey16(&after.detach())?), centred(grey16(before)?));
+/// [n, 3, h, w], each less its batch's mean; and its gradient with respect to each part's `after`. h and w must be multiples of 16.
+pub(super) fn loss(parts: &[Twins], floor: f32, weight: f32) -> Result<(f32, Vec<Tensor>)> {
+    let small = |of: fn(&Twins) -> &Tensor| -> Result<Vec<Vec<f32>>> {
+        let greys = parts.par_iter().map(|p| grey16(&of(p).detach())).collect::<Result<Vec<_>>>()?;
+        Ok(centred(greys.concat()))
+    };
+    let (a, b) = (small(|p| &p.after)?, small(|p| &p.before)?);
+    let n = a.len() as f32;
     let mut total = 0.0;
     let mut small: Vec<Vec<f32>> = vec![];
     for (a, b) in a.iter().zip(&b) {
@@ -18,23 +24,30 @@ pub(super) fn loss(before: &Tensor, after: &Tensor, floor: f32, weight: f32) -> 
         let active = cosine < floor;
         total += if active { floor - cosine } else { 0.0 };
         // d cos / da = (b / |b| - cos * a / |a|) / |a|
-        let scale = if active { -weight / n as f32 } else { 0.0 };
+        let scale = if active { -weight / n } else { 0.0 };
         small.push(a.iter().zip(b).map(|(x, y)| scale * (y / lb - cosine * x / la) / la).collect());
     }
     // Removing the batch's mean is its own transpose.
     let small = centred(small);
-    let (ch, cw) = (h / SIDE, w / SIDE);
-    let share = 1.0 / (3 * ch * cw) as f32;
-    let mut gradient = Vec::with_capacity(n * 3 * h * w);
-    for g in &small {
-        for _ in 0..3 {
-            for y in 0..h {
-                let row = &g[y / ch * SIDE..][..SIDE];
-                gradient.extend((0..w).map(|x| row[x / cw] * share));
+    let mut from = 0;
+    let gradient = |part: &Twins| -> Result<Tensor> {
+        let (n, _, h, w) = part.after.dims4()?;
+        let greys = &small[from..from + n];
+        from += n;
+        let (ch, cw) = (h / SIDE, w / SIDE);
+        let share = 1.0 / (3 * ch * cw) as f32;
+        let mut gradient = Vec::with_capacity(n * 3 * h * w);
+        for g in greys {
+            for _ in 0..3 {
+                for y in 0..h {
+                    let row = &g[y / ch * SIDE..][..SIDE];
+                    gradient.extend((0..w).map(|x| row[x / cw] * share));
+                }
             }
         }
-    }
-    Ok((weight * total / n as f32, Tensor::from_vec(gradient, after.dims(), after.device())?))
+        Ok(Tensor::from_vec(gradient, part.after.dims(), part.after.device())?)
+    };
+    Ok((weight * total / n, parts.iter().map(gradient).collect::<Result<_>>()?))
 }
 
 fn centred(mut vectors: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
@@ -57,13 +70,18 @@ mod tests {
         let shape = [3, 3, 32, 32];
         let before = rng.normals(&shape, &Device::Cpu).unwrap();
         let after = rng.normals(&shape, &Device::Cpu).unwrap();
-        let gradient = loss(&before, &after, 0.9, 2.0).unwrap().1.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let twins = |after: &Tensor, cuts: &[usize]| -> Vec<Twins> {
+            let part = |t: &Tensor, c: &[usize]| t.narrow(0, c[0], c[1] - c[0]).unwrap();
+            cuts.windows(2).map(|c| Twins { before: part(&before, c), after: part(after, c) }).collect()
+        };
+        let parts = loss(&twins(&after, &[0, 1, 3]), 0.9, 2.0).unwrap().1;
+        let gradient = Tensor::cat(&parts, 0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let start = after.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         for i in [0, 33, 1024, 4000, 9000] {
             let at = |d: f32| {
                 let mut v = start.clone();
                 v[i] += d;
-                loss(&before, &Tensor::from_vec(v, &shape, &Device::Cpu).unwrap(), 0.9, 2.0).unwrap().0 as f64
+                loss(&twins(&Tensor::from_vec(v, &shape, &Device::Cpu).unwrap(), &[0, 3]), 0.9, 2.0).unwrap().0 as f64
             };
             let want = (at(0.5) - at(-0.5)) as f32;
             // Curvature over the step is of the order of 1 % of a gradient of about 1e-3.
@@ -74,8 +92,8 @@ mod tests {
     #[test]
     fn alike_pictures_cost_nothing() {
         let x = crate::rng::Rng::new(2).normals(&[4, 3, 16, 16], &Device::Cpu).unwrap();
-        let (value, gradient) = loss(&x, &x.affine(0.5, 0.1).unwrap(), 0.9, 1.0).unwrap();
+        let (value, gradients) = loss(&[Twins { after: x.affine(0.5, 0.1).unwrap(), before: x }], 0.9, 1.0).unwrap();
         assert_eq!(value, 0.0);
-        assert_eq!(gradient.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap(), 0.0);
+        assert_eq!(gradients[0].abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap(), 0.0);
     }
 }

@@ -1,10 +1,10 @@
 //! The training loop.
 
 use super::adam::Adam;
-use super::augment::Augmentation;
 use super::domain::{Description, Domain};
 use super::judge::{Judge, Judgement, Verdict};
 use super::losses::{normalise, Guide};
+use super::parts::{self, Twins};
 use super::settings::{Mode, Settings};
 use super::structure;
 use super::trainable::Trainable;
@@ -18,6 +18,7 @@ use crate::rng::Rng;
 use candle_core::{Device, Tensor, Var};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A CLIP and the weight of its losses.
@@ -110,6 +111,24 @@ pub struct Draws {
     pub noise: Option<[Vec<Tensor>; 2]>,
     /// For adaptive selection: z [batch, style_dim] and the noise maps of each iteration.
     pub selection: Option<(Tensor, Vec<Vec<Tensor>>)>,
+}
+
+impl Draws {
+    /// The draws of some pictures of the batch; selection has its own and is left out.
+    fn narrow(&self, range: &Range<usize>) -> Result<Self> {
+        let some = |t: &Tensor| Result::Ok(t.narrow(0, range.start, range.len())?);
+        let mixing = match &self.mixing {
+            None => None,
+            Some([a, b]) => Some([(some(&a.0)?, a.1), (some(&b.0)?, b.1)]),
+        };
+        // A map of one serves the whole batch.
+        let maps = |maps: &[Tensor]| maps.iter().map(|m| if m.dim(0)? == 1 { Ok(m.clone()) } else { some(m) }).collect::<Result<Vec<_>>>();
+        let noise = match &self.noise {
+            None => None,
+            Some([a, b]) => Some([maps(a)?, maps(b)?]),
+        };
+        Ok(Self { z: some(&self.z)?, mixing, noise, selection: None })
+    }
 }
 
 /// Streams of a run's random numbers; the judge has 3.
@@ -271,18 +290,22 @@ impl Adaptation {
             }
         };
         let trained = self.trainable.generator(&selected)?;
-        let (before, after) = self.twins(&trained, draws)?;
-        let (mut loss, mut grads) = self.clip_gradients(&before, &after, rng)?;
+        let ranges = parts::ranges(self.settings.mode, draws.z.dim(0)?);
+        let twins = |range: &Range<usize>| self.twins(&trained, &draws.narrow(range)?);
+        let parts = ranges.par_iter().map(twins).collect::<Result<Vec<_>>>()?;
+        let (mut loss, mut seeds) = self.clip_seeds(&parts, rng)?;
         if self.settings.losses.structure > 0.0 {
-            let (apart, gradient) = structure::loss(&before, &after, self.settings.structure_floor, self.settings.losses.structure)?;
+            let (apart, gradients) = structure::loss(&parts, self.settings.structure_floor, self.settings.losses.structure)?;
             loss += apart;
-            grads = (grads + with_gradient(&after, &gradient)?)?;
+            for ((seed, gradient), part) in seeds.iter_mut().zip(&gradients).zip(&parts) {
+                *seed = (&*seed + with_gradient(&part.after, gradient)?)?;
+            }
         }
-        drop(before);
+        drop(parts);
         if !loss.is_finite() {
             return Err(Error::NotFinite(format!("the loss of step {} is {loss}: a smaller learning_rate may help", self.step + 1)));
         }
-        let grads = grads.backward()?;
+        let grads = seeds.into_par_iter().map(|seed| Ok(seed.backward()?)).collect::<Result<Vec<_>>>()?;
         let rate = self.settings.schedule(self.step);
         self.adam.step(&self.trainable.variables, &selected, &grads, rate)?;
         self.step += 1;
@@ -295,7 +318,7 @@ impl Adaptation {
     }
 
     /// Pictures of the frozen twin, and of the trained one with its graph.
-    fn twins(&self, trained: &Generator, draws: &Draws) -> Result<(Tensor, Tensor)> {
+    fn twins(&self, trained: &Generator, draws: &Draws) -> Result<Twins> {
         let noise = |twin: usize| draws.noise.as_ref().map_or(Noise::None, |n| Noise::Given(&n[twin]));
         let wplus = |mapper: &Generator, twin: usize| -> Result<Tensor> {
             let map = |z: &Tensor| mapper.broadcast(&mapper.truncate(&mapper.map(z)?, self.settings.truncation)?);
@@ -310,56 +333,17 @@ impl Adaptation {
             || self.frozen.synthesize(&wplus(&self.frozen, 0)?, noise(0)),
             || trained.synthesize(&wplus(if own_mapping { trained } else { &self.frozen }, 1)?, noise(1)),
         );
-        Ok((before?, after?))
+        Ok(Twins { before: before?, after: after? })
     }
 
-    /// The loss, and a scalar whose backward pass carries its gradient into `after`. The CLIPs work side by side, each with a graph of
-    /// its own that is gone before the generator's backward pass begins.
+    /// The losses in CLIP's space, and a scalar whose backward pass carries their gradient into `after`.
     pub fn clip_gradients(&self, before: &Tensor, after: &Tensor, rng: &mut Rng) -> Result<(f32, Tensor)> {
-        let s = &self.settings;
-        // CLIPs of one resolution see the same pictures.
-        let mut sides: Vec<usize> = self.guides.iter().map(|g| g.clip.resolution()).collect();
-        sides.sort_unstable();
-        sides.dedup();
-        let mut views = vec![];
-        for side in sides {
-            let clip = &self.guides.iter().find(|g| g.clip.resolution() == side).ok_or_else(|| Error::Internal("no CLIP".into()))?.clip;
-            let augmentation = s.augment.then(|| Augmentation::draw(rng, after.dim(0)?, side)).transpose()?;
-            let view = |x: &Tensor| -> Result<Tensor> {
-                let small = clip.resize(x, s.clip_resize)?;
-                augmentation.as_ref().map_or(Ok(small.clone()), |a| a.apply(&small))
-            };
-            views.push((side, view(before)?, view(after)?));
-        }
-        let one = |guide: &Guide| -> Result<(f32, usize, Tensor)> {
-            let (i, (_, x0, x1)) =
-                views.iter().enumerate().find(|(_, v)| v.0 == guide.clip.resolution()).ok_or_else(|| Error::Internal("no view".into()))?;
-            let leaf = Var::from_tensor(&x1.detach())?;
-            let embed = |x: &Tensor| normalise(&guide.clip.encode_image(&guide.clip.normalise(x)?)?);
-            let e0 = embed(x0)?;
-            let mut e1 = embed(leaf.as_tensor())?;
-            if s.mode == Mode::Reference && (&e1 - &e0)?.sum_all()?.to_scalar::<f32>()? == 0.0 {
-                e1 = embed(&(leaf.as_tensor() + 1e-6)?)?;
-            }
-            let loss = guide.loss(&s.losses, s.mode, s.floor, s.enough, &e0, &e1)?;
-            let grad =
-                loss.backward()?.remove(leaf.as_tensor()).ok_or_else(|| Error::Internal("no gradient reached the picture".into()))?;
-            Ok((loss.to_scalar::<f32>()?, i, grad))
-        };
-        let parts = self.guides.par_iter().map(one).collect::<Result<Vec<_>>>()?;
-        let loss = parts.iter().map(|p| p.0).sum();
-        let mut total: Option<Tensor> = None;
-        for (i, (_, _, x1)) in views.iter().enumerate() {
-            let mut grads = parts.iter().filter(|p| p.1 == i).map(|p| &p.2);
-            let Some(first) = grads.next() else { continue };
-            let grad = grads.try_fold(first.clone(), |a, b| a + b)?;
-            let seed = with_gradient(x1, &grad)?;
-            total = Some(match total {
-                None => seed,
-                Some(t) => (t + seed)?,
-            });
-        }
-        Ok((loss, total.ok_or_else(|| Error::Internal("no CLIP".into()))?))
+        let (loss, mut seeds) = self.clip_seeds(&[Twins { before: before.clone(), after: after.clone() }], rng)?;
+        Ok((loss, seeds.remove(0)))
+    }
+
+    fn clip_seeds(&self, parts: &[Twins], rng: &mut Rng) -> Result<(f32, Vec<Tensor>)> {
+        parts::clip_seeds(&self.guides, &self.settings, parts, rng)
     }
 
     /// Adaptive layer selection (Gal et al. 2021, section 4.2): mean |change| of each row of W+ after SGD with rate 0.01 on W+ alone
