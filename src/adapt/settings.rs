@@ -122,7 +122,7 @@ pub struct Settings {
     /// The mean cosine between edit and direction at which a CLIP's directional loss stops pushing; 1 for never. What a text asks for is
     /// reached before the cosine is 1, and what comes after is overshoot.
     pub enough: f32,
-    /// The structure loss is the mean over the batch of max(0, this - cos(twin, twin)) of grey pictures of 16 x 16, less the batch's mean.
+    /// The structure loss is the mean over the batch of max(0, this - cos(twin, twin))^2 of grey pictures of 16 x 16, less the batch's mean.
     pub structure_floor: f32,
     /// Probability of style mixing in a batch.
     pub mixing: f32,

@@ -1,4 +1,5 @@
-//! The structure loss: small grey pictures of the twins should stay alike, so that a style does not cost a face.
+//! The structure loss: small grey pictures of the twins should stay alike, so that a style does not cost a face. Squared, it acts on the
+//! pictures that lose most and leaves the others to the words; without the square its many small pushes kept night from getting dark.
 
 use super::parts::Twins;
 use crate::error::Result;
@@ -6,7 +7,7 @@ use crate::pairing::{grey16, SIDE};
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-/// `weight` times the mean over the batch of max(0, floor - cos(a, b)), with a and b the small grey pictures of `after` and `before`
+/// `weight` times the mean over the batch of max(0, floor - cos(a, b))^2, with a and b the small grey pictures of `after` and `before`
 /// [n, 3, h, w], each less its batch's mean; and its gradient with respect to each part's `after`. h and w must be multiples of 16.
 pub(super) fn loss(parts: &[Twins], floor: f32, weight: f32) -> Result<(f32, Vec<Tensor>)> {
     let small = |of: fn(&Twins) -> &Tensor| -> Result<Vec<Vec<f32>>> {
@@ -21,10 +22,10 @@ pub(super) fn loss(parts: &[Twins], floor: f32, weight: f32) -> Result<(f32, Vec
         let length = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-8);
         let (la, lb) = (length(a), length(b));
         let cosine = a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>() / (la * lb);
-        let active = cosine < floor;
-        total += if active { floor - cosine } else { 0.0 };
+        let short = (floor - cosine).max(0.0);
+        total += short * short;
         // d cos / da = (b / |b| - cos * a / |a|) / |a|
-        let scale = if active { -weight / n } else { 0.0 };
+        let scale = -2.0 * short * weight / n;
         small.push(a.iter().zip(b).map(|(x, y)| scale * (y / lb - cosine * x / la) / la).collect());
     }
     // Removing the batch's mean is its own transpose.
