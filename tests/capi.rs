@@ -1177,3 +1177,47 @@ fn domains_are_installed_and_found_again() {
         nada_domain_free(domain);
     }
 }
+
+/// Above the limit a call says both numbers and does nothing; at it the same call works.
+#[test]
+fn memory_has_a_limit() {
+    let mut w = World::new();
+    unsafe {
+        let with_limit = |limit: u64| {
+            let options = nada_context_options { threads: 2, memory_limit: limit, ..initialised(nada_context_options_init) };
+            made!(nada_context_new(&options))
+        };
+        let open = |context| {
+            let model = made!(nada_model_open(context, c_path(starter()).as_ptr()));
+            let generator = made!(nada_model_generator(model));
+            nada_context_free(context);
+            (model, generator)
+        };
+        let replace = |w: &mut World, (model, generator): (*mut nada_model, *mut nada_generator)| {
+            nada_model_free(std::mem::replace(&mut w.model, model));
+            nada_generator_free(std::mem::replace(&mut w.generator, generator));
+        };
+        replace(&mut w, open(with_limit(1 << 20)));
+        let mut estimates = vec![];
+        let calls: [(&str, &dyn Fn(&World) -> nada_status); 4] = [
+            ("rendering", &|w| w.render(w.latent, |_| ())),
+            ("inverting", &|w| w.invert(w.image, |_| ())),
+            ("rendering", &|w| w.draw(|_, _, _| ())),
+            ("adapting", &|w| w.adapt(|_| ())),
+        ];
+        for (what, call) in &calls {
+            assert_eq!(call(&w), NADA_OUT_OF_MEMORY, "{what}");
+            let message = last();
+            let numbers: Vec<u64> =
+                message.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).filter(|n| *n > 9999).collect();
+            assert!(message.starts_with(what) && message.contains("memory_limit") && numbers.len() == 2, "{message}");
+            assert_eq!(numbers[1], 1 << 20);
+            estimates.push(numbers[0]);
+        }
+        assert!(estimates[3] > estimates[1] && estimates[1] > estimates[0], "{estimates:?}");
+        replace(&mut w, open(with_limit(estimates[3])));
+        for (what, call) in &calls {
+            assert_eq!(call(&w), NADA_OK, "{what}: {}", last());
+        }
+    }
+}

@@ -87,7 +87,7 @@ unsafe fn read(options: *const nada_context_options) -> Result<Context> {
         n if n <= MOST_THREADS => n,
         n => return Err(Failure::argument("options.threads", format_args!("{n} must be at most {MOST_THREADS}"))),
     };
-    Ok(Context { runtime: Arc::new(Runtime::new(threads)?), folders })
+    Ok(Context { runtime: Arc::new(Runtime::new(threads, options.memory_limit)?), folders })
 }
 
 /// Fills `options` with the defaults; struct_size is sizeof(nada_context_options).

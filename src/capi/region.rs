@@ -2,7 +2,7 @@
 
 use super::cancel::nada_cancel;
 use super::context::processors;
-use super::generator::{nada_generator, nada_render_options, Render};
+use super::generator::{drawing_memory, nada_generator, nada_render_options, Render};
 use super::handle::{handle, into_raw, not_null, out};
 use super::image::{nada_image, nada_pixels, nada_pixels_mut};
 use super::inversion::{nada_inversion_options, Search};
@@ -155,8 +155,9 @@ pub unsafe extern "C" fn nada_generator_restyle_region(
         not_null!(source, target);
         let (source, target) = (Lent::new(&*source, "source")?, Lent::new(&(*target).shared(), "target")?);
         let (part, blend) = read(region, source.0)?;
-        let Search { settings, clip, cancel, callback } = Search::read(inversion, on_progress, user_data, cancel)?;
+        let Search { settings, clip, cancel, callback } = Search::read(g, inversion, on_progress, user_data, cancel)?;
         let Render { domains, drawing } = Render::read_after_search(render)?;
+        g.runtime.admit("rendering", drawing_memory(g, 1, &domains))?;
         let restyle = Restyle { generator: &g.generator, domains: &domains, inversion: &settings, clip: clip.as_deref(), drawing };
         g.runtime.run_reporting(&callback, |report| restyle.run_region(source.canvas(), part, &blend, target.canvas(), &cancel, report))?;
         Ok(())
@@ -182,6 +183,7 @@ pub unsafe extern "C" fn nada_generator_render_region(
         let (source, target) = (Lent::new(&*source, "source")?, Lent::new(&(*target).shared(), "target")?);
         let (part, blend) = read(region, source.0)?;
         let Render { domains, drawing } = Render::read_after_search(render)?;
+        g.runtime.admit("rendering", drawing_memory(g, 1, &domains))?;
         blend.check(source.0, target.0)?;
         g.runtime.run(|| {
             let picture = drawing.picture(&g.generator.with_domains(&domains)?, latent)?;
@@ -210,7 +212,7 @@ pub unsafe extern "C" fn nada_image_from_region(
         let side = most.min(square.width);
         super::values::room_for(super::values::product(&[side, side, 4]), "image")?;
         // An image belongs to no context, so this work has threads of its own for its length.
-        let picture = Runtime::new(processors())?.run(move || source.canvas().shrunk(square, most))?;
+        let picture = Runtime::new(processors(), 0)?.run(move || source.canvas().shrunk(square, most))?;
         *image = into_raw(Arc::new(picture));
         Ok(())
     })
