@@ -1187,7 +1187,7 @@ fn memory_has_a_limit() {
             let options = nada_context_options { threads: 2, memory_limit: limit, ..initialised(nada_context_options_init) };
             made!(nada_context_new(&options))
         };
-        let open = |context| {
+        let open = |context: *mut nada_context| {
             let model = made!(nada_model_open(context, c_path(starter()).as_ptr()));
             let generator = made!(nada_model_generator(model));
             nada_context_free(context);
