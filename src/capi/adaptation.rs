@@ -497,6 +497,8 @@ unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptatio
             _ => None,
         })
         .collect();
+    let sizes: Vec<&crate::nn::clip::Config> = clips.iter().map(|c| c.clip.config()).collect();
+    g.runtime.admit("adapting", crate::memory::adapt(g.generator.config(), &settings, &sizes, templates.0.len()))?;
     let adaptation = g.runtime.run(|| Adaptation::new(g.generator.clone(), &clips, source, target, &templates, settings))?;
     Ok(Training {
         runtime: g.runtime.clone(),
@@ -549,7 +551,7 @@ pub unsafe extern "C" fn nada_generator_adapt(
 /// Makes an adaptation; nothing is trained yet.
 /// Threads: any. Owner: `options` and all it points to are borrowed for the call; the caller frees *adaptation with
 /// nada_adaptation_free(). Generator, CLIPs and model may be freed before it.
-/// Fails: NADA_INVALID_ARGUMENT (also a text too long for a CLIP), and what opening the model's CLIPs fails with.
+/// Fails: NADA_INVALID_ARGUMENT (also a text too long for a CLIP), NADA_OUT_OF_MEMORY, and what opening the model's CLIPs fails with.
 #[no_mangle]
 pub unsafe extern "C" fn nada_adaptation_new(
     generator: *const nada_generator,

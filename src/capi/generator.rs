@@ -10,8 +10,10 @@ use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{c_string, choose, count32, path, product, room_for, within};
 use crate::adapt::Domain;
+use crate::memory;
 use crate::nn::stylegan2::{Generator, Latent, Space};
 use crate::pipeline::{Drawing, NoiseKind};
+use std::collections::BTreeMap;
 use std::ffi::{c_char, CString};
 use std::sync::{Arc, OnceLock};
 
@@ -50,7 +52,7 @@ pub enum nada_noise {
 /// A [`nada_noise`] as C passes it: any number.
 pub type NoiseNumber = u32;
 
-/// Options of nada_generator_render() and nada_generator_restyle().
+/// Options of the functions that render and restyle.
 #[repr(C)]
 pub struct nada_render_options {
     /// sizeof(nada_render_options) where the program was compiled.
@@ -86,6 +88,15 @@ unsafe impl Options for nada_render_options {
     }
 }
 
+/// What drawing `count` points with `domains` needs, in bytes.
+pub(super) fn drawing_memory(g: &LoadedGenerator, count: usize, domains: &[(&Domain, f32)]) -> u64 {
+    let config = g.generator.config();
+    let changes = domains.iter().flat_map(|(d, _)| &d.deltas);
+    // Domains that change one tensor share its copy.
+    let changed: BTreeMap<&String, usize> = changes.map(|(key, delta)| (key, delta.elem_count())).collect();
+    memory::render(config, count, changed.values().sum())
+}
+
 /// A [`nada_render_options`], checked.
 pub(super) struct Render<'a> {
     pub domains: Vec<(&'a Domain, f32)>,
@@ -112,6 +123,18 @@ impl<'a> Render<'a> {
             domains: with_strengths(o.domains, o.strengths, o.domain_count)?,
             drawing: Drawing { truncation, noise, own_noise: true },
         })
+    }
+
+    /// As [`Render::read`] for latents that were searched for: without options they are drawn without noise, as the search does, or with
+    /// the maps that it found.
+    /// # Safety
+    /// As [`Render::read`].
+    pub unsafe fn read_after_search(options: *const nada_render_options) -> Result<Self> {
+        let mut render = Self::read(options)?;
+        if options.is_null() {
+            render.drawing.noise = NoiseKind::None;
+        }
+        Ok(render)
     }
 }
 
@@ -288,6 +311,7 @@ pub unsafe extern "C" fn nada_generator_render(
         let size = g.generator.config().size;
         // The network's pictures (3 channels) and the ones handed out (4).
         room_for(product(&[count, size, size, 7]), "pictures")?;
+        g.runtime.admit("rendering", drawing_memory(g, count, &render.domains))?;
         let pictures = g.runtime.run(|| match render.domains.as_slice() {
             [] => render.drawing.pictures(&g.generator, latent),
             domains => render.drawing.pictures(&g.generator.with_domains(domains)?, latent),

@@ -2,7 +2,7 @@
 
 use super::cancel::nada_cancel;
 use super::clip::nada_clip;
-use super::generator::{nada_generator, nada_render_options, Render};
+use super::generator::{drawing_memory, nada_generator, nada_render_options, LoadedGenerator, Render};
 use super::handle::{borrow, handle, into_raw, out};
 use super::image::nada_image;
 use super::latent::nada_latent;
@@ -11,13 +11,14 @@ use super::progress::{nada_progress_callback, Callback};
 use super::status::{guard, nada_status, Failure, Result};
 use super::values::{choose, finite, flag, number_of};
 use crate::invert::{invert, Inversion, Settings, Space};
+use crate::memory;
 use crate::nn::clip::Clip;
-use crate::pipeline::{NoiseKind, Restyle};
+use crate::pipeline::Restyle;
 use crate::progress::Cancel;
 use std::ffi::c_void;
 use std::sync::Arc;
 
-/// Options of nada_generator_invert() and nada_generator_restyle().
+/// Options of nada_generator_invert(), nada_generator_restyle() and nada_generator_restyle_region().
 #[repr(C)]
 pub struct nada_inversion_options {
     /// sizeof(nada_inversion_options) where the program was compiled.
@@ -104,17 +105,19 @@ unsafe impl Options for nada_inversion_options {
 }
 
 /// What an inversion needs beside generator and picture.
-struct Search {
-    settings: Settings,
-    clip: Option<Arc<Clip>>,
-    cancel: Cancel,
-    callback: Callback,
+pub(super) struct Search {
+    pub settings: Settings,
+    pub clip: Option<Arc<Clip>>,
+    pub cancel: Cancel,
+    pub callback: Callback,
 }
 
 impl Search {
+    /// With a look at the memory that the search needs.
     /// # Safety
     /// The pointers are NULL or as the functions below ask.
-    unsafe fn read(
+    pub unsafe fn read(
+        g: &LoadedGenerator,
         options: *const nada_inversion_options,
         on_progress: nada_progress_callback,
         user_data: *mut c_void,
@@ -127,6 +130,8 @@ impl Search {
             true => None,
             false => Some(borrow(options.clip, "options.clip")?.clip.clone()),
         };
+        let clip_config = clip.as_ref().map(|c| c.config());
+        g.runtime.admit("inverting", memory::invert(g.generator.config(), &settings, clip_config))?;
         Ok(Self { settings, clip, cancel: super::cancel::token(cancel)?, callback: Callback::new(on_progress, user_data) })
     }
 }
@@ -157,7 +162,7 @@ pub unsafe extern "C" fn nada_generator_invert(
     guard(|| {
         out!(latent);
         let (g, picture) = (handle!(generator), handle!(image));
-        let Search { settings, clip, cancel, callback } = Search::read(options, on_progress, user_data, cancel)?;
+        let Search { settings, clip, cancel, callback } = Search::read(g, options, on_progress, user_data, cancel)?;
         let Inversion { latent: found, psnr: reached, .. } =
             g.runtime.run_reporting(&callback, |report| invert(&g.generator, picture, clip.as_deref(), &settings, &cancel, report))?;
         if !psnr.is_null() {
@@ -187,11 +192,9 @@ pub unsafe extern "C" fn nada_generator_restyle(
     guard(|| {
         out!(restyled);
         let (g, picture) = (handle!(generator), handle!(image));
-        let Search { settings, clip, cancel, callback } = Search::read(inversion, on_progress, user_data, cancel)?;
-        let Render { domains, mut drawing } = Render::read(render)?;
-        if render.is_null() {
-            drawing.noise = NoiseKind::None;
-        }
+        let Search { settings, clip, cancel, callback } = Search::read(g, inversion, on_progress, user_data, cancel)?;
+        let Render { domains, drawing } = Render::read_after_search(render)?;
+        g.runtime.admit("rendering", drawing_memory(g, 1, &domains))?;
         let restyle = Restyle { generator: &g.generator, domains: &domains, inversion: &settings, clip: clip.as_deref(), drawing };
         let done = g.runtime.run_reporting(&callback, |report| restyle.run(picture, &cancel, report))?;
         *restyled = into_raw(Arc::new(done.picture));

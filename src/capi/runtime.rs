@@ -17,6 +17,8 @@ const STACK: usize = 16 << 20;
 
 pub(super) struct Runtime {
     threads: usize,
+    /// Bytes that a call may need by estimate; 0 for any.
+    memory_limit: u64,
     idle: Mutex<Vec<Pool>>,
 }
 
@@ -76,12 +78,27 @@ struct Report {
 
 impl Runtime {
     /// Starts the first pool, so that a context that exists can work.
-    pub fn new(threads: usize) -> Result<Self> {
-        Ok(Self { threads, idle: Mutex::new(vec![Pool::new(threads)?]) })
+    pub fn new(threads: usize, memory_limit: u64) -> Result<Self> {
+        Ok(Self { threads, memory_limit, idle: Mutex::new(vec![Pool::new(threads)?]) })
     }
 
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Fails where a call that needs `bytes` by estimate is above the limit.
+    pub fn admit(&self, what: &str, bytes: u64) -> Result<()> {
+        if self.memory_limit == 0 || bytes <= self.memory_limit {
+            return Ok(());
+        }
+        let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
+        let message = format!(
+            "{what} would need about {bytes} bytes ({:.0} MiB), and nada_context_options.memory_limit is {} ({:.0} MiB)",
+            mib(bytes),
+            self.memory_limit,
+            mib(self.memory_limit)
+        );
+        Err(Failure::new(nada_status::NADA_OUT_OF_MEMORY, message))
     }
 
     fn loan(&self) -> Result<Loan<'_>> {
@@ -147,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_context_of_one_thread_serves_nested_calls() {
-        let runtime = Runtime::new(1).unwrap();
+        let runtime = Runtime::new(1, 0).unwrap();
         let sum = runtime.run(|| Ok(runtime.run(|| Ok(2)).unwrap() + rayon::current_num_threads())).unwrap();
         assert_eq!(sum, 3);
         assert_eq!(runtime.idle.lock().unwrap().len(), 2);
@@ -155,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_panic_gives_the_pool_back() {
-        let runtime = Runtime::new(1).unwrap();
+        let runtime = Runtime::new(1, 0).unwrap();
         let run = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.run(|| -> crate::Result<()> { panic!("boom") })));
         assert!(run().is_err());
         assert_eq!(runtime.idle.lock().unwrap().len(), 1);

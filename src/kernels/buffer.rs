@@ -50,8 +50,8 @@ pub(crate) fn tensor(data: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> 
 /// Scratch that goes back to its thread's pool when dropped. Its contents are whatever was there before.
 pub(crate) struct Scratch(Vec<f32>);
 
-/// A pool keeps no more than this, so that one large picture does not hold on to memory for ever.
-const KEPT: usize = 8 << 20;
+/// A pool keeps no more numbers than this, so that one large picture does not hold on to memory for ever.
+pub(crate) const KEPT: usize = 8 << 20;
 
 thread_local! {
     static POOL: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };

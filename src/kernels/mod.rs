@@ -23,6 +23,7 @@ mod upfirdn;
 pub use activation::{gelu, quick_gelu, Activation};
 pub use attention::attention;
 pub use bias_act::bias_act;
+pub(crate) use buffer::KEPT as SCRATCH_KEPT;
 pub use conv2d::conv2d;
 pub use linear::linear;
 pub use modulated::{modulated_conv2d, Modulated};

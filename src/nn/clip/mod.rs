@@ -61,7 +61,7 @@ pub struct Clip {
 const OPENAI_VOCABULARY: usize = 49_408;
 
 /// Texts that go through the text tower at once: enough to keep the threads busy, few enough that activations stay small.
-const TEXTS_AT_ONCE: usize = 32;
+pub(crate) const TEXTS_AT_ONCE: usize = 32;
 
 impl Clip {
     /// A Hugging Face folder (config.json, model.safetensors, vocab.json, merges.txt, preprocessor_config.json), or one file

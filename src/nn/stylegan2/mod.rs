@@ -55,6 +55,12 @@ impl Config {
     }
 }
 
+/// How many pictures are drawn at a time, so that a layer of them stays within 64 MiB.
+pub(crate) fn slice(config: &Config) -> usize {
+    let largest = config.channels.iter().map(|(r, c)| r * r * c * 4).max().unwrap_or(1);
+    ((64 << 20) / largest).clamp(1, 16)
+}
+
 /// Noise of the synthesis layers.
 pub enum Noise<'a> {
     /// The checkpoint's own maps.
@@ -338,8 +344,7 @@ impl Generator {
     pub fn render(&self, latent: &Latent, truncation: f32, noise: Noise) -> Result<Tensor> {
         let wplus = self.wplus(latent, truncation)?;
         let n = wplus.dim(0)?;
-        let largest = self.config().channels.iter().map(|(r, c)| r * r * c * 4).max().unwrap_or(1);
-        let slice = ((64 << 20) / largest).clamp(1, 16);
+        let slice = slice(self.config());
         let mut noise = match &latent.noise {
             Some(maps) => Noise::Given(maps),
             None => noise,

@@ -1,0 +1,193 @@
+//! Estimates of memory against what processes really took: not below 0.8 and not above 2 times the growth of the resident memory.
+//! Each case runs in a process of its own, as an allocator keeps what an earlier one freed.
+
+use candle_core::{Device, Tensor};
+use nada::adapt::{Adaptation, Concept, Parameters, Settings};
+use nada::invert::{self, invert};
+use nada::memory;
+use nada::nn::stylegan2::Generator;
+use nada::pack::ModelPack;
+use nada::picture::Picture;
+use nada::pipeline::Drawing;
+use nada::progress::{silent, Cancel};
+use nada::rng::Rng;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+const CASE: &str = "NADA_MEMORY_CASE";
+
+fn starter() -> ModelPack {
+    ModelPack::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter")).unwrap()
+}
+
+/// A generator of random weights with the published channels.
+fn random(size: usize, file: &Path) -> Generator {
+    let mut tensors = BTreeMap::new();
+    let mut rng = Rng::new(1);
+    let mut put = |key: String, shape: &[usize]| drop(tensors.insert(key, rng.normals(shape, &Device::Cpu).unwrap()));
+    let channels = |side: usize| (32768 / side).min(512);
+    for i in 1..=8 {
+        put(format!("style.{i}.weight"), &[512, 512]);
+        put(format!("style.{i}.bias"), &[512]);
+    }
+    put("input.input".into(), &[1, 512, 4, 4]);
+    let mut layer = |name: String, o: usize, c: usize, k: usize| {
+        put(format!("{name}.conv.weight"), &[1, o, c, k, k]);
+        put(format!("{name}.conv.modulation.weight"), &[c, 512]);
+        put(format!("{name}.conv.modulation.bias"), &[c]);
+        if k == 3 {
+            put(format!("{name}.noise.weight"), &[1]);
+            put(format!("{name}.activate.bias"), &[o]);
+        } else {
+            put(format!("{name}.bias"), &[1, 3, 1, 1]);
+        }
+    };
+    layer("conv1".into(), 512, 512, 3);
+    layer("to_rgb1".into(), 3, 512, 1);
+    let mut side = 4;
+    for i in 0.. {
+        if side == size {
+            break;
+        }
+        side *= 2;
+        layer(format!("convs.{}", 2 * i), channels(side), channels(side / 2), 3);
+        layer(format!("convs.{}", 2 * i + 1), channels(side), channels(side), 3);
+        layer(format!("to_rgbs.{i}"), 3, channels(side), 1);
+    }
+    let tensors: BTreeMap<String, Tensor> = tensors.into_iter().map(|(k, t)| (k, (t * 0.1).unwrap())).collect();
+    nada::checkpoint::save_safetensors(file, &tensors, &BTreeMap::new()).unwrap();
+    drop(tensors);
+    Generator::open(file).unwrap()
+}
+
+/// A line of /proc/self/status, in bytes.
+fn status(field: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+/// The most resident memory while `work` runs, beyond what there was before.
+fn growth(work: impl FnOnce()) -> u64 {
+    // What loading freed goes back first, and the high-water mark starts anew.
+    unsafe { libc::malloc_trim(0) };
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = status("VmRSS:");
+    work();
+    status("VmHWM:").saturating_sub(before)
+}
+
+fn adapting(generator: Arc<Generator>, pack: &ModelPack, settings: Settings) -> (u64, u64) {
+    let clips = pack.load_clips().unwrap();
+    let sizes: Vec<_> = clips.iter().map(|c| c.clip.config()).collect();
+    let need = memory::adapt(generator.config(), &settings, &sizes, pack.templates().0.len());
+    let (source, target) = (Concept::Text("a photo".into()), Concept::Text("a pencil sketch".into()));
+    let work = || {
+        let mut adaptation = Adaptation::new(generator, &clips, source, target, &pack.templates(), settings).unwrap();
+        adaptation.run(&Cancel::new(), &mut silent).unwrap();
+    };
+    (need, growth(work))
+}
+
+fn inverting(generator: &Generator, settings: invert::Settings) -> (u64, u64) {
+    let need = memory::invert(generator.config(), &settings, None);
+    let picture = Picture::filled(300, 300, [0.5, 0.4, 0.3, 1.0]).unwrap();
+    let work = || drop(invert(generator, &picture, None, &settings, &Cancel::new(), &mut silent).unwrap());
+    (need, growth(work))
+}
+
+fn rendering(generator: &Generator, count: usize) -> (u64, u64) {
+    let latent = nada::nn::stylegan2::Latent {
+        space: nada::nn::stylegan2::Space::W,
+        tensor: generator.sample_w(count, 1, 0.7).unwrap(),
+        noise: None,
+    };
+    (memory::render(generator.config(), count, 0), growth(|| drop(Drawing::default().pictures(generator, &latent).unwrap())))
+}
+
+/// (estimate, growth) of a case by its name.
+fn measured(case: &str) -> (u64, u64) {
+    let pack = starter();
+    let folder = tempfile::tempdir().unwrap();
+    let load = |size: usize| match size {
+        128 => pack.load_generator().unwrap(),
+        size => random(size, &folder.path().join("g.safetensors")),
+    };
+    let recipe = Settings { steps: 2, snapshot_every: 1, ..pack.settings().unwrap() };
+    let full = Settings { parameters: Parameters::Full, batch: 2, steps: 3, snapshot_every: 0, stop: None, ..recipe.clone() };
+    let search = invert::Settings { steps: 4, ..pack.invert_settings().unwrap() };
+    match case {
+        "starter: adapt" => adapting(Arc::new(load(128)), &pack, recipe),
+        "starter: adapt, batch 4" => adapting(Arc::new(load(128)), &pack, Settings { batch: 4, ..recipe }),
+        "starter: adapt, full" => adapting(Arc::new(load(128)), &pack, Settings { batch: 16, ..full }),
+        "starter: invert" => inverting(&load(128), search),
+        "starter: invert with noise" => inverting(&load(128), invert::Settings { optimise_noise: true, ..search }),
+        "starter: render 1" => rendering(&load(128), 1),
+        "starter: render 64" => rendering(&load(128), 64),
+        "256 px: adapt, stylespace" => adapting(Arc::new(load(256)), &pack, Settings { batch: 2, snapshot_every: 0, stop: None, ..recipe }),
+        "256 px: adapt, full" => adapting(Arc::new(load(256)), &pack, full),
+        "256 px: adapt, layer selection" => {
+            let auto_layers = Some(nada::adapt::AutoLayers { k: 6, iterations: 1, batch: 4 });
+            adapting(Arc::new(load(256)), &pack, Settings { auto_layers, ..full })
+        }
+        "256 px: invert" => inverting(&load(256), search),
+        "256 px: render 4" => rendering(&load(256), 4),
+        "1024 px: adapt, full" => adapting(Arc::new(load(1024)), &pack, Settings { steps: 1, ..full }),
+        "1024 px: invert" => inverting(&load(1024), search),
+        "1024 px: render 2" => rendering(&load(1024), 2),
+        _ => panic!("no case {case:?}"),
+    }
+}
+
+/// Not a test: what the one below starts for each case.
+#[test]
+fn case() {
+    if let Ok(case) = std::env::var(CASE) {
+        let (need, have) = measured(&case);
+        println!("MEASURED {need} {have}");
+    }
+}
+
+fn compare(cases: &[&str]) {
+    let program: PathBuf = std::env::current_exe().unwrap();
+    let mut wrong = vec![];
+    for case in cases {
+        let child = Command::new(&program).args(["case", "--exact", "--nocapture"]).env(CASE, case).env("CANDLE_NUM_THREADS", "1").output();
+        let child = child.unwrap();
+        let text = String::from_utf8_lossy(&child.stdout).into_owned();
+        let line = text.lines().find_map(|l| l.split_once("MEASURED ").map(|(_, l)| l.to_string()));
+        let line = line.unwrap_or_else(|| panic!("{case}: {text}{}", String::from_utf8_lossy(&child.stderr)));
+        let numbers: Vec<f64> = line.split(' ').map(|n| n.parse::<f64>().unwrap() / (1 << 20) as f64).collect();
+        let ratio = numbers[0] / numbers[1];
+        println!("{case:32} estimate {:7.1} MiB, measured {:7.1} MiB, ratio {ratio:.2}", numbers[0], numbers[1]);
+        if !(0.8..=2.0).contains(&ratio) {
+            wrong.push(*case);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}: the estimate must be 0.8 to 2 times what was measured");
+}
+
+#[test]
+fn estimates_are_near_what_is_taken() {
+    compare(&[
+        "starter: adapt",
+        "starter: adapt, batch 4",
+        "starter: adapt, full",
+        "starter: invert",
+        "starter: invert with noise",
+        "starter: render 1",
+        "starter: render 64",
+        "256 px: invert",
+        "256 px: render 4",
+    ]);
+}
+
+/// Takes minutes and 6 GiB: cargo test --release --test memory -- --ignored --nocapture
+#[test]
+#[ignore]
+fn estimates_for_large_generators() {
+    compare(&["256 px: adapt, stylespace", "256 px: adapt, full", "256 px: adapt, layer selection"]);
+    compare(&["1024 px: adapt, full", "1024 px: invert", "1024 px: render 2"]);
+}
