@@ -134,9 +134,8 @@ fn one_clip_of_open_clip_and_of_hugging_face_in_parts() {
 #[test]
 fn an_index_names_only_files_beside_it_and_tensors_that_are_there() {
     let folder = tempfile::tempdir().unwrap();
-    let copy = |name: &str| drop(std::fs::copy(file("hf_sharded").join(name), folder.path().join(name)).unwrap());
     let (one, two) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
-    copy(one);
+    std::fs::copy(file("hf_sharded").join(one), folder.path().join(one)).unwrap();
     let path = folder.path().join("model.safetensors.index.json");
     let text = std::fs::read_to_string(file("hf_sharded/model.safetensors.index.json")).unwrap();
     for (text, want, kind) in [
@@ -237,7 +236,10 @@ fn reference_encoders() {
     for (name, input, pyramid) in [("tiny_psp_GradualStyle", 3, true), ("tiny_restyle_e4e_ProgressiveBackbone", 6, false)] {
         let have = EncoderFile::open(&folder.join(format!("encoder/{name}.safetensors"))).unwrap();
         let c = &have.config;
-        assert_eq!((c.backbone, c.input_channels, c.pyramid, c.styles, c.style_dim, c.blocks), (Backbone::IrSe50, input, pyramid, 10, 32, 24));
+        assert_eq!(
+            (c.backbone, c.input_channels, c.pyramid, c.styles, c.style_dim, c.blocks),
+            (Backbone::IrSe50, input, pyramid, 10, 32, 24)
+        );
         assert_eq!(have.other, [""; 0]);
         assert_eq!(have.tensors.len(), have.encoder.keys().count());
         for key in &have.tensors {
