@@ -20,11 +20,13 @@ mod torch_graph;
 mod torch_zip;
 mod torchscript;
 mod write;
+mod write_pickle;
 
 pub(crate) use npy::MAGIC as NPY_MAGIC;
 pub use npy::{read_npy, write_npy};
 pub use source::Dtype;
 pub use write::{save_safetensors, write_atomically};
+pub use write_pickle::{save_pickle, save_torch, Object, Python};
 
 use crate::error::Result;
 use candle_core::{Device, Tensor};

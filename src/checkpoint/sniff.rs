@@ -12,7 +12,7 @@ pub(super) enum Kind {
 }
 
 /// Pickle of the integer that every legacy torch.save begins with (torch.serialization.MAGIC_NUMBER).
-const LEGACY_TORCH: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+pub(super) const LEGACY_TORCH: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 
 /// The format, or an error that says what the file looks like instead.
 pub(super) fn sniff(source: &Source) -> Result<Kind> {

@@ -9,7 +9,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 /// `write` fills the temporary file; its outer error is its own, its inner one belongs to the file.
-fn atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>) -> Result<()> {
+pub(super) fn atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>) -> Result<()> {
     let io = |e: io::Error| Error::io(path, e);
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,

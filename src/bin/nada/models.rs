@@ -59,15 +59,21 @@ impl ClipArgs {
                 None => Err(Error::argument("--clip", "none given; without a pack (--model) at least one is needed")),
             };
         }
-        let load = |text: &String| {
+        let load = |(path, weight): (PathBuf, f32)| Ok(WeightedClip { clip: Arc::new(Clip::open(&path)?), weight });
+        self.files()?.into_iter().map(load).collect()
+    }
+
+    /// Paths and weights as given.
+    pub fn files(&self) -> Result<Vec<(PathBuf, f32)>> {
+        let parse = |text: &String| {
             let (path, weight) = with_number(text);
             let weight = weight.unwrap_or(1.0);
             if !(weight.is_finite() && weight > 0.0) {
                 return Err(Error::argument("--clip", format!("weight {weight} of {}; want a number above 0", path.display())));
             }
-            Ok(WeightedClip { clip: Arc::new(Clip::open(&path)?), weight })
+            Ok((path, weight))
         };
-        self.clips.iter().map(load).collect()
+        self.clips.iter().map(parse).collect()
     }
 
     /// The pack's templates go with its CLIPs.
@@ -114,6 +120,16 @@ impl DomainArgs {
             Ok((Domain::open(&path)?, strength.unwrap_or(1.0)))
         };
         self.domains.iter().map(load).collect()
+    }
+}
+
+/// A generator file, or the generator of a pack's folder or name.
+pub fn generator_or_pack(path: &Path) -> Result<Generator> {
+    match path.to_str().filter(|_| !path.is_file()).map(ModelPack::find) {
+        Some(Ok(pack)) => pack.load_generator(),
+        // What is there as a file, or nowhere, is best described as a file.
+        Some(Err(e)) if path.exists() => Err(e),
+        _ => Generator::open(path),
     }
 }
 

@@ -2,9 +2,12 @@
 //!
 //! Tensors are named as in rosinality's PyTorch port, the layout that most trained checkpoints have.
 
+mod export;
 mod latent;
 mod synthesis;
 
+pub(crate) use export::to_half;
+pub use export::Layout;
 pub use latent::{Latent, Space};
 
 use crate::checkpoint::{self, Checkpoint};
