@@ -82,10 +82,26 @@ fn read_tensors(checkpoint: &Checkpoint) {
     }
 }
 
+/// Storages under the keys that files of a few tensors have.
+pub const STORAGES: [(&str, &[u8]); 8] = {
+    const BYTES: &[u8] = &[0x3c; 2048];
+    [
+        ("a/data/0", BYTES),
+        ("a/data/1", BYTES),
+        ("a/data/2", BYTES),
+        ("a/data/3", BYTES),
+        ("a/data/4", BYTES),
+        ("a/data/5", BYTES),
+        ("a/data/6", BYTES),
+        ("a/data/7", BYTES),
+    ]
+};
+
 /// A zip archive of stored entries, as torch.save lays it out but with checksums of zero, which nothing here reads.
-pub fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
-    let (mut out, mut directory) = (Vec::new(), Vec::new());
+pub fn archive<'a>(entries: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
+    let (mut out, mut directory, mut count) = (Vec::new(), Vec::new(), 0u16);
     for (name, bytes) in entries {
+        count += 1;
         let at = out.len() as u32;
         let mut sizes = vec![0; 14]; // version, flags, method, time, date, checksum
         sizes.extend([bytes.len() as u32; 2].map(u32::to_le_bytes).concat());
@@ -94,7 +110,7 @@ pub fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
         let attributes = [0; 10];
         directory.extend([b"PK\x01\x02\x00\x00", sizes.as_slice(), &attributes, &at.to_le_bytes(), name.as_bytes()].concat());
     }
-    let (count, at) = ((entries.len() as u16).to_le_bytes(), out.len() as u32);
+    let (count, at) = (count.to_le_bytes(), out.len() as u32);
     out.extend(&directory);
     out.extend([b"PK\x05\x06\x00\x00\x00\x00", count.as_slice(), &count].concat());
     out.extend([directory.len() as u32, at].map(u32::to_le_bytes).concat());

@@ -24,6 +24,10 @@ pub enum Python {
     /// torch.nn.Parameter that asks for no gradient.
     Parameter(Tensor),
     Object(Box<Object>),
+    /// An object that other places share, under a number.
+    Shared(u32, Box<Python>),
+    /// The shared object of that number, which stands earlier in the file.
+    Again(u32),
 }
 
 /// `module.name(*args)`, and what is put into it afterwards.
@@ -109,6 +113,11 @@ impl<W: Write> Pickler<'_, W> {
                 self.value(&Python::ordered([]))?;
                 self.out.write_all(b"tR")
             }
+            Python::Shared(number, value) => {
+                self.value(value)?;
+                self.out.write_all(&[b"r".as_slice(), &number.to_le_bytes()].concat())
+            }
+            Python::Again(number) => self.out.write_all(&[b"j".as_slice(), &number.to_le_bytes()].concat()),
             Python::Object(object) => {
                 self.global(object.module, object.name)?;
                 self.tuple(&object.args)?;

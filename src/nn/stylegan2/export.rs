@@ -121,9 +121,9 @@ impl Generator {
         };
         Ok(Python::dict([
             ("training_set_kwargs", Python::None),
-            ("G", generator.clone()),
+            ("G", Python::Shared(0, Box::new(generator))),
             ("D", Python::Object(Box::new(empty))),
-            ("G_ema", generator),
+            ("G_ema", Python::Again(0)),
             ("augment_pipe", Python::None),
         ]))
     }
@@ -326,6 +326,16 @@ impl Ada<'_> {
         Ok(module.python())
     }
 
+    /// The argument of a mapping network whose learning-rate multiplier is not the default.
+    fn unusual_rate(&self) -> Named {
+        let rate = self.g.config().lr_mlp;
+        if rate == DEFAULT_LR_MLP {
+            vec![]
+        } else {
+            vec![("lr_multiplier", Python::Float(rate))]
+        }
+    }
+
     fn mapping(&self) -> Result<Python> {
         let c = self.g.config();
         let w = c.style_dim;
@@ -355,7 +365,7 @@ impl Ada<'_> {
             ("num_ws", int(c.n_latent())),
             ("num_layers", int(c.n_mlp)),
         ];
-        let named = sizes.iter().cloned().chain([("lr_multiplier", Python::Float(c.lr_mlp))]).collect();
+        let named = sizes.iter().cloned().chain(self.unusual_rate()).collect();
         let module = Module {
             class: "MappingNetwork",
             parameters: vec![],
@@ -397,7 +407,7 @@ impl Ada<'_> {
             init: (vec![], join(&[&w, &image, &rule])),
         };
         let z: Named = vec![("z_dim", Python::Int(self.w)), ("c_dim", Python::Int(0))];
-        let mapping = easy_dict(vec![("num_layers", int(c.n_mlp)), ("lr_multiplier", Python::Float(c.lr_mlp))]);
+        let mapping = easy_dict([("num_layers", int(c.n_mlp))].into_iter().chain(self.unusual_rate()).collect());
         let module = Module {
             class: "Generator",
             parameters: vec![],
