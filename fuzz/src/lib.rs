@@ -1,12 +1,12 @@
 //! What the fuzz targets share: files in memory, archives around a pickle, and an allocator that ends the program where a reader takes
 //! more memory than its file allows.
 
-use nada::checkpoint::{self, Checkpoint};
+use nada::checkpoint::{self, Checkpoint, Kind};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{LazyLock, Mutex};
 
@@ -65,6 +65,16 @@ pub fn read_checkpoint(bytes: &[u8]) {
     let path = file(bytes);
     within_limit(bytes.len(), || {
         if let Ok(checkpoint) = checkpoint::open(&path) {
+            read_tensors(&checkpoint);
+        }
+    });
+}
+
+/// As [`read_checkpoint`], by one reader whatever the bytes look like.
+pub fn read_as(bytes: &[u8], kind: Kind) {
+    let copy = bytes.to_vec();
+    within_limit(bytes.len(), || {
+        if let Ok(checkpoint) = checkpoint::open_bytes_as(Path::new("case"), copy, kind) {
             read_tensors(&checkpoint);
         }
     });

@@ -7,23 +7,39 @@
 //! | file | module |
 //! |---|---|
 //! | safetensors | [`safetensors`] |
-//! | torch.save since 1.6 (zip) | [`torch_zip`], [`torch_graph`] |
-//! | TorchScript archive | [`torchscript`], and the two above |
-//! | .npy | [`npy`] |
+//! | torch.save since 1.6 (zip) | [`torch_zip`] |
+//! | torch.save before 1.6 | [`torch_legacy`] |
+//! | TorchScript archive | [`torchscript`] |
+//! | pickle with storages inside | [`python_pickle`] |
+//! | NVIDIA's pickled networks | [`nvidia`] |
+//! | .npy, .npz | [`npy`], [`npz`] |
+//! | several files with an index | [`sharded`] |
+//!
+//! What they have in common: [`source`] (bytes and tensors in them), [`zip`], [`pickle`], [`torch_graph`] (a pickle's graph to tensors).
+//!
+//! No reader allocates more than twice the file's size and 64 MiB: declared sizes are checked first, and what is built from a table of
+//! contents is bounded.
 
 mod npy;
+mod npz;
+mod nvidia;
 mod pickle;
+mod python_pickle;
 mod safetensors;
+mod sharded;
 mod sniff;
 mod source;
 mod torch_graph;
+mod torch_legacy;
 mod torch_zip;
 mod torchscript;
 mod write;
 mod write_pickle;
+mod zip;
 
 pub(crate) use npy::MAGIC as NPY_MAGIC;
-pub use npy::{read_npy, write_npy};
+pub use npy::{read_npy, read_npy_bytes, write_npy};
+pub use sniff::Kind;
 pub use source::Dtype;
 pub use write::{save_safetensors, write_atomically};
 pub use write_pickle::{save_pickle, save_torch, Object, Python};
@@ -40,7 +56,15 @@ pub enum Format {
     Safetensors,
     /// torch.save's zip file: a state_dict, or dicts of them.
     TorchZip,
+    /// torch.save's format from before 1.6.
+    TorchLegacy,
     TorchScript,
+    /// A Python pickle with its tensors inside, as NVIDIA's networks are.
+    Pickle,
+    /// numpy's .npz.
+    Npz,
+    /// Several files with an index.
+    Sharded,
 }
 
 /// What a format's reader found.
@@ -58,26 +82,62 @@ pub struct Checkpoint {
     pub format: Format,
     /// safetensors' `__metadata__`, or the numbers and texts found in a pickle, as text by their full dotted key.
     pub metadata: Arc<BTreeMap<String, String>>,
-    source: Arc<Source>,
+    /// The files, one but for [`Format::Sharded`].
+    sources: Arc<Vec<Source>>,
     entries: Arc<BTreeMap<String, Entry>>,
     prefix: String,
 }
 
-/// Reads the table of contents of a safetensors file, torch zip file or TorchScript archive.
+/// Reads the table of contents of a file in any of the formats, or of the files that a `.index.json` names.
 ///
 /// Errors: `Io`/`NotFound` where the file cannot be read, `Format` where it is damaged or something else (and what it looks like),
 /// `Unsupported` where it is a known format that is not read, or a pickle names something beyond tensors and plain values.
 pub fn open(path: &Path) -> Result<Checkpoint> {
+    if sharded::is_index(path) && path.is_file() {
+        return sharded::open(path);
+    }
     let source = Source::open(path)?;
-    let contents = match sniff::sniff(&source)? {
-        sniff::Kind::Safetensors => safetensors::read(&source)?,
-        sniff::Kind::Zip => torch_zip::read(&source)?,
+    let kind = sniff::sniff(&source)?;
+    read(source, kind)
+}
+
+/// As [`open`], of bytes in memory; `name` is the file that errors name.
+pub fn open_bytes(name: &Path, bytes: Vec<u8>) -> Result<Checkpoint> {
+    let source = Source::memory(name, bytes);
+    let kind = sniff::sniff(&source)?;
+    read(source, kind)
+}
+
+/// As [`open_bytes`], by one reader whatever the bytes look like.
+pub fn open_bytes_as(name: &Path, bytes: Vec<u8>, kind: Kind) -> Result<Checkpoint> {
+    read(Source::memory(name, bytes), kind)
+}
+
+fn read(source: Source, kind: Kind) -> Result<Checkpoint> {
+    let contents = match kind {
+        Kind::Safetensors => safetensors::read(&source)?,
+        Kind::Zip => {
+            let damaged = |e| source.error(format!("truncated or damaged zip archive ({e}); if it was downloaded, download it again"));
+            let archive = zip::Archive::open(&source).map_err(damaged)?;
+            match torch_zip::prefix(&archive) {
+                Some(prefix) => torch_zip::read(&source, &archive, &prefix)?,
+                None if npz::is_npz(&archive) => npz::read(&source, &archive)?,
+                None => return Err(source.error("is a zip archive without data.pkl or .npy files, so neither PyTorch nor numpy wrote it")),
+            }
+        }
+        Kind::TorchLegacy => torch_legacy::read(&source)?,
+        Kind::Pickle => python_pickle::read(&source)?,
     };
+    // Tensors may share a storage, and dimensions without a stride take none.
+    let bytes = contents.entries.values().fold(0u64, |sum, entry| sum.saturating_add(entry.bytes()));
+    if bytes > source.memory_limit() {
+        return Err(source.error(format!("declares tensors of {bytes} bytes altogether, and has {} itself", source.len)));
+    }
     Ok(Checkpoint {
-        path: path.to_path_buf(),
+        path: source.path.clone(),
         format: contents.format,
         metadata: Arc::new(contents.metadata),
-        source: Arc::new(source),
+        sources: Arc::new(vec![source]),
         entries: Arc::new(contents.entries),
         prefix: String::new(),
     })
@@ -106,22 +166,29 @@ impl Checkpoint {
         self.entries.get(&self.full(key)).map(|entry| entry.dtype)
     }
 
+    /// The plain value `key` as text.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.metadata.get(&self.full(key)).map(String::as_str)
+    }
+
     /// Tensor `key` with its own element type, contiguous, on the CPU; bool comes as u8, int8 as int16.
     pub fn tensor(&self, key: &str) -> Result<Tensor> {
-        self.entry(key)?.tensor(&self.source)
+        let entry = self.entry(key)?;
+        entry.tensor(self.source(entry))
     }
 
     /// Tensor `key` as f32 (from any element type), contiguous, on the CPU. A `Format` error that names file and key where the key is
     /// missing (with those most like it), the shape is not `shape` (`None`: any), or a value is NaN or infinite.
     pub fn f32(&self, key: &str, shape: Option<&[usize]>) -> Result<Tensor> {
         let entry = self.entry(key)?;
+        let source = self.source(entry);
         if let Some(shape) = shape.filter(|&shape| shape != entry.shape) {
-            return Err(self.source.error(format!("tensor '{}' has shape {:?}, where {shape:?} is needed", self.full(key), entry.shape)));
+            return Err(source.error(format!("tensor '{}' has shape {:?}, where {shape:?} is needed", self.full(key), entry.shape)));
         }
-        let values = entry.f32(&self.source)?;
-        if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+        let (values, finite) = entry.f32(source)?;
+        if let Some(at) = (!finite).then(|| values.iter().position(|x| !x.is_finite())).flatten() {
             let n = values.iter().filter(|x| !x.is_finite()).count();
-            return Err(self.source.error(format!(
+            return Err(source.error(format!(
                 "tensor '{}' is not finite: {} at element {at}, {n} such values in {}",
                 self.full(key),
                 values[at],
@@ -129,6 +196,10 @@ impl Checkpoint {
             )));
         }
         Ok(Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)?)
+    }
+
+    fn source(&self, entry: &Entry) -> &Source {
+        &self.sources[entry.file]
     }
 
     fn full(&self, key: &str) -> String {
@@ -140,7 +211,7 @@ impl Checkpoint {
         self.entries.get(&full).ok_or_else(|| {
             let near = near_keys(&full, self.entries.keys());
             let hint = if near.is_empty() { String::new() } else { format!("; nearest there: '{}'", near.join("', '")) };
-            self.source.error(format!("has no tensor '{full}'{hint}"))
+            crate::error::Error::format(&self.path, format!("has no tensor '{full}'{hint}"))
         })
     }
 }

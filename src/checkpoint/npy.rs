@@ -4,6 +4,7 @@ use super::source::{contiguous_strides, Block, Dtype, Entry, Source};
 use super::write::write_atomically;
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
+use std::io::Read;
 use std::path::Path;
 
 pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
@@ -11,23 +12,44 @@ pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
 /// Reads an array as an f32 tensor of the same shape (f4, f8, f2 and integer arrays, little-endian; C or Fortran order).
 /// NaN and infinity are kept: whoever wants a latent or a picture says what he makes of them.
 pub fn read_npy(path: &Path) -> Result<Tensor> {
-    let source = Source::open(path)?;
-    let start = source.bytes(0, source.len.min(12))?;
-    if source.len < 12 || !start.starts_with(MAGIC) {
-        return Err(source.error("is not an .npy file"));
+    tensor(&Source::open(path)?)
+}
+
+/// [`read_npy`] of bytes in memory; `name` is the file that errors name.
+pub fn read_npy_bytes(name: &Path, bytes: Vec<u8>) -> Result<Tensor> {
+    tensor(&Source::memory(name, bytes))
+}
+
+fn tensor(source: &Source) -> Result<Tensor> {
+    let entry = entry(source, Block::plain(0, source.len)).map_err(|e| source.error(e))?;
+    let values = entry.f32(source)?.0;
+    Ok(Tensor::from_vec(values, entry.shape, &Device::Cpu)?)
+}
+
+/// The array in `block`, which is the whole of an .npy file.
+pub(super) fn entry(source: &Source, block: Block) -> std::result::Result<Entry, String> {
+    let mut reader = block.reader(source, 0).map_err(|e| e.to_string())?.take(block.len);
+    let mut start = [0; 8];
+    if reader.read_exact(&mut start).is_err() || !start.starts_with(MAGIC) {
+        return Err("is not an .npy file".into());
     }
-    let (at, length) = match start[6] {
-        1 => (10, u64::from(u16::from_le_bytes([start[8], start[9]]))),
-        2 | 3 => (12, u64::from(u32::from_le_bytes([start[8], start[9], start[10], start[11]]))),
-        version => return Err(source.error(format!(".npy version {version} is not supported"))),
+    let mut length = [0; 4];
+    let width = match start[6] {
+        1 => 2,
+        2 | 3 => 4,
+        version => return Err(format!(".npy version {version} is not supported")),
     };
+    reader.read_exact(&mut length[..width]).map_err(|_| "truncated .npy header")?;
+    let length = u32::from_le_bytes(length);
     // numpy itself refuses headers beyond 10 000 characters.
     if length > 10_000 {
-        return Err(source.error(format!("an .npy header of {length} bytes")));
+        return Err(format!("an .npy header of {length} bytes"));
     }
-    let header = source.bytes(at, length)?;
-    let header = std::str::from_utf8(&header).map_err(|_| source.error("the .npy header is not text"))?;
-    let (dtype, fortran, shape) = parse(header).ok_or_else(|| source.error(format!("damaged .npy header: {}", header.trim())))?;
+    let mut header = vec![0; length as usize];
+    reader.read_exact(&mut header).map_err(|_| "truncated .npy header")?;
+    drop(reader);
+    let header = std::str::from_utf8(&header).map_err(|_| "the .npy header is not text")?;
+    let (dtype, fortran, shape) = parse(header).ok_or_else(|| format!("damaged .npy header: {}", header.trim()))?;
     let dtype = match dtype {
         "<f4" => Dtype::F32,
         "<f8" => Dtype::F64,
@@ -39,19 +61,17 @@ pub fn read_npy(path: &Path) -> Result<Tensor> {
         "<i4" => Dtype::I32,
         "<u4" => Dtype::U32,
         "<i8" => Dtype::I64,
-        other => return Err(source.error(format!("element type '{other}' is not supported; save it as float32"))),
+        other => return Err(format!("element type '{other}' is not supported; save it as float32")),
     };
     let strides = if fortran {
         let reversed: Vec<usize> = shape.iter().rev().copied().collect();
-        let strides = contiguous_strides(&reversed).ok_or_else(|| source.error(format!("shape {shape:?} is too large")))?;
+        let strides = contiguous_strides(&reversed).ok_or_else(|| format!("shape {shape:?} is too large"))?;
         Some(strides.into_iter().rev().collect())
     } else {
         None
     };
-    let begin = at + length;
-    let block = Block::plain(begin, source.len.saturating_sub(begin));
-    let entry = Entry::new(dtype, shape.clone(), strides, 0, block, &source).map_err(|e| source.error(format!("truncated: {e}")))?;
-    Ok(Tensor::from_vec(entry.f32(&source)?, shape, &Device::Cpu)?)
+    let begin = 8 + width as u64 + u64::from(length);
+    Entry::new(dtype, shape, strides, begin, block, source).map_err(|e| format!("truncated: {e}"))
 }
 
 /// `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 64), }`

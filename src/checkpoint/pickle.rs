@@ -3,15 +3,19 @@
 //! The machine follows the opcodes of protocols 2 to 5 (CPython, `Lib/pickletools.py`) and builds a graph: a call (REDUCE, NEWOBJ)
 //! becomes a node that names its class and arguments, and whoever reads the graph decides what it means. Globals are checked against
 //! the reader's allow-list as they are met. Values live in one table and refer to each other by index, so that deep nesting and
-//! cycles, both legal in a pickle, cost no recursion here.
+//! cycles, both legal in a pickle, cost no recursion here. Byte strings stay in the file: a pickle may hold whole networks in them.
 
+use super::source::Source;
 use std::collections::HashMap;
 
-/// More than this in one pickle is refused. The largest known checkpoints (training state of a 1024 px generator) have 0.4 MB.
-pub(super) const MAX_BYTES: u64 = 64 << 20;
-/// Memory for the graph: at most this many bytes for each byte of the pickle (real ones take 10 to 20), and at most `MAX_MEMORY`.
-const MEMORY_PER_BYTE: usize = 64;
-const MAX_MEMORY: usize = 256 << 20;
+/// Memory for the graph: at most this many bytes for each byte of the pickle, and at most so much above the pickle's own size. Real ones
+/// take 10 to 30 times their structure, which has 0.4 MB for the state of a 1024 px training.
+const MEMORY_PER_BYTE: u64 = 64;
+const MAX_MEMORY: u64 = 20 << 20;
+/// Read at a time. Structure stands between storages of megabytes, so that more would mostly be skipped.
+const WINDOW: usize = 8 << 10;
+/// A global's module or name.
+const MAX_NAME: usize = 1 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Value {
@@ -24,17 +28,20 @@ pub(super) enum Value {
 }
 
 #[derive(Debug)]
-pub(super) enum Node<'a> {
-    Str(&'a str),
-    /// Byte strings, and integers beyond 64 bits.
-    Bytes,
+pub(super) enum Node {
+    Str(Box<str>),
+    /// A byte string, by its place in the file; also integers beyond 64 bits.
+    Bytes {
+        start: u64,
+        len: u64,
+    },
     Tuple(Vec<Value>),
     List(Vec<Value>),
     Set,
     Dict(Vec<(Value, Value)>),
     Global {
-        module: &'a str,
-        name: &'a str,
+        module: Box<str>,
+        name: Box<str>,
     },
     Object(Box<Object>),
     /// What the pickler's `persistent_id` gave: for PyTorch a reference to a storage.
@@ -53,9 +60,11 @@ pub(super) struct Object {
 }
 
 #[derive(Debug)]
-pub(super) struct Pickle<'a> {
-    nodes: Vec<Node<'a>>,
+pub(super) struct Pickle {
+    nodes: Vec<Node>,
     pub root: Value,
+    /// The byte after the pickle.
+    pub end: u64,
 }
 
 #[derive(Debug, PartialEq)]
@@ -72,23 +81,29 @@ fn broken<T>(message: impl Into<String>) -> Result<T> {
     Err(PickleError::Broken(message.into()))
 }
 
-impl<'a> Pickle<'a> {
-    /// Follows the opcodes up to STOP. `allow(module, name)` says which globals may occur.
-    pub fn read(bytes: &'a [u8], allow: &dyn Fn(&str, &str) -> bool) -> Result<Self> {
-        let memory = bytes.len().saturating_mul(MEMORY_PER_BYTE).saturating_add(1 << 20).min(MAX_MEMORY);
-        let machine =
-            Machine { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), nodes: Vec::new(), memory, allow };
-        machine.run()
+impl Pickle {
+    /// Follows the opcodes in bytes `start .. end` of the source up to STOP. `allow(module, name)` says which globals may occur.
+    pub fn read(source: &Source, start: u64, end: u64, allow: &dyn Fn(&str, &str) -> bool) -> Result<Self> {
+        let end = end.min(source.len);
+        let len = end.saturating_sub(start);
+        let memory = len.saturating_mul(MEMORY_PER_BYTE).saturating_add(1 << 20).min(MAX_MEMORY.saturating_add(len));
+        let bytes = Bytes { source, at: start, end, window: Vec::new(), start };
+        Machine { bytes, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), nodes: Vec::new(), memory: usize::try_from(memory).unwrap_or(usize::MAX / 2), allow }
+            .run()
     }
 
-    pub fn node(&self, value: Value) -> Option<&Node<'a>> {
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    pub fn node(&self, value: Value) -> Option<&Node> {
         match value {
             Value::Node(i) => self.nodes.get(i as usize),
             _ => None,
         }
     }
 
-    pub fn str(&self, value: Value) -> Option<&'a str> {
+    pub fn str(&self, value: Value) -> Option<&str> {
         match self.node(value) {
             Some(Node::Str(s)) => Some(s),
             _ => None,
@@ -102,7 +117,26 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    pub fn global(&self, value: Value) -> Option<(&'a str, &'a str)> {
+    pub fn list(&self, value: Value) -> Option<&[Value]> {
+        match self.node(value) {
+            Some(Node::List(items)) => Some(items),
+            _ => None,
+        }
+    }
+
+    pub fn dict(&self, value: Value) -> Option<&[(Value, Value)]> {
+        match self.node(value) {
+            Some(Node::Dict(items)) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// What dict `value` has under `key`: the last, as in Python.
+    pub fn get(&self, value: Value, key: &str) -> Option<Value> {
+        self.dict(value)?.iter().rev().find(|&&(name, _)| self.str(name) == Some(key)).map(|&(_, value)| value)
+    }
+
+    pub fn global(&self, value: Value) -> Option<(&str, &str)> {
         match self.node(value) {
             Some(Node::Global { module, name }) => Some((module, name)),
             _ => None,
@@ -110,28 +144,69 @@ impl<'a> Pickle<'a> {
     }
 }
 
+/// The bytes of a pickle in order, through a window.
+struct Bytes<'a> {
+    source: &'a Source,
+    at: u64,
+    end: u64,
+    window: Vec<u8>,
+    /// Where the window begins.
+    start: u64,
+}
+
+impl Bytes<'_> {
+    /// The next `n` bytes, of at most the window's size, as a range of the window.
+    fn next(&mut self, n: usize) -> Result<&[u8]> {
+        let rest = self.end.saturating_sub(self.at);
+        if n as u64 > rest {
+            return broken(format!("truncated: ends before byte {} + {n}", self.at));
+        }
+        let inside = self.at.checked_sub(self.start).filter(|i| i + n as u64 <= self.window.len() as u64);
+        let inside = match inside {
+            Some(i) => i as usize,
+            None => {
+                self.window.resize(rest.min(WINDOW as u64) as usize, 0);
+                self.start = self.at;
+                self.source.read(self.at, &mut self.window).or_else(|e| broken(e.to_string()))?;
+                0
+            }
+        };
+        self.at += n as u64;
+        Ok(&self.window[inside..inside + n])
+    }
+
+    /// Leaves out `n` bytes and says where they begin.
+    fn skip(&mut self, n: u64) -> Result<u64> {
+        let start = self.at;
+        match start.checked_add(n).filter(|&after| after <= self.end) {
+            Some(after) => self.at = after,
+            None => return broken(format!("truncated: ends before byte {start} + {n}")),
+        }
+        Ok(start)
+    }
+}
+
 struct Machine<'a, 'f> {
-    bytes: &'a [u8],
-    at: usize,
+    bytes: Bytes<'a>,
     stack: Vec<Value>,
     /// Stack heights at the MARKs that are open.
     marks: Vec<usize>,
     memo: HashMap<u32, Value>,
-    nodes: Vec<Node<'a>>,
+    nodes: Vec<Node>,
     /// Bytes that may still be spent on the graph.
     memory: usize,
     allow: &'f dyn Fn(&str, &str) -> bool,
 }
 
-impl<'a> Machine<'a, '_> {
-    fn run(mut self) -> Result<Pickle<'a>> {
+impl Machine<'_, '_> {
+    fn run(mut self) -> Result<Pickle> {
         loop {
-            let at = self.at;
+            let at = self.bytes.at;
             let opcode = self.byte()?;
             match opcode {
                 b'.' => {
                     let root = self.pop()?;
-                    return Ok(Pickle { nodes: self.nodes, root });
+                    return Ok(Pickle { nodes: self.nodes, root, end: self.bytes.at });
                 }
                 0x80 => {
                     let protocol = self.byte()?;
@@ -141,10 +216,10 @@ impl<'a> Machine<'a, '_> {
                 }
                 // FRAME: only says how far to read ahead.
                 0x95 => {
-                    self.take(8)?;
+                    self.bytes.skip(8)?;
                 }
                 b'(' => {
-                    self.spend(size_of::<usize>())?;
+                    self.spend(3 * size_of::<usize>())?;
                     self.marks.push(self.stack.len());
                 }
                 b'0' => {
@@ -198,18 +273,15 @@ impl<'a> Machine<'a, '_> {
                 }
                 b'B' => {
                     let n = self.length4()?;
-                    self.take(n)?;
-                    self.new_node(Node::Bytes)?;
+                    self.byte_string(n)?;
                 }
                 b'C' => {
                     let n = self.byte()?;
-                    self.take(n.into())?;
-                    self.new_node(Node::Bytes)?;
+                    self.byte_string(n.into())?;
                 }
                 0x8e | 0x96 => {
                     let n = self.length8()?;
-                    self.take(n)?;
-                    self.new_node(Node::Bytes)?;
+                    self.byte_string(n)?;
                 }
                 b']' => self.new_node(Node::List(Vec::new()))?,
                 b'}' => self.new_node(Node::Dict(Vec::new()))?,
@@ -226,7 +298,7 @@ impl<'a> Machine<'a, '_> {
                 }
                 b'l' => {
                     let items = self.pop_to_mark()?;
-                    self.spend(items.len() * size_of::<Value>())?;
+                    self.spend(3 * items.len() * size_of::<Value>())?;
                     self.new_node(Node::List(items))?;
                 }
                 b'd' => {
@@ -266,7 +338,10 @@ impl<'a> Machine<'a, '_> {
                 0x93 => {
                     let pair = self.pop_n(2)?;
                     match (self.str_of(pair[0]), self.str_of(pair[1])) {
-                        (Some(module), Some(name)) => self.global(module, name)?,
+                        (Some(module), Some(name)) if module.len() <= MAX_NAME && name.len() <= MAX_NAME => {
+                            let (module, name) = (module.into(), name.into());
+                            self.global(module, name)?;
+                        }
                         _ => return broken(format!("byte {at}: a global whose name is not text")),
                     }
                 }
@@ -315,19 +390,9 @@ impl<'a> Machine<'a, '_> {
         }
     }
 
-    fn take(&mut self, n: usize) -> Result<&'a [u8]> {
-        match self.at.checked_add(n).and_then(|end| self.bytes.get(self.at..end)) {
-            Some(slice) => {
-                self.at += n;
-                Ok(slice)
-            }
-            None => broken(format!("truncated: ends before byte {} + {n}", self.at)),
-        }
-    }
-
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut array = [0; N];
-        array.copy_from_slice(self.take(N)?);
+        array.copy_from_slice(self.bytes.next(N)?);
         Ok(array)
     }
 
@@ -335,20 +400,27 @@ impl<'a> Machine<'a, '_> {
         Ok(self.array::<1>()?[0])
     }
 
-    fn length4(&mut self) -> Result<usize> {
-        Ok(u32::from_le_bytes(self.array()?) as usize)
+    fn length4(&mut self) -> Result<u64> {
+        Ok(u32::from_le_bytes(self.array()?).into())
     }
 
-    fn length8(&mut self) -> Result<usize> {
-        let n = u64::from_le_bytes(self.array()?);
-        usize::try_from(n).or_else(|_| broken("a length beyond this machine's memory"))
+    fn length8(&mut self) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.array()?))
     }
 
-    fn line(&mut self) -> Result<&'a str> {
-        let rest = &self.bytes[self.at..];
-        let Some(n) = rest.iter().position(|&b| b == b'\n') else { return broken("truncated: ends inside a global's name") };
-        let line = self.take(n + 1)?;
-        std::str::from_utf8(&line[..n]).or_else(|_| broken("a global's name is not UTF-8"))
+    fn line(&mut self) -> Result<Box<str>> {
+        let mut line = Vec::new();
+        loop {
+            match self.byte()? {
+                b'\n' => break,
+                _ if line.len() == MAX_NAME => return broken(format!("a global's name of more than {MAX_NAME} bytes")),
+                byte => line.push(byte),
+            }
+        }
+        match String::from_utf8(line) {
+            Ok(line) => Ok(line.into()),
+            Err(_) => broken("a global's name is not UTF-8"),
+        }
     }
 
     /// Counts memory before it is used.
@@ -362,14 +434,15 @@ impl<'a> Machine<'a, '_> {
         }
     }
 
+    /// A value on the stack, which doubles as it grows and is copied then.
     fn push(&mut self, value: Value) -> Result<()> {
-        self.spend(size_of::<Value>())?;
+        self.spend(3 * size_of::<Value>())?;
         self.stack.push(value);
         Ok(())
     }
 
-    fn new_node(&mut self, node: Node<'a>) -> Result<()> {
-        self.spend(size_of::<Node>())?;
+    fn new_node(&mut self, node: Node) -> Result<()> {
+        self.spend(3 * size_of::<Node>())?;
         let index = self.nodes.len() as u32;
         self.nodes.push(node);
         self.push(Value::Node(index))
@@ -382,8 +455,11 @@ impl<'a> Machine<'a, '_> {
 
     fn pop_n(&mut self, n: usize) -> Result<Vec<Value>> {
         match self.stack.len().checked_sub(n) {
-            Some(start) if start >= self.floor() => Ok(self.stack.split_off(start)),
-            _ => broken(format!("byte {}: takes from an empty stack", self.at)),
+            Some(start) if start >= self.floor() => {
+                self.memory += 3 * n * size_of::<Value>();
+                Ok(self.stack.split_off(start))
+            }
+            _ => broken(format!("byte {}: takes from an empty stack", self.bytes.at)),
         }
     }
 
@@ -394,19 +470,22 @@ impl<'a> Machine<'a, '_> {
     fn top(&self) -> Result<Value> {
         match self.stack.last() {
             Some(&value) if self.stack.len() > self.floor() => Ok(value),
-            _ => broken(format!("byte {}: takes from an empty stack", self.at)),
+            _ => broken(format!("byte {}: takes from an empty stack", self.bytes.at)),
         }
     }
 
     fn pop_to_mark(&mut self) -> Result<Vec<Value>> {
         match self.marks.pop() {
-            Some(height) if height <= self.stack.len() => Ok(self.stack.split_off(height)),
-            _ => broken(format!("byte {}: no mark on the stack", self.at)),
+            Some(height) if height <= self.stack.len() => {
+                self.memory += 3 * (self.stack.len() - height) * size_of::<Value>();
+                Ok(self.stack.split_off(height))
+            }
+            _ => broken(format!("byte {}: no mark on the stack", self.bytes.at)),
         }
     }
 
-    fn top_node(&mut self) -> Result<&mut Node<'a>> {
-        let at = self.at;
+    fn top_node(&mut self) -> Result<&mut Node> {
+        let at = self.bytes.at;
         match self.top()? {
             Value::Node(i) => match self.nodes.get_mut(i as usize) {
                 Some(node) => Ok(node),
@@ -416,7 +495,7 @@ impl<'a> Machine<'a, '_> {
         }
     }
 
-    fn str_of(&self, value: Value) -> Option<&'a str> {
+    fn str_of(&self, value: Value) -> Option<&str> {
         match value {
             Value::Node(i) => match self.nodes.get(i as usize) {
                 Some(Node::Str(s)) => Some(s),
@@ -427,46 +506,62 @@ impl<'a> Machine<'a, '_> {
     }
 
     fn tuple(&mut self, items: Vec<Value>) -> Result<()> {
-        self.spend(items.len() * size_of::<Value>())?;
+        self.spend(3 * items.len() * size_of::<Value>())?;
         self.new_node(Node::Tuple(items))
     }
 
-    fn text(&mut self, n: usize, unicode: bool) -> Result<()> {
-        let bytes = self.take(n)?;
-        match std::str::from_utf8(bytes) {
-            Ok(text) => self.new_node(Node::Str(text)),
+    fn byte_string(&mut self, len: u64) -> Result<()> {
+        let start = self.bytes.skip(len)?;
+        self.new_node(Node::Bytes { start, len })
+    }
+
+    fn text(&mut self, n: u64, unicode: bool) -> Result<()> {
+        let start = self.bytes.skip(n)?;
+        // Beyond what the machine may keep (a module's source text is 0.1 MB) it is as good as a byte string.
+        let Some(size) = usize::try_from(n).ok().filter(|&size| size < self.memory / 4) else {
+            return self.new_node(Node::Bytes { start, len: n });
+        };
+        // What is read, and the text made of it.
+        self.spend(2 * size)?;
+        let mut bytes = vec![0; size];
+        self.bytes.source.read(start, &mut bytes).or_else(|e| broken(e.to_string()))?;
+        match String::from_utf8(bytes) {
+            Ok(text) => self.new_node(Node::Str(text.into())),
             // Python writes lone surrogates as three bytes that are not UTF-8; byte strings of Python 2 hold anything.
-            Err(_) if !unicode => self.new_node(Node::Bytes),
-            Err(_) => broken(format!("byte {}: text that is not UTF-8", self.at)),
+            Err(_) if !unicode => self.new_node(Node::Bytes { start, len: n }),
+            Err(_) => broken(format!("byte {start}: text that is not UTF-8")),
         }
     }
 
-    fn long(&mut self, n: usize) -> Result<()> {
-        let bytes = self.take(n)?;
+    fn long(&mut self, n: u64) -> Result<()> {
         if n > 8 {
-            return self.new_node(Node::Bytes);
+            return self.byte_string(n);
         }
-        let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
-        let mut array = [if negative { 0xff } else { 0 }; 8];
-        array[..n].copy_from_slice(bytes);
+        let n = n as usize;
+        let mut array = [0; 8];
+        array[..n].copy_from_slice(self.bytes.next(n)?);
+        if n > 0 && array[n - 1] & 0x80 != 0 {
+            array[n..].fill(0xff);
+        }
         self.push(Value::Int(i64::from_le_bytes(array)))
     }
 
-    fn global(&mut self, module: &'a str, name: &'a str) -> Result<()> {
-        if !(self.allow)(module, name) {
+    fn global(&mut self, module: Box<str>, name: Box<str>) -> Result<()> {
+        if !(self.allow)(&module, &name) {
             return Err(PickleError::Global(format!("{module}.{name}").chars().take(200).collect()));
         }
+        self.spend(module.len() + name.len())?;
         self.new_node(Node::Global { module, name })
     }
 
     fn object(&mut self, class: Value, args: Value) -> Result<()> {
-        self.spend(size_of::<Object>())?;
+        self.spend(size_of::<Object>() + 16)?;
         self.new_node(Node::Object(Box::new(Object { class, args, state: None, items: Vec::new() })))
     }
 
     fn append(&mut self, items: Vec<Value>) -> Result<()> {
-        self.spend(items.len() * size_of::<Value>())?;
-        let at = self.at;
+        self.spend(3 * items.len() * size_of::<Value>())?;
+        let at = self.bytes.at;
         match self.top_node()? {
             Node::List(list) => list.extend(items),
             _ => return broken(format!("byte {at}: appends to something that is not a list")),
@@ -475,8 +570,8 @@ impl<'a> Machine<'a, '_> {
     }
 
     fn set_items(&mut self, items: Vec<Value>) -> Result<()> {
-        self.spend(items.len() * size_of::<Value>())?;
-        let at = self.at;
+        self.spend(3 * items.len() * size_of::<Value>())?;
+        let at = self.bytes.at;
         if !items.len().is_multiple_of(2) {
             return broken(format!("byte {at}: a key without a value"));
         }
@@ -491,7 +586,7 @@ impl<'a> Machine<'a, '_> {
 
     fn memorize(&mut self, key: u32) -> Result<()> {
         let top = self.top()?;
-        self.spend(2 * size_of::<(u32, Value)>())?;
+        self.spend(4 * size_of::<(u32, Value)>())?;
         self.memo.insert(key, top);
         Ok(())
     }
@@ -499,7 +594,7 @@ impl<'a> Machine<'a, '_> {
     fn recall(&mut self, key: u32) -> Result<()> {
         match self.memo.get(&key) {
             Some(&value) => self.push(value),
-            None => broken(format!("byte {}: recalls memo {key}, which was never set", self.at)),
+            None => broken(format!("byte {}: recalls memo {key}, which was never set", self.bytes.at)),
         }
     }
 }

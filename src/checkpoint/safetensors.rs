@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
 
-/// The format's own limit.
-pub(super) const MAX_HEADER: u64 = 100_000_000;
+/// Headers of real files have up to 1 MB, a hundred bytes for a tensor. What is built of the header takes a few times its size.
+const MAX_HEADER: u64 = 8 << 20;
+const MAX_TENSORS: usize = 1 << 16;
 
 #[derive(Deserialize)]
 struct Info {
@@ -41,6 +42,9 @@ impl<'de> Deserialize<'de> for Header {
                         header.metadata = map.next_value()?;
                     } else {
                         let info = map.next_value()?;
+                        if header.tensors.len() == MAX_TENSORS {
+                            return Err(serde::de::Error::custom(format!("more than {MAX_TENSORS} tensors")));
+                        }
                         if header.tensors.contains_key(&key) {
                             return Err(serde::de::Error::custom(format!("tensor '{key}' occurs twice")));
                         }
@@ -74,7 +78,10 @@ fn dtype(name: &str) -> Option<Dtype> {
 pub(super) fn read(source: &Source) -> Result<Contents> {
     let length: [u8; 8] = source.bytes(0, 8)?.try_into().map_err(|_| source.error("truncated"))?;
     let length = u64::from_le_bytes(length);
-    if length > MAX_HEADER || length.checked_add(8).is_none_or(|n| n > source.len) {
+    if length > MAX_HEADER && length < source.len {
+        return Err(source.error(format!("a safetensors header of {length} bytes, where at most {MAX_HEADER} are read")));
+    }
+    if length.checked_add(8).is_none_or(|n| n > source.len) {
         return Err(
             source.error(format!("truncated safetensors file: a header of {length} bytes is declared and the file has {}", source.len))
         );

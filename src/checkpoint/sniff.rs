@@ -1,23 +1,27 @@
 //! What a file is, by its content.
 
-use super::npy;
-use super::safetensors::MAX_HEADER;
 use super::source::Source;
-use crate::error::{Error, Result};
+use super::{npy, torch_legacy};
+use crate::error::Result;
 
-#[derive(Debug, PartialEq)]
-pub(super) enum Kind {
+/// The readers there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
     Safetensors,
+    /// A zip archive: PyTorch's, TorchScript's or numpy's.
     Zip,
+    /// PyTorch's format from before 1.6.
+    TorchLegacy,
+    /// A Python pickle with its storages inside, as NVIDIA's networks are.
+    Pickle,
 }
 
-/// Pickle of the integer that every legacy torch.save begins with (torch.serialization.MAGIC_NUMBER).
-pub(super) const LEGACY_TORCH: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+/// A safetensors header longer than this is something else, or damaged: the format's own limit.
+const MAX_HEADER: u64 = 100_000_000;
 
 /// The format, or an error that says what the file looks like instead.
 pub(super) fn sniff(source: &Source) -> Result<Kind> {
     let head = source.bytes(0, source.len.min(4096))?;
-    let unsupported = |message: &str| Err(Error::unsupported(source.path.display().to_string(), message));
     let not = |what: &str| Err(source.error(format!("{what}, not a checkpoint")));
     if head.is_empty() {
         return Err(source.error("is an empty file"));
@@ -31,17 +35,11 @@ pub(super) fn sniff(source: &Source) -> Result<Kind> {
     {
         return Ok(Kind::Safetensors);
     }
-    if head.starts_with(LEGACY_TORCH) {
-        return unsupported(
-            "is in PyTorch's format from before 1.6, which is not read; load it with torch.load and save it again with torch.save",
-        );
+    if torch_legacy::begins(&head) {
+        return Ok(Kind::TorchLegacy);
     }
     if head.len() > 2 && head[0] == 0x80 && (2..=5).contains(&head[1]) {
-        let contains = |needle: &[u8]| head.windows(needle.len()).any(|window| window == needle);
-        if contains(b"torch_utils.persistence") || contains(b"dnnlib.tflib") {
-            return unsupported("is a pickled network of NVIDIA's StyleGAN code, which is not read; convert it to a rosinality checkpoint");
-        }
-        return unsupported("is a plain Python pickle, which is not read; save a state_dict with torch.save");
+        return Ok(Kind::Pickle);
     }
     if head.starts_with(b"\x89PNG\r\n\x1a\n") {
         return not("is a PNG picture");
@@ -62,7 +60,7 @@ pub(super) fn sniff(source: &Source) -> Result<Kind> {
         return not("is a tar archive; unpack it first");
     }
     if head.starts_with(npy::MAGIC) {
-        return not("is a numpy array");
+        return not("is a numpy array (.npy), which holds one tensor without a name");
     }
     if head.starts_with(b"version https://git-lfs.github.com/spec") {
         return not("is a Git LFS pointer, a few lines that stand for the real file; fetch that with 'git lfs pull'");
@@ -84,6 +82,6 @@ pub(super) fn sniff(source: &Source) -> Result<Kind> {
         return not("is text");
     }
     Err(source.error(
-        "is in no format that is known here: safetensors, a zip file of torch.save, or a TorchScript archive (or its beginning is damaged)",
+        "is in no format that is known here: safetensors, a file of torch.save, a TorchScript archive, a pickled network of NVIDIA, or .npz (or its beginning is damaged)",
     ))
 }

@@ -2,16 +2,20 @@
 
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 /// Dimensions of a tensor in any supported file; PyTorch's own operations stop at 64, networks at 5.
 const MAX_RANK: usize = 16;
 /// Broadcast tensors (stride 0) may hold more elements than the file has bytes; this many are always allowed.
 const MIN_ELEMENTS: u64 = 1 << 20;
+/// What reading a file may allocate beyond twice its size: 64 MiB together with what is small (pieces, tables of contents).
+const EXTRA_MEMORY: u64 = 48 << 20;
+/// Bytes read, converted and checked at a time: they stay in the cache of a core.
+const PIECE: usize = 128 << 10;
 
 /// Element type as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +62,19 @@ impl Dtype {
     }
 }
 
-/// An open file, read by position. Not a memory map: a file that shrinks while it is read is then an error and not a signal.
+/// A file or bytes in memory, read by position. Not a memory map: a file that shrinks while it is read is then an error and not a signal,
+/// and its pages do not stand beside the tensors that are copied out of them.
 #[derive(Debug)]
 pub(super) struct Source {
     pub path: PathBuf,
     pub len: u64,
-    file: Mutex<File>,
+    data: Data,
+}
+
+#[derive(Debug)]
+enum Data {
+    File(File),
+    Memory(Vec<u8>),
 }
 
 impl Source {
@@ -73,15 +84,28 @@ impl Source {
         if metadata.is_dir() {
             return Err(Error::format(path, "is a folder, where a file was expected"));
         }
-        Ok(Source { path: path.to_path_buf(), len: metadata.len(), file: Mutex::new(file) })
+        Ok(Source { path: path.to_path_buf(), len: metadata.len(), data: Data::File(file) })
+    }
+
+    /// `bytes` as if they were the file `path`, which errors name.
+    pub fn memory(path: &Path, bytes: Vec<u8>) -> Self {
+        Source { path: path.to_path_buf(), len: bytes.len() as u64, data: Data::Memory(bytes) }
     }
 
     pub fn error(&self, message: impl Into<String>) -> Error {
         Error::format(&self.path, message)
     }
 
+    /// Fills `bytes` from `start` on.
+    pub fn read(&self, start: u64, bytes: &mut [u8]) -> Result<()> {
+        self.reader(start).read_exact(bytes).map_err(|e| self.io(e))
+    }
+
     fn io(&self, e: io::Error) -> Error {
-        Error::io(&self.path, e)
+        match e.kind() {
+            io::ErrorKind::UnexpectedEof => self.error("truncated: ends inside a tensor"),
+            _ => Error::io(&self.path, e),
+        }
     }
 
     /// Bytes `start .. start + len`, checked against the file's size before anything is allocated.
@@ -91,12 +115,17 @@ impl Source {
         }
         let len = usize::try_from(len).map_err(|_| self.error("is too large for this machine"))?;
         let mut bytes = vec![0; len];
-        self.reader().read_exact_at(start, &mut bytes).map_err(|e| self.io(e))?;
+        self.read(start, &mut bytes)?;
         Ok(bytes)
     }
 
-    pub fn reader(&self) -> Reader<'_> {
-        Reader { source: self, position: 0 }
+    pub fn reader(&self, position: u64) -> Reader<'_> {
+        Reader { source: self, position }
+    }
+
+    /// What a reader may allocate: twice the file, and so much more.
+    pub fn memory_limit(&self) -> u64 {
+        self.len.saturating_mul(2).saturating_add(EXTRA_MEMORY)
     }
 }
 
@@ -106,33 +135,30 @@ pub(super) struct Reader<'a> {
     position: u64,
 }
 
-impl Reader<'_> {
-    fn read_exact_at(&mut self, start: u64, bytes: &mut [u8]) -> io::Result<()> {
-        self.position = start;
-        self.read_exact(bytes)
-    }
-}
-
 impl Read for Reader<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let mut file = self.source.file.lock().unwrap_or_else(|e| e.into_inner());
-        file.seek(SeekFrom::Start(self.position))?;
-        let n = file.read(bytes)?;
+        let n = match &self.source.data {
+            Data::File(file) => read_at(file, bytes, self.position)?,
+            Data::Memory(all) => {
+                let rest = usize::try_from(self.position).ok().and_then(|at| all.get(at..)).unwrap_or(&[]);
+                let n = rest.len().min(bytes.len());
+                bytes[..n].copy_from_slice(&rest[..n]);
+                n
+            }
+        };
         self.position += n as u64;
         Ok(n)
     }
 }
 
-impl Seek for Reader<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let position = match to {
-            SeekFrom::Start(n) => Some(n),
-            SeekFrom::End(n) => self.source.len.checked_add_signed(n),
-            SeekFrom::Current(n) => self.position.checked_add_signed(n),
-        };
-        self.position = position.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "seek before the start of the file"))?;
-        Ok(self.position)
-    }
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, bytes, at)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, bytes, at)
 }
 
 /// A run of bytes in a file, as it is or deflated.
@@ -168,14 +194,11 @@ impl Block {
     }
 
     /// A reader that stands at byte `skip` of the (decompressed) block.
-    fn reader<'a>(&self, source: &'a Source, skip: u64) -> Result<Box<dyn Read + 'a>> {
-        let mut raw = source.reader();
+    pub fn reader<'a>(&self, source: &'a Source, skip: u64) -> Result<Box<dyn Read + 'a>> {
         if !self.deflated {
-            raw.position = self.start + skip;
-            return Ok(Box::new(raw));
+            return Ok(Box::new(source.reader(self.start + skip)));
         }
-        raw.position = self.start;
-        let mut inflated = flate2::read::DeflateDecoder::new(raw.take(self.stored));
+        let mut inflated = flate2::read::DeflateDecoder::new(source.reader(self.start).take(self.stored));
         let skipped = io::copy(&mut (&mut inflated).take(skip), &mut io::sink())
             .map_err(|e| source.error(format!("damaged compressed data: {e}")))?;
         if skipped != skip {
@@ -188,12 +211,14 @@ impl Block {
 /// One tensor that still lies in the file.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
+    /// Which of the checkpoint's files it lies in.
+    pub file: usize,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
     /// In elements, one per dimension.
     strides: Vec<usize>,
-    /// First element, in elements from the block's start.
-    offset: usize,
+    /// First element, in bytes from the block's start.
+    offset: u64,
     /// Elements of the tensor.
     count: usize,
     /// Elements from the first to the last, both included: `count` when the tensor is contiguous.
@@ -213,12 +238,12 @@ pub(super) fn contiguous_strides(shape: &[usize]) -> Option<Vec<usize>> {
 }
 
 impl Entry {
-    /// Checks shape, strides and offset (in elements) against the block, so that reading cannot leave it.
+    /// Checks shape, strides and offset (in bytes) against the block, so that reading cannot leave it.
     pub fn new(
         dtype: Dtype,
         shape: Vec<usize>,
         strides: Option<Vec<usize>>,
-        offset: usize,
+        offset: u64,
         block: Block,
         source: &Source,
     ) -> std::result::Result<Self, String> {
@@ -243,52 +268,73 @@ impl Entry {
         let mut span = 0;
         if count > 0 {
             let last = shape.iter().zip(&strides).try_fold(0usize, |sum, (&d, &s)| (d - 1).checked_mul(s)?.checked_add(sum));
-            let end = last.and_then(|n| n.checked_add(1)).and_then(|n| n.checked_add(offset)).and_then(|n| n.checked_mul(dtype.size()));
-            match (last, end) {
-                (Some(last), Some(end)) if end as u64 <= block.len && last as u64 <= source.len.max(MIN_ELEMENTS) => span = last + 1,
+            let bytes = last.and_then(|n| n.checked_add(1)).and_then(|n| n.checked_mul(dtype.size()));
+            match (last, bytes.and_then(|n| offset.checked_add(n as u64))) {
+                (Some(last), Some(end)) if end <= block.len && last as u64 <= source.len.max(MIN_ELEMENTS) => span = last + 1,
                 _ => {
                     return Err(format!(
-                        "shape {shape:?}, strides {strides:?}, offset {offset} of {} reach beyond their storage of {} bytes",
+                        "shape {shape:?}, strides {strides:?}, offset {offset} bytes of {} reach beyond their storage of {} bytes",
                         dtype.name(),
                         block.len
                     ))
                 }
             }
         }
-        Ok(Entry { dtype, shape, strides, offset, count, span, block })
+        Ok(Entry { file: 0, dtype, shape, strides, offset, count, span, block })
     }
 
-    /// All elements in row-major order. Reads in pieces, so that the bytes never stand beside the values.
+    /// Bytes of the tensor with its own element type.
+    pub fn bytes(&self) -> u64 {
+        (self.count * self.dtype.size()) as u64
+    }
+
+    fn is_contiguous(&self) -> bool {
+        self.count == 0 || Some(&self.strides) == contiguous_strides(&self.shape).as_ref()
+    }
+
+    /// Element types that grow and dimensions without a stride make tensors that are larger than their file.
+    fn check_memory(&self, source: &Source, size: usize) -> Result<()> {
+        let raw = if self.is_contiguous() { 0 } else { self.span * self.dtype.size() };
+        let needed = (self.count as u64).saturating_mul(size as u64).saturating_add(raw as u64);
+        if needed > source.memory_limit() {
+            return Err(source.error(format!("a tensor of shape {:?} needs {needed} bytes, for a file of {}", self.shape, source.len)));
+        }
+        Ok(())
+    }
+
+    /// All elements in row-major order. Reads in pieces, so that the bytes never stand beside the values, unless they are to be rearranged.
     fn values<T: Copy>(&self, source: &Source, convert: impl Fn(&[u8]) -> T) -> Result<Vec<T>> {
+        self.check_memory(source, size_of::<T>())?;
         let size = self.dtype.size();
-        let mut stored = Vec::with_capacity(self.span);
-        if self.span > 0 {
-            let mut reader = self.block.reader(source, (self.offset * size) as u64)?;
-            let mut piece = vec![0u8; (64 << 10).min(self.span * size)];
-            while stored.len() < self.span {
-                let n = (self.span - stored.len()).min(piece.len() / size) * size;
-                reader.read_exact(&mut piece[..n]).map_err(|e| match e.kind() {
-                    io::ErrorKind::UnexpectedEof => source.error("truncated: ends inside a tensor"),
-                    _ => source.io(e),
-                })?;
-                stored.extend(piece[..n].chunks_exact(size).map(&convert));
-            }
-        }
-        if Some(&self.strides) == contiguous_strides(&self.shape).as_ref() || self.count == 0 {
-            return Ok(stored);
-        }
         let mut values = Vec::with_capacity(self.count);
-        let mut index = vec![0usize; self.shape.len()];
-        let mut at = 0;
-        for _ in 0..self.count {
-            values.push(stored[at]);
+        if self.count == 0 {
+            return Ok(values);
+        }
+        let mut reader = self.block.reader(source, self.offset)?;
+        if self.is_contiguous() {
+            let mut piece = vec![0u8; PIECE.min(self.span * size)];
+            while values.len() < self.span {
+                let n = (self.span - values.len()).min(piece.len() / size) * size;
+                reader.read_exact(&mut piece[..n]).map_err(|e| source.io(e))?;
+                values.extend(piece[..n].chunks_exact(size).map(&convert));
+            }
+            return Ok(values);
+        }
+        let mut raw = vec![0u8; self.span * size];
+        reader.read_exact(&mut raw).map_err(|e| source.io(e))?;
+        let rank = self.shape.len();
+        let (length, stride) = (self.shape[rank - 1], self.strides[rank - 1]);
+        let mut index = vec![0usize; rank - 1];
+        let mut row = 0;
+        while values.len() < self.count {
+            values.extend((0..length).map(|i| convert(&raw[(row + i * stride) * size..][..size])));
             for d in (0..index.len()).rev() {
                 index[d] += 1;
-                at += self.strides[d];
+                row += self.strides[d];
                 if index[d] < self.shape[d] {
                     break;
                 }
-                at -= index[d] * self.strides[d];
+                row -= index[d] * self.strides[d];
                 index[d] = 0;
             }
         }
@@ -309,14 +355,22 @@ impl Entry {
             Dtype::I64 => Tensor::from_vec(self.values(source, |b| i64::from_le_bytes(first(b)))?, shape, device)?,
             Dtype::F16 => Tensor::from_vec(self.values(source, |b| f16::from_le_bytes(first(b)))?, shape, device)?,
             Dtype::Bf16 => Tensor::from_vec(self.values(source, |b| bf16::from_le_bytes(first(b)))?, shape, device)?,
-            Dtype::F32 => Tensor::from_vec(self.values(source, |b| f32::from_le_bytes(first(b)))?, shape, device)?,
+            Dtype::F32 => Tensor::from_vec(self.f32(source)?.0, shape, device)?,
             Dtype::F64 => Tensor::from_vec(self.values(source, |b| f64::from_le_bytes(first(b)))?, shape, device)?,
         })
     }
 
-    /// All elements as f32, row-major.
-    pub fn f32(&self, source: &Source) -> Result<Vec<f32>> {
-        match self.dtype {
+    /// All elements as f32, row-major, and whether all are finite.
+    pub fn f32(&self, source: &Source) -> Result<(Vec<f32>, bool)> {
+        if cfg!(target_endian = "little") && self.is_contiguous() {
+            match self.dtype {
+                Dtype::F32 => return self.f32_as_it_is(source),
+                Dtype::F16 => return self.f32_from_halves(source, |half, out| half.reinterpret_cast::<f16>().convert_to_f32_slice(out)),
+                Dtype::Bf16 => return self.f32_from_halves(source, |half, out| half.reinterpret_cast::<bf16>().convert_to_f32_slice(out)),
+                _ => {}
+            }
+        }
+        let values = match self.dtype {
             Dtype::Bool => self.values(source, |b| f32::from(u8::from(b[0] != 0))),
             Dtype::U8 => self.values(source, |b| f32::from(b[0])),
             Dtype::I8 => self.values(source, |b| f32::from(b[0] as i8)),
@@ -328,11 +382,56 @@ impl Entry {
             Dtype::Bf16 => self.values(source, |b| bf16::from_le_bytes(first(b)).to_f32()),
             Dtype::F32 => self.values(source, |b| f32::from_le_bytes(first(b))),
             Dtype::F64 => self.values(source, |b| f64::from_le_bytes(first(b)) as f32),
+        }?;
+        let finite = is_finite(&values);
+        Ok((values, finite))
+    }
+
+    /// The bytes of the file are read into the tensor itself, and looked at while they are in the cache.
+    fn f32_as_it_is(&self, source: &Source) -> Result<(Vec<f32>, bool)> {
+        self.check_memory(source, 4)?;
+        let mut values = vec![0f32; self.count];
+        let mut finite = true;
+        let mut reader = self.block.reader(source, self.offset)?;
+        for piece in values.chunks_mut(PIECE / 4) {
+            reader.read_exact(bytes_mut(piece)).map_err(|e| source.io(e))?;
+            finite &= is_finite(piece);
         }
+        Ok((values, finite))
+    }
+
+    fn f32_from_halves(&self, source: &Source, convert: impl Fn(&[u16], &mut [f32])) -> Result<(Vec<f32>, bool)> {
+        self.check_memory(source, 4)?;
+        let mut values = vec![0f32; self.count];
+        let mut finite = true;
+        let mut reader = self.block.reader(source, self.offset)?;
+        let mut halves = vec![0u16; self.count.min(PIECE / 2)];
+        for out in values.chunks_mut(PIECE / 2) {
+            let halves = &mut halves[..out.len()];
+            reader.read_exact(bytes_mut(halves)).map_err(|e| source.io(e))?;
+            convert(halves, out);
+            finite &= is_finite(out);
+        }
+        Ok((values, finite))
     }
 }
 
-/// The element that `chunks_exact` cut to the type's size.
+/// The bytes that numbers are made of.
+fn bytes_mut<T: Number>(numbers: &mut [T]) -> &mut [u8] {
+    // SAFETY: the numbers have no padding, every pattern of their bits is a value, and bytes need no alignment.
+    unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
+}
+
+trait Number {}
+impl Number for f32 {}
+impl Number for u16 {}
+
+/// No NaN and no infinity: those have all bits of the exponent set. Without a branch, so that it runs at the speed of memory.
+fn is_finite(values: &[f32]) -> bool {
+    values.iter().fold(0, |most, x| most.max(x.to_bits() & 0x7fff_ffff)) < 0x7f80_0000
+}
+
+/// The element that was cut to the type's size.
 fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut array = [0; N];
     array.copy_from_slice(&bytes[..N]);

@@ -1,18 +1,51 @@
 //! From a pickle's graph to named tensors: what PyTorch's rebuild functions mean, without calling them.
 
-use super::pickle::{Node, Pickle, Value};
+use super::pickle::{Node, Pickle, PickleError, Value};
 use super::source::{Block, Dtype, Entry, Source};
-use std::collections::BTreeMap;
+use super::{nvidia, torch_legacy, Contents, Format};
+use crate::error::Error;
+use std::collections::{BTreeMap, HashMap};
 
-/// Containers inside containers. Networks have about 10.
+/// Containers inside containers. Networks have about 10, NVIDIA's twice that.
 const MAX_DEPTH: usize = 64;
 /// A dotted key, in bytes.
 const MAX_KEY: usize = 1024;
 /// Longer texts in a checkpoint (arguments, logs) are not kept as metadata.
 const MAX_TEXT: usize = 4096;
-/// A container that occurs many times in one graph is walked each time; this bounds the sum, in values and in bytes of keys.
+/// A container that occurs many times in one graph is walked each time; this bounds the sum, in values, bytes of keys and the memory of what is
+/// kept (keys, texts, and `PER_ENTRY` for each). A training checkpoint of 1024 px has 3000 tensors, which take 2 MB.
 const MAX_VISITS: usize = 1 << 20;
 const MAX_KEY_BYTES: usize = 32 << 20;
+const MAX_KEPT: usize = 24 << 20;
+/// Numbers in longer lists (a loss for each step) are not kept as metadata.
+const MAX_LIST: usize = 1024;
+const PER_ENTRY: usize = 512;
+
+/// A pickle that is not read, and why.
+pub(super) struct ParseError(pub PickleError);
+
+impl ParseError {
+    /// The error about `part` of the file.
+    pub fn of(self, part: &str, source: &Source) -> Error {
+        match self.0 {
+            PickleError::Broken(message) => source.error(format!("{part}: {message}")),
+            PickleError::Global(name) if name.contains("dnnlib.tflib") => Error::unsupported(
+                source.path.display().to_string(),
+                "is a network of NVIDIA's TensorFlow code, which is not read; convert it to PyTorch with stylegan2-ada-pytorch",
+            ),
+            PickleError::Global(name) => Error::unsupported(
+                source.path.display().to_string(),
+                format!(
+                    "its pickle refers to {name}, which is not a tensor or a plain value; nothing in a file is run, so save the model's state_dict() instead"
+                ),
+            ),
+        }
+    }
+}
+
+pub(super) fn parse(source: &Source, start: u64, end: u64, allow: &dyn Fn(&str, &str) -> bool) -> std::result::Result<Pickle, ParseError> {
+    Pickle::read(source, start, end, allow).map_err(ParseError)
+}
 
 /// What a pickle may name besides `__torch__` classes: containers, tensors, storages, and the plain values that training scripts
 /// leave in their files. None of them is called; what has no meaning here is skipped.
@@ -23,7 +56,7 @@ pub(super) fn is_known_global(module: &str, name: &str) -> bool {
         "torch._utils" => matches!(name, "_rebuild_tensor_v2" | "_rebuild_tensor" | "_rebuild_parameter" | "_rebuild_parameter_with_state"),
         "torch" => {
             matches!(name, "Size" | "device" | "Tensor" | "contiguous_format" | "channels_last" | "strided" | "_utils")
-                || storage_dtype(module, name).is_some()
+                || is_storage_type(module, name)
                 || matches!(
                     name,
                     "bool"
@@ -42,7 +75,8 @@ pub(super) fn is_known_global(module: &str, name: &str) -> bool {
                         | "long"
                 )
         }
-        "torch.cuda" => storage_dtype("torch", name).is_some(),
+        "torch.cuda" => is_storage_type(module, name),
+        "torch.storage" => name == "_load_from_bytes",
         "torch.nn.parameter" => name == "Parameter",
         "torch.serialization" => name == "_get_layout",
         // numpy scalars and arrays in training state, under the names of numpy 1 and 2.
@@ -73,8 +107,12 @@ pub(super) fn is_known_global(module: &str, name: &str) -> bool {
                 | "range"
         ),
         "pathlib" => matches!(name, "Path" | "PosixPath" | "WindowsPath" | "PurePath" | "PurePosixPath" | "PureWindowsPath"),
-        _ => false,
+        _ => nvidia::is_known_global(module, name),
     }
+}
+
+pub(super) fn is_storage_type(module: &str, name: &str) -> bool {
+    storage_dtype(module, name).is_some()
 }
 
 fn storage_dtype(module: &str, name: &str) -> Option<Dtype> {
@@ -101,30 +139,76 @@ pub(super) fn is_script_class(module: &str) -> bool {
     module == "__torch__" || module.starts_with("__torch__.")
 }
 
-pub(super) struct Walk<'a, 'p> {
-    pub pickle: &'a Pickle<'p>,
-    pub source: &'a Source,
-    /// The bytes of the storage with this key.
-    pub storage: &'a mut dyn FnMut(&str) -> Result<Block, String>,
-    pub entries: BTreeMap<String, Entry>,
-    pub metadata: BTreeMap<String, String>,
-    visits: usize,
-    key_bytes: usize,
+/// A storage as a pickle refers to it: ("storage", type, key, device, number of elements), and in very old files a view of it.
+pub(super) struct Persistent<'a> {
+    pub key: &'a str,
+    pub dtype: Dtype,
+    pub numel: usize,
+    /// Where a view (key, offset, size) begins, in elements.
+    view: u64,
 }
 
-impl<'a, 'p> Walk<'a, 'p> {
-    pub fn new(pickle: &'a Pickle<'p>, source: &'a Source, storage: &'a mut dyn FnMut(&str) -> Result<Block, String>) -> Self {
-        Walk { pickle, source, storage, entries: BTreeMap::new(), metadata: BTreeMap::new(), visits: 0, key_bytes: 0 }
-    }
+pub(super) fn persistent_storage(pickle: &Pickle, id: Value) -> Result<Persistent<'_>, String> {
+    let id = pickle.tuple(id).filter(|id| id.len() >= 5 && pickle.str(id[0]) == Some("storage")).ok_or("it names no storage")?;
+    let (module, name) = pickle.global(id[1]).ok_or("its storage has no type")?;
+    let dtype = storage_dtype(module, name).ok_or_else(|| format!("storage type {module}.{name} is not supported"))?;
+    let key = pickle.str(id[2]).ok_or("its storage has no key")?;
+    let numel = size(id[4]).ok_or("its storage has no length")?;
+    let view = id.get(5).and_then(|&view| pickle.tuple(view)).and_then(|view| view.get(1)).and_then(|&offset| size(offset));
+    Ok(Persistent { key, dtype, numel, view: view.unwrap_or(0) as u64 })
+}
 
+/// Where storages are.
+pub(super) struct Storages<'a> {
+    /// The bytes of the storage with this key.
+    pub persistent: &'a mut dyn FnMut(&str) -> Result<Block, String>,
+    /// Whether the pickle lies in the source as it is, so that storages in its byte strings can be read there.
+    pub embedded: bool,
+}
+
+/// All tensors and plain values of a graph.
+pub(super) fn contents(pickle: &Pickle, source: &Source, storages: Storages, format: Format) -> crate::error::Result<Contents> {
+    let mut walk = Walk {
+        pickle,
+        source,
+        storages,
+        inside: HashMap::new(),
+        entries: BTreeMap::new(),
+        metadata: BTreeMap::new(),
+        visits: 0,
+        key_bytes: 0,
+        kept: 0,
+    };
+    walk.walk("", pickle.root, 0).map_err(|e| source.error(e))?;
+    let (entries, metadata) = (walk.entries, walk.metadata);
+    if entries.is_empty() {
+        return Err(source.error("is a Python file without a PyTorch tensor in it"));
+    }
+    Ok(Contents { format, entries, metadata })
+}
+
+struct Walk<'a, 's> {
+    pickle: &'a Pickle,
+    source: &'a Source,
+    storages: Storages<'s>,
+    /// Storages in byte strings, by the string's place.
+    inside: HashMap<u64, (Dtype, Block)>,
+    entries: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
+    visits: usize,
+    key_bytes: usize,
+    kept: usize,
+}
+
+impl Walk<'_, '_> {
     /// Enters `value` and all below it under `key`, joined with '.'.
-    pub fn walk(&mut self, key: &str, value: Value, depth: usize) -> Result<(), String> {
+    fn walk(&mut self, key: &str, value: Value, depth: usize) -> Result<(), String> {
         self.visits += 1;
         self.key_bytes += key.len();
         if depth > MAX_DEPTH || key.len() > MAX_KEY {
             return Err(format!("'{}...': nested deeper than any checkpoint", key.chars().take(80).collect::<String>()));
         }
-        if self.visits > MAX_VISITS || self.key_bytes > MAX_KEY_BYTES {
+        if self.visits > MAX_VISITS || self.key_bytes > MAX_KEY_BYTES || self.kept > MAX_KEPT {
             return Err("holds more values than any checkpoint".into());
         }
         let pickle = self.pickle;
@@ -137,13 +221,15 @@ impl<'a, 'p> Walk<'a, 'p> {
                 Some(Node::Str(s)) if s.len() <= MAX_TEXT => self.text(key, s.to_string()),
                 Some(Node::Dict(items)) => self.items(key, items, depth)?,
                 Some(Node::Tuple(items) | Node::List(items)) => {
-                    for (i, &item) in items.iter().enumerate() {
+                    let numbers = items.len() <= MAX_LIST;
+                    for (i, &item) in items.iter().enumerate().filter(|(_, item)| numbers || matches!(item, Value::Node(_))) {
                         self.walk(&join(key, &i.to_string()), item, depth + 1)?;
                     }
                 }
                 Some(Node::Object(object)) => match pickle.global(object.class) {
                     Some(("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor")) => {
                         let entry = self.tensor(object.args).map_err(|e| format!("tensor '{key}': {e}"))?;
+                        self.kept += key.len() + PER_ENTRY;
                         if self.entries.insert(key.to_string(), entry).is_some() {
                             return Err(format!("tensor '{key}' occurs twice"));
                         }
@@ -154,6 +240,17 @@ impl<'a, 'p> Walk<'a, 'p> {
                         self.walk(key, data, depth + 1)?;
                     }
                     Some(("collections", "OrderedDict" | "defaultdict" | "Counter")) => self.items(key, &object.items, depth)?,
+                    Some((module, name)) if nvidia::is_dict(module, name) => {
+                        self.items(key, &object.items, depth)?;
+                        if let Some(state) = object.state {
+                            self.walk(key, state, depth + 1)?;
+                        }
+                    }
+                    Some((module, name)) if nvidia::is_persistent(module, name) => {
+                        let (class, state) = nvidia::persistent(pickle, object).map_err(|e| format!("'{key}': {e}"))?;
+                        self.text(&join(key, "class_name"), class);
+                        self.module(key, state, depth + 1)?;
+                    }
                     Some((module, name)) if is_script_class(module) || (module, name) == ("argparse", "Namespace") => {
                         if let Some(state) = object.state {
                             self.walk(key, state, depth + 1)?;
@@ -181,7 +278,22 @@ impl<'a, 'p> Walk<'a, 'p> {
         Ok(())
     }
 
+    /// The attributes of a torch.nn.Module: parameters, buffers and modules have their names in a state_dict; of what is private otherwise
+    /// the arguments of the constructor are kept.
+    fn module(&mut self, key: &str, state: Value, depth: usize) -> Result<(), String> {
+        let pickle = self.pickle;
+        for &(name, value) in pickle.dict(state).ok_or_else(|| format!("'{key}': a module without attributes"))? {
+            match pickle.str(name) {
+                Some("_parameters" | "_buffers" | "_modules") => self.walk(key, value, depth + 1)?,
+                Some(name) if !name.starts_with('_') || name == "_init_kwargs" => self.walk(&join(key, name), value, depth + 1)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn text(&mut self, key: &str, text: String) {
+        self.kept += key.len() + text.len() + PER_ENTRY;
         self.metadata.insert(key.to_string(), text);
     }
 
@@ -189,30 +301,48 @@ impl<'a, 'p> Walk<'a, 'p> {
     fn tensor(&mut self, args: Value) -> Result<Entry, String> {
         let pickle = self.pickle;
         let args = pickle.tuple(args).filter(|args| args.len() >= 4).ok_or("its arguments are not those of a tensor")?;
-        let id = match pickle.node(args[0]) {
-            Some(Node::Persistent(id)) => pickle.tuple(*id),
-            _ => None,
+        let (dtype, block, view) = match pickle.node(args[0]) {
+            Some(Node::Persistent(id)) => self.persistent(*id)?,
+            Some(Node::Object(object)) if pickle.global(object.class) == Some(("torch.storage", "_load_from_bytes")) => {
+                let (dtype, block) = self.embedded(object.args)?;
+                (dtype, block, 0)
+            }
+            _ => return Err("it names no storage".into()),
         };
-        // ("storage", torch.FloatStorage, key, device, number of elements)
-        let id = id.filter(|id| id.len() >= 5 && pickle.str(id[0]) == Some("storage")).ok_or("it names no storage")?;
-        let (module, name) = pickle.global(id[1]).ok_or("its storage has no type")?;
-        let dtype = storage_dtype(module, name).ok_or_else(|| format!("storage type {module}.{name} is not supported"))?;
-        let key = pickle.str(id[2]).ok_or("its storage has no key")?;
-        let numel = size(id[4]).ok_or("its storage has no length")?;
-        let offset = size(args[1]).ok_or("its offset is not a number")?;
+        let offset = size(args[1]).ok_or("its offset is not a number")? as u64;
         let shape = self.sizes(args[2]).ok_or("its shape is not a tuple of numbers")?;
         let strides = self.sizes(args[3]).ok_or("its strides are not a tuple of numbers")?;
-        let mut block = (self.storage)(key)?;
+        let offset = offset.checked_add(view).and_then(|n| n.checked_mul(dtype.size() as u64)).ok_or("its offset is too large")?;
+        Entry::new(dtype, shape, Some(strides), offset, block, self.source)
+    }
+
+    fn persistent(&mut self, id: Value) -> Result<(Dtype, Block, u64), String> {
+        let Persistent { key, dtype, numel, view } = persistent_storage(self.pickle, id)?;
+        let mut block = (self.storages.persistent)(key)?;
         let bytes = numel.checked_mul(dtype.size()).map(|n| n as u64).filter(|&n| n <= block.len).ok_or_else(|| {
             format!("truncated: storage '{key}' is declared with {numel} elements of {} and has {} bytes", dtype.name(), block.len)
         })?;
-        if block.deflated {
-            // The length after decompression is only a claim; entries are cut to what the pickle declares and read piece by piece.
-            block.len = bytes;
-        } else {
-            block = Block::plain(block.start, bytes);
+        // What is compressed is cut to what the pickle declares: its length is only a claim until it is read, piece by piece.
+        block.len = bytes;
+        if !block.deflated {
+            block.stored = bytes;
         }
-        Entry::new(dtype, shape, Some(strides), offset, block, self.source)
+        Ok((dtype, block, view))
+    }
+
+    /// `_load_from_bytes(bytes)`: a file in the old format inside of this one.
+    fn embedded(&mut self, args: Value) -> Result<(Dtype, Block), String> {
+        let bytes = self.pickle.tuple(args).and_then(|args| args.first()).and_then(|&bytes| self.pickle.node(bytes));
+        let Some(&Node::Bytes { start, len }) = bytes else { return Err("its storage is not bytes".into()) };
+        if !self.storages.embedded {
+            return Err("its storage is in a compressed pickle".into());
+        }
+        if let Some(known) = self.inside.get(&start) {
+            return Ok(known.clone());
+        }
+        let storage = torch_legacy::storage(self.source, start, len)?;
+        self.inside.insert(start, storage.clone());
+        Ok(storage)
     }
 
     fn sizes(&self, value: Value) -> Option<Vec<usize>> {

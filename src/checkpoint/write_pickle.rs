@@ -1,6 +1,7 @@
 //! Python values as pickles and torch zip archives, for programs in Python to load.
 
 use super::safetensors;
+use super::torch_legacy::MAGIC;
 use super::write::atomically;
 use crate::error::Result;
 use candle_core::{DType, Tensor};
@@ -227,8 +228,9 @@ impl<W: Write> Pickler<'_, W> {
 fn legacy_storage(tensor: &Tensor) -> io::Result<Vec<u8>> {
     const KEY: &str = "0";
     let mut file = Vec::new();
-    file.extend(super::sniff::LEGACY_TORCH);
-    file.extend(b".\x80\x02M\xe9\x03.");
+    for pickle in [MAGIC, b"M\xe9\x03"] {
+        file.extend([b"\x80\x02", pickle, b"."].concat());
+    }
     let plain = |file: &mut Vec<u8>, value: Python| Pickler { out: file, storages: Storages::Archive(&mut Vec::new()) }.write(&value);
     let sizes = Python::dict([("short", Python::Int(2)), ("int", Python::Int(4)), ("long", Python::Int(4))]);
     let machine = [("protocol_version", Python::Int(1001)), ("little_endian", Python::Bool(true)), ("type_sizes", sizes)];

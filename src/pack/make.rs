@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 /// What begins a folder's name until the pack in it is complete, or while it is removed.
 const UNFINISHED: &str = ".nada-";
 
-/// Files of a Hugging Face folder beside the tensors, as far as a CLIP has them.
-const CLIP_TEXTS: [&str; 4] = ["config.json", "preprocessor_config.json", "vocab.json", "merges.txt"];
+/// Files beside the tensors in the folders of Hugging Face and open_clip, as far as a CLIP has them.
+const CLIP_TEXTS: [&str; 5] = ["config.json", OPEN_CLIP, "preprocessor_config.json", "vocab.json", "merges.txt"];
+const OPEN_CLIP: &str = "open_clip_config.json";
 
 /// What a new pack is made from.
 #[derive(Clone, Debug, Default)]
@@ -126,17 +127,19 @@ impl NewPack {
         let name = free_name(folder, &stem(path), "");
         let into = folder.join(&name);
         std::fs::create_dir(&into).map_err(|e| Error::io(&into, e))?;
-        let (file, beside) = if path.is_dir() { (path.join("model.safetensors"), path) } else { (path.to_path_buf(), path.parent().unwrap_or(Path::new(""))) };
+        let file = tensors_file(path)?;
         let checkpoint = checkpoint::open(&file)?;
         self.write(&checkpoint, &into.join("model.safetensors"))?;
-        sources.push(source(&file, &format!("{name}/model.safetensors"))?);
+        for part in parts(&file)? {
+            sources.push(source(&part, &format!("{name}/model.safetensors"))?);
+        }
+        let beside = file.parent().unwrap_or(Path::new(""));
         // Beside an OpenAI file these names may belong to something else.
-        if checkpoint.contains("vision_model.embeddings.patch_embedding.weight") {
-            for text in CLIP_TEXTS.into_iter().filter(|text| beside.join(text).is_file()) {
-                let bytes = std::fs::read(beside.join(text)).map_err(|e| Error::io(beside.join(text), e))?;
-                checkpoint::write_atomically(&into.join(text), &bytes)?;
-                sources.push(source(&beside.join(text), &format!("{name}/{text}"))?);
-            }
+        let described = checkpoint.contains("vision_model.embeddings.patch_embedding.weight") || beside.join(OPEN_CLIP).is_file();
+        for text in CLIP_TEXTS.into_iter().filter(|text| described && beside.join(text).is_file()) {
+            let bytes = std::fs::read(beside.join(text)).map_err(|e| Error::io(beside.join(text), e))?;
+            checkpoint::write_atomically(&into.join(text), &bytes)?;
+            sources.push(source(&beside.join(text), &format!("{name}/{text}"))?);
         }
         Ok(name)
     }
@@ -233,6 +236,24 @@ fn stem(path: &Path) -> String {
     } else {
         stem.into()
     }
+}
+
+/// The files of a checkpoint: itself, and those that an index names.
+fn parts(file: &Path) -> Result<Vec<PathBuf>> {
+    let mut parts = vec![file.to_path_buf()];
+    if file.to_string_lossy().ends_with(".index.json") {
+        let text = std::fs::read(file).map_err(|e| Error::io(file, e))?;
+        let index: serde_json::Value = serde_json::from_slice(&text).map_err(|e| Error::format(file, e.to_string()))?;
+        let map = index["weight_map"].as_object().into_iter().flatten();
+        let names: std::collections::BTreeSet<&str> = map.filter_map(|(_, name)| name.as_str()).collect();
+        parts.extend(names.into_iter().map(|name| file.with_file_name(name)));
+    }
+    Ok(parts)
+}
+
+/// The file with the tensors of a CLIP.
+fn tensors_file(path: &Path) -> Result<PathBuf> {
+    Ok(if path.is_dir() { path.join("model.safetensors") } else { path.to_path_buf() })
 }
 
 fn is_npy(path: &Path) -> Result<bool> {

@@ -59,7 +59,7 @@ impl Generator {
             let bias = weights.get(&key).ok_or_else(|| Error::Internal(format!("generator without {key}")))?;
             weights.insert(key, (bias + offset)?);
         }
-        Self::assemble(self.parts.clone(), weights, BTreeMap::new())
+        Self::assemble(self.parts.clone(), weights, BTreeMap::new(), self.label.clone())
     }
 
     /// The blur of an up-sampling, [4, 4], times `gain`: its sum is 4 for rosinality's code and 1 for NVIDIA's.
@@ -85,7 +85,7 @@ impl Generator {
 
     fn save_nada(&self, path: &Path, half: bool) -> Result<()> {
         let mut tensors = self.state_dict()?;
-        tensors.insert("latent_avg".into(), self.mean_w()?);
+        tensors.extend(self.mean()?.map(|mean| ("latent_avg".to_string(), mean)));
         if half {
             for (key, tensor) in &mut tensors {
                 *tensor = to_half(key, tensor)?;
@@ -94,16 +94,30 @@ impl Generator {
         let c = self.config();
         let numbers = [("size", c.size.to_string()), ("style_dim", c.style_dim.to_string()), ("n_mlp", c.n_mlp.to_string())];
         let texts = [("format", "stylegan2-rosinality".to_string()), ("lr_mlp", c.lr_mlp.to_string())];
-        let metadata = numbers.into_iter().chain(texts).map(|(k, v)| (k.to_string(), v)).collect();
+        let clamp = c.conv_clamp.map(|clamp| ("conv_clamp", clamp.to_string()));
+        let metadata = numbers.into_iter().chain(texts).chain(clamp).map(|(k, v)| (k.to_string(), v)).collect();
         save_safetensors(path, &tensors, &metadata)
     }
 
+    /// The mean of w, unless it depends on a class that is not set.
+    fn mean(&self) -> Result<Option<Tensor>> {
+        let known = self.parts.latent_avg.is_some() || self.config().c_dim == 0 || self.label.is_some();
+        known.then(|| self.mean_w()).transpose()
+    }
+
+    /// The clamp and an unusual learning-rate multiplier are kept for this library: rosinality's code has no place for them.
     fn rosinality(&self) -> Result<Python> {
+        let c = self.config();
+        if c.c_dim > 0 {
+            let message = format!("it has {} classes, which rosinality's code does not know", c.c_dim);
+            return Err(Error::unsupported("writing the generator for rosinality", message));
+        }
         let tensors = self.state_dict()?.into_iter().map(|(key, tensor)| (key, Python::Tensor(tensor)));
         let mut file = vec![("g_ema", Python::ordered(tensors)), ("latent_avg", Python::Tensor(self.mean_w()?))];
-        if self.config().lr_mlp != DEFAULT_LR_MLP {
-            file.push(("lr_mlp", Python::Float(self.config().lr_mlp)));
+        if c.lr_mlp != DEFAULT_LR_MLP {
+            file.push(("lr_mlp", Python::Float(c.lr_mlp)));
         }
+        file.extend(c.conv_clamp.map(|clamp| ("conv_clamp", Python::Float(clamp))));
         Ok(Python::dict(file))
     }
 
@@ -189,7 +203,7 @@ impl Module {
     }
 }
 
-/// The generator's parts under stylegan2-ada-pytorch's names; numbers are f32 throughout, no block is f16 and nothing is clamped.
+/// The generator's parts under stylegan2-ada-pytorch's names; numbers are f32 throughout, no block is computed in f16.
 struct Ada<'a> {
     g: &'a Generator,
     /// Length of w, and of z.
@@ -203,28 +217,39 @@ impl Ada<'_> {
         Ok(Python::Parameter(tensor.reshape(shape)?))
     }
 
+    fn clamp(&self) -> (&'static str, Python) {
+        let clamp = self.g.config().conv_clamp;
+        ("conv_clamp", clamp.map_or(Python::None, |c| if c.fract() == 0.0 { Python::Int(c as i64) } else { Python::Float(c) }))
+    }
+
     fn filter(&self) -> Result<(&'static str, Python)> {
         Ok(("resample_filter", Python::Tensor(self.g.kernel(0.25)?)))
     }
 
-    fn affine(&self, layer: &str, channels: usize) -> Result<Vec<(String, Python)>> {
-        let (key, w) = (format!("{layer}.conv.modulation"), self.w as usize);
+    /// A linear layer; `rate` is its learning-rate multiplier.
+    fn linear(&self, key: &str, inputs: usize, outputs: usize, activation: &str, rate: Option<f64>, named: Named) -> Result<Python> {
         let module = Module {
             class: "FullyConnectedLayer",
             parameters: vec![
-                ("weight", self.parameter(format!("{key}.weight"), &[channels, w])?),
-                ("bias", self.parameter(format!("{key}.bias"), &[channels])?),
+                ("weight", self.parameter(format!("{key}.weight"), &[outputs, inputs])?),
+                ("bias", self.parameter(format!("{key}.bias"), &[outputs])?),
             ],
             buffers: vec![],
             modules: vec![],
             attributes: vec![
-                ("activation", Python::str("linear")),
-                ("weight_gain", Python::Float(1.0 / (w as f64).sqrt())),
-                ("bias_gain", Python::Int(1)),
+                ("activation", Python::str(activation)),
+                ("weight_gain", Python::Float(rate.unwrap_or(1.0) / (inputs as f64).sqrt())),
+                ("bias_gain", rate.map_or(Python::Int(1), Python::Float)),
             ],
-            init: (vec![w, channels], vec![("bias_init", Python::Int(1))]),
+            init: (vec![inputs, outputs], named),
         };
-        Ok(vec![("affine".into(), module.python())])
+        Ok(module.python())
+    }
+
+    fn affine(&self, layer: &str, channels: usize) -> Result<Vec<(String, Python)>> {
+        let key = format!("{layer}.conv.modulation");
+        let affine = self.linear(&key, self.w as usize, channels, "linear", None, vec![("bias_init", Python::Int(1))])?;
+        Ok(vec![("affine".into(), affine)])
     }
 
     /// `index`: the layer's noise map.
@@ -239,7 +264,7 @@ impl Ada<'_> {
                 ("resample_filter", Python::List(if usual { [1, 3, 3, 1].map(Python::Int).into() } else { taps.into() })),
             ]);
         }
-        named.extend([("conv_clamp", Python::None), ("channels_last", Python::Bool(false))]);
+        named.extend([self.clamp(), ("channels_last", Python::Bool(false))]);
         let noise = self.g.noise_maps().get(index).ok_or_else(|| Error::Internal(format!("generator without noise map {index}")))?;
         let module = Module {
             class: "SynthesisLayer",
@@ -255,7 +280,7 @@ impl Ada<'_> {
                 ("up", Python::Int(if up { 2 } else { 1 })),
                 ("use_noise", Python::Bool(true)),
                 ("activation", Python::str("lrelu")),
-                ("conv_clamp", Python::None),
+                self.clamp(),
                 ("padding", Python::Int(1)),
                 ("act_gain", Python::Float(std::f64::consts::SQRT_2)),
             ],
@@ -273,10 +298,10 @@ impl Ada<'_> {
             ],
             buffers: vec![],
             modules: self.affine(layer, channels)?,
-            attributes: vec![("conv_clamp", Python::None), ("weight_gain", Python::Float(1.0 / (channels as f64).sqrt()))],
+            attributes: vec![self.clamp(), ("weight_gain", Python::Float(1.0 / (channels as f64).sqrt()))],
             init: (
                 vec![channels, 3],
-                vec![("w_dim", Python::Int(self.w)), ("conv_clamp", Python::None), ("channels_last", Python::Bool(false))],
+                vec![("w_dim", Python::Int(self.w)), self.clamp(), ("channels_last", Python::Bool(false))],
             ),
         };
         Ok(module.python())
@@ -321,7 +346,7 @@ impl Ada<'_> {
             buffers: vec![self.filter()?],
             modules,
             attributes: both.iter().cloned().chain(attributes).collect(),
-            init: (vec![below, channels], both.into_iter().chain([("conv_clamp", Python::None)]).collect()),
+            init: (vec![below, channels], both.into_iter().chain([self.clamp()]).collect()),
         };
         Ok(module.python())
     }
@@ -340,36 +365,29 @@ impl Ada<'_> {
         let c = self.g.config();
         let w = c.style_dim;
         let mut modules = vec![];
+        if c.c_dim > 0 {
+            modules.push(("embed".to_string(), self.linear("embed", c.c_dim, w, "linear", None, vec![])?));
+        }
         for i in 0..c.n_mlp {
-            let layer = Module {
-                class: "FullyConnectedLayer",
-                parameters: vec![
-                    ("weight", self.parameter(format!("style.{}.weight", i + 1), &[w, w])?),
-                    ("bias", self.parameter(format!("style.{}.bias", i + 1), &[w])?),
-                ],
-                buffers: vec![],
-                modules: vec![],
-                attributes: vec![
-                    ("activation", Python::str("lrelu")),
-                    ("weight_gain", Python::Float(c.lr_mlp / (w as f64).sqrt())),
-                    ("bias_gain", Python::Float(c.lr_mlp)),
-                ],
-                init: (vec![w, w], vec![("activation", Python::str("lrelu")), ("lr_multiplier", Python::Float(c.lr_mlp))]),
-            };
-            modules.push((format!("fc{i}"), layer.python()));
+            // The first layer takes z and the embedded label.
+            let inputs = if i == 0 && c.c_dim > 0 { 2 * w } else { w };
+            let named = vec![("activation", Python::str("lrelu")), ("lr_multiplier", Python::Float(c.lr_mlp))];
+            modules.push((format!("fc{i}"), self.linear(&format!("style.{}", i + 1), inputs, w, "lrelu", Some(c.lr_mlp), named)?));
         }
         let sizes: Named = vec![
             ("z_dim", Python::Int(self.w)),
-            ("c_dim", Python::Int(0)),
+            ("c_dim", int(c.c_dim)),
             ("w_dim", Python::Int(self.w)),
             ("num_ws", int(c.n_latent())),
             ("num_layers", int(c.n_mlp)),
         ];
         let named = sizes.iter().cloned().chain(self.unusual_rate()).collect();
+        // A generator with classes whose file had no mean: zeros, as before its training.
+        let mean = self.g.mean()?.map_or_else(|| Tensor::zeros(w, DType::F32, &Device::Cpu), Ok)?;
         let module = Module {
             class: "MappingNetwork",
             parameters: vec![],
-            buffers: vec![("w_avg", Python::Tensor(self.g.mean_w()?))],
+            buffers: vec![("w_avg", Python::Tensor(mean))],
             modules,
             attributes: sizes.into_iter().chain([("w_avg_beta", Python::Float(W_AVG_BETA))]).collect(),
             init: (vec![], named),
@@ -385,7 +403,7 @@ impl Ada<'_> {
             ("channel_base", int(base)),
             ("channel_max", int(most)),
             ("num_fp16_res", Python::Int(0)),
-            ("conv_clamp", Python::None),
+            self.clamp(),
         ];
         let image: Named = vec![("img_resolution", int(c.size)), ("img_channels", Python::Int(3))];
         let w: Named = vec![("w_dim", Python::Int(self.w))];
@@ -406,7 +424,7 @@ impl Ada<'_> {
             ]),
             init: (vec![], join(&[&w, &image, &rule])),
         };
-        let z: Named = vec![("z_dim", Python::Int(self.w)), ("c_dim", Python::Int(0))];
+        let z: Named = vec![("z_dim", Python::Int(self.w)), ("c_dim", int(c.c_dim))];
         let mapping = easy_dict([("num_layers", int(c.n_mlp))].into_iter().chain(self.unusual_rate()).collect());
         let module = Module {
             class: "Generator",

@@ -82,7 +82,11 @@ impl Latent {
             return Ok(Latent { space, tensor, noise: None });
         }
         let file = checkpoint::open(path)?;
-        let key = space.name();
+        // NVIDIA's projector writes an .npz with W+ under the name of W.
+        let key = match space {
+            Space::WPlus if !file.contains("wplus") && file.shape("w").is_some_and(|shape| shape.len() == 3) => "w",
+            _ => space.name(),
+        };
         if !file.contains(key) {
             let held: Vec<&str> =
                 [Space::Z, Space::W, Space::WPlus].map(Space::name).into_iter().filter(|key| file.contains(key)).collect();

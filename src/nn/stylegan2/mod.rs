@@ -1,11 +1,13 @@
 //! StyleGAN2 generator (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN").
 //!
-//! Tensors are named as in rosinality's PyTorch port, the layout that most trained checkpoints have.
+//! Tensors are named as in rosinality's PyTorch port, the layout that most trained checkpoints have; NVIDIA's is read too ([`ada_name`]).
 
+mod ada;
 mod export;
 mod latent;
 mod synthesis;
 
+pub use ada::ada_name;
 pub(crate) use export::to_half;
 pub use export::Layout;
 pub use latent::{Latent, Space};
@@ -33,9 +35,33 @@ pub struct Config {
     pub lr_mlp: f64,
     /// Channels at each resolution, 4 to `size`.
     pub channels: BTreeMap<usize, usize>,
+    /// Length of the label that the mapping network takes (the number of classes); 0 for none.
+    pub c_dim: usize,
+    /// Outputs of the convolutions, ToRGB included, are clamped to +- this.
+    pub conv_clamp: Option<f64>,
 }
 
 impl Config {
+    /// What is wrong with the sizes.
+    fn check(&self) -> std::result::Result<(), String> {
+        let size = self.size;
+        if !(32..=1024).contains(&size) {
+            return Err(format!("a generator of {size} px: sizes from 32 to 1024 px are supported"));
+        }
+        if self.n_mlp == 0 {
+            return Err("the mapping network is missing".into());
+        }
+        if self.style_dim == 0 || self.channels.values().any(|&c| c == 0) {
+            return Err("a dimension of 0".into());
+        }
+        Ok(())
+    }
+
+    /// Names and shapes of the tensors that make pictures.
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        synthesis::keys(self)
+    }
+
     /// Rows of W+.
     pub fn n_latent(&self) -> usize {
         2 * self.size.ilog2() as usize - 2
@@ -76,6 +102,15 @@ struct Parts {
     latent_avg: Option<Tensor>,
 }
 
+/// What a file holds, in our layout.
+struct Loaded {
+    config: Config,
+    blur: [f32; 4],
+    noise: Vec<Tensor>,
+    latent_avg: Option<Tensor>,
+    weights: BTreeMap<String, Tensor>,
+}
+
 /// A generator: immutable, cheap to clone, and safe to use from several threads at once.
 #[derive(Clone)]
 pub struct Generator {
@@ -84,26 +119,37 @@ pub struct Generator {
     /// Added to the styles, by layer.
     offsets: Arc<BTreeMap<String, Tensor>>,
     synthesis: Synthesis,
+    /// What [`Generator::map`] takes for the label: [1, c_dim].
+    label: Option<Tensor>,
     fingerprint: Arc<OnceLock<String>>,
 }
 
 impl Generator {
-    /// Opens any supported file with a rosinality layout (alone, or with its tensors under `g_ema`). Errors name file and key.
+    /// Opens any supported file with a generator in rosinality's layout (alone, or with its tensors under `g_ema`, or as an encoder's
+    /// `decoder`) or in NVIDIA's (alone, or as `G_ema`). Errors name file and key.
     pub fn open(path: &Path) -> Result<Self> {
         Self::from_checkpoint(&checkpoint::open(path)?)
     }
 
     /// As [`Generator::open`].
     pub fn from_checkpoint(file: &Checkpoint) -> Result<Self> {
-        let prefix = synthesis::prefix(file)?;
-        let latent_avg = ["latent_avg", "g_ema.latent_avg"].into_iter().find(|k| file.contains(k));
-        let file_root = file.clone();
-        let file = file.with_prefix(prefix);
+        let loaded = match ada::prefix(file)? {
+            Some(prefix) => ada::load(&file.with_prefix(prefix))?,
+            None => Self::load(file)?,
+        };
+        let Loaded { config, blur, noise, latent_avg, weights } = loaded;
+        Self::assemble(Arc::new(Parts { config, blur, noise, latent_avg }), weights, BTreeMap::new(), None)
+    }
+
+    /// Rosinality's layout.
+    fn load(root: &Checkpoint) -> Result<Loaded> {
+        let latent_avg = ["latent_avg", "g_ema.latent_avg"].into_iter().find(|k| root.contains(k));
+        let file = root.with_prefix(synthesis::prefix(root)?);
         let config = synthesis::config(&file)?;
         // Some tools store the mean once a layer: [n_latent, style_dim], all rows the same.
-        let latent_avg = match latent_avg.map(|k| (k, file_root.shape(k).map(<[usize]>::len))) {
-            Some((k, Some(2))) => Some(file_root.f32(k, Some(&[config.n_latent(), config.style_dim]))?.mean(0)?),
-            Some((k, _)) => Some(file_root.f32(k, Some(&[config.style_dim]))?),
+        let latent_avg = match latent_avg.map(|k| (k, root.shape(k).map(<[usize]>::len))) {
+            Some((k, Some(2))) => Some(root.f32(k, Some(&[config.n_latent(), config.style_dim]))?.mean(0)?),
+            Some((k, _)) => Some(root.f32(k, Some(&[config.style_dim]))?),
             None => None,
         };
         let mut weights = BTreeMap::new();
@@ -111,13 +157,39 @@ impl Generator {
             let tensor = file.f32(&key, Some(&shape))?;
             weights.insert(key, tensor);
         }
-        let parts = Parts { blur: synthesis::blur(&file)?, noise: synthesis::noise_maps(&file, &config)?, latent_avg, config };
-        Self::assemble(Arc::new(parts), weights, BTreeMap::new())
+        Ok(Loaded { blur: synthesis::blur(&file)?, noise: synthesis::noise_maps(&file, &config)?, latent_avg, config, weights })
     }
 
-    fn assemble(parts: Arc<Parts>, weights: BTreeMap<String, Tensor>, offsets: BTreeMap<String, Tensor>) -> Result<Self> {
+    fn assemble(
+        parts: Arc<Parts>,
+        weights: BTreeMap<String, Tensor>,
+        offsets: BTreeMap<String, Tensor>,
+        label: Option<Tensor>,
+    ) -> Result<Self> {
         let synthesis = Synthesis::new(&parts.config, parts.blur, &weights, &offsets)?;
-        Ok(Self { parts, weights: Arc::new(weights), offsets: Arc::new(offsets), synthesis, fingerprint: Arc::default() })
+        Ok(Self { parts, weights: Arc::new(weights), offsets: Arc::new(offsets), synthesis, label, fingerprint: Arc::default() })
+    }
+
+    /// The same generator with its label set: [c_dim], for most generators one 1 and zeros (see [`Generator::with_class`]). From then on
+    /// it is used like one without labels.
+    pub fn with_label(&self, label: &Tensor) -> Result<Self> {
+        let c_dim = self.config().c_dim;
+        if c_dim == 0 || label.dims() != [c_dim] {
+            let takes = if c_dim == 0 { "takes no label".into() } else { format!("takes [{c_dim}]") };
+            return Err(Error::argument("label", format!("has shape {:?}, this generator {takes}", label.dims())));
+        }
+        Ok(Self { label: Some(label.unsqueeze(0)?), ..self.clone() })
+    }
+
+    /// The same generator for class `class`, from 0 to `c_dim` - 1.
+    pub fn with_class(&self, class: usize) -> Result<Self> {
+        let c_dim = self.config().c_dim;
+        if class >= c_dim {
+            let has = if c_dim == 0 { "has no classes".into() } else { format!("has classes 0 to {}", c_dim - 1) };
+            return Err(Error::argument("class", format!("is {class}, this generator {has}")));
+        }
+        let label: Vec<f32> = (0..c_dim).map(|i| if i == class { 1.0 } else { 0.0 }).collect();
+        self.with_label(&Tensor::from_vec(label, c_dim, &Device::Cpu)?)
     }
 
     pub fn config(&self) -> &Config {
@@ -164,7 +236,7 @@ impl Generator {
             }
             all_offsets.insert(layer, offset);
         }
-        Self::assemble(self.parts.clone(), all, all_offsets)
+        Self::assemble(self.parts.clone(), all, all_offsets, self.label.clone())
     }
 
     /// sha256 (hex) over keys, shapes and numbers of every tensor that makes pictures; noise maps and the mean of w are left out, as
@@ -186,22 +258,48 @@ impl Generator {
         })
     }
 
-    /// The mapping network: z [n, style_dim] -> w [n, style_dim]. Differentiable.
+    /// The mapping network: z [n, style_dim] -> w [n, style_dim]. Differentiable. A generator with classes needs one to be set
+    /// ([`Generator::with_class`]).
     pub fn map(&self, z: &Tensor) -> Result<Tensor> {
         self.map_traced(z, &mut |_, _| ())
     }
 
-    /// As [`Generator::map`]; `trace` sees every module's output as `map.style.<i>`, 0 being the pixel norm.
+    /// As [`Generator::map`]; `trace` sees every module's output as `map.style.<i>`, 0 being the pixel norm, and `map.embed`.
     pub fn map_traced(&self, z: &Tensor, trace: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
+        self.map_labels_traced(z, self.label.as_ref(), trace)
+    }
+
+    /// As [`Generator::map`], with a label for each z: [n, c_dim], or [1, c_dim] for all.
+    pub fn map_labels(&self, z: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        self.map_labels_traced(z, Some(labels), &mut |_, _| ())
+    }
+
+    /// As [`Generator::map_labels`] and [`Generator::map_traced`].
+    pub fn map_labels_traced(&self, z: &Tensor, labels: Option<&Tensor>, trace: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
         let config = self.config();
         self.check_latent("z", z, 2)?;
-        let norm = (z.sqr()?.mean_keepdim(D::Minus1)? + 1e-8)?.sqrt()?.recip()?;
-        let mut x = z.broadcast_mul(&norm)?;
+        let n = z.dim(0)?;
+        let mut x = pixel_norm(z)?;
         trace("map.style.0", &x);
-        let scale = config.lr_mlp / (config.style_dim as f64).sqrt();
+        if config.c_dim > 0 {
+            let labels = labels.ok_or_else(|| {
+                Error::argument("class", format!("this generator has classes 0 to {}: choose one first", config.c_dim - 1))
+            })?;
+            if !matches!(labels.dims(), &[m, c] if (m == 1 || m == n) && c == config.c_dim) {
+                let want = format!("[{n} or 1, {}]", config.c_dim);
+                return Err(Error::argument("labels", format!("have shape {:?}, this generator takes {want}", labels.dims())));
+            }
+            let y = labels.affine(1.0 / (config.c_dim as f64).sqrt(), 0.0)?.matmul(&self.weights["embed.weight"].t()?)?;
+            let y = y.broadcast_add(&self.weights["embed.bias"])?;
+            trace("map.embed", &y);
+            x = Tensor::cat(&[x, pixel_norm(&y)?.broadcast_as((n, config.style_dim))?.contiguous()?], 1)?;
+        } else if labels.is_some() {
+            return Err(Error::argument("labels", "this generator takes none"));
+        }
         let still = Tensor::zeros(1, candle_core::DType::F32, x.device())?;
         for i in 1..=config.n_mlp {
             let weight = &self.weights[&format!("style.{i}.weight")];
+            let scale = config.lr_mlp / (weight.dim(1)? as f64).sqrt();
             let bias = self.weights[&format!("style.{i}.bias")].affine(config.lr_mlp, 0.0)?;
             let y = x.affine(scale, 0.0)?.matmul(&weight.t()?)?;
             let (n, d) = y.dims2()?;
@@ -366,4 +464,10 @@ impl Generator {
         }
         Ok(if out.len() == 1 { out.remove(0) } else { Tensor::cat(&out, 0)? })
     }
+}
+
+/// x / sqrt(mean(x^2)) for each row of [n, d].
+fn pixel_norm(x: &Tensor) -> Result<Tensor> {
+    let norm = (x.sqr()?.mean_keepdim(D::Minus1)? + 1e-8)?.sqrt()?.recip()?;
+    Ok(x.broadcast_mul(&norm)?)
 }

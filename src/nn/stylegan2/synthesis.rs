@@ -88,14 +88,21 @@ pub(super) struct Synthesis {
     conv1: StyledLayer,
     to_rgb1: ToRgb,
     blocks: Vec<(StyledLayer, StyledLayer, ToRgb)>,
+    clamp: Option<f64>,
 }
 
 /// Keys and shapes of the tensors that make pictures, in rosinality's layout.
 pub(super) fn keys(config: &Config) -> Vec<(String, Vec<usize>)> {
     let d = config.style_dim;
     let mut keys: Vec<(String, Vec<usize>)> = vec![];
+    // A label's embedding stands beside z.
+    let c = config.c_dim;
+    if c > 0 {
+        keys.push(("embed.weight".into(), vec![d, c]));
+        keys.push(("embed.bias".into(), vec![d]));
+    }
     for i in 1..=config.n_mlp {
-        keys.push((format!("style.{i}.weight"), vec![d, d]));
+        keys.push((format!("style.{i}.weight"), vec![d, if i == 1 && c > 0 { 2 * d } else { d }]));
         keys.push((format!("style.{i}.bias"), vec![d]));
     }
     let c4 = config.channels[&4];
@@ -180,6 +187,7 @@ impl Synthesis {
             conv1: styled("conv1", false)?,
             to_rgb1: to_rgb("to_rgb1", false)?,
             blocks: blocks.collect::<Result<_>>()?,
+            clamp: config.conv_clamp,
         })
     }
 
@@ -216,14 +224,14 @@ impl Synthesis {
             trace(&format!("modconv.{name}"), &y);
             let noise = noise.layer(index, n, y.dim(2)?, y.device())?;
             index += 1;
-            let y = bias_act(&y, &layer.bias, &layer.noise_strength, noise.as_ref())?;
+            let y = clamp(bias_act(&y, &layer.bias, &layer.noise_strength, noise.as_ref())?, self.clamp)?;
             trace(&format!("layer.{name}"), &y);
             Ok(y)
         };
         let rgb = |x: &Tensor, to_rgb: &ToRgb, s: &Tensor, skip: Option<&Tensor>, name: &str, trace: &mut dyn FnMut(&str, &Tensor)| {
             let y = modulated_conv2d(x, s, &to_rgb.conv.weight, to_rgb.conv.how)?;
             trace(&format!("modconv.{name}"), &y);
-            let mut y = y.broadcast_add(&to_rgb.bias)?;
+            let mut y = clamp(y.broadcast_add(&to_rgb.bias)?, self.clamp)?;
             if let (Some(skip), Some(up)) = (skip, &to_rgb.upsample) {
                 y = (y + upfirdn2d(skip, up)?)?;
             }
@@ -238,6 +246,13 @@ impl Synthesis {
             image = rgb(&x, to_rgb, next()?, Some(&image), &format!("to_rgbs.{i}"), trace)?;
         }
         Ok(image)
+    }
+}
+
+fn clamp(x: Tensor, most: Option<f64>) -> candle_core::Result<Tensor> {
+    match most {
+        Some(most) => x.clamp(-most, most),
+        None => Ok(x),
     }
 }
 
@@ -279,18 +294,26 @@ impl<'a> LayerNoise<'a> {
     }
 }
 
-/// The checkpoint's noise maps; maps of a fixed seed where it has none, as some converters leave them out.
+/// The checkpoint's noise maps, in rosinality's layout.
 pub(super) fn noise_maps(checkpoint: &Checkpoint, config: &Config) -> Result<Vec<Tensor>> {
+    noise_maps_by(config, |i, side| {
+        let key = format!("noises.noise_{i}");
+        match checkpoint.contains(&key) {
+            true => checkpoint.f32(&key, Some(&[1, 1, side, side])).map(Some),
+            false => Ok(None),
+        }
+    })
+}
+
+/// One noise map a layer, from its index and side length; maps of a fixed seed where there is none, as some converters leave them out.
+pub(super) fn noise_maps_by(config: &Config, mut get: impl FnMut(usize, usize) -> Result<Option<Tensor>>) -> Result<Vec<Tensor>> {
     let mut rng = Rng::stream(0, 1);
     (0..config.n_latent() - 1)
         .map(|i| {
             let side = 4 << i.div_ceil(2);
-            let key = format!("noises.noise_{i}");
-            let shape = [1, 1, side, side];
-            if checkpoint.contains(&key) {
-                checkpoint.f32(&key, Some(&shape))
-            } else {
-                rng.normals(&shape, &Device::Cpu)
+            match get(i, side)? {
+                Some(map) => Ok(map),
+                None => rng.normals(&[1, 1, side, side], &Device::Cpu),
             }
         })
         .collect()
@@ -308,9 +331,6 @@ pub(super) fn config(checkpoint: &Checkpoint) -> Result<Config> {
     };
     let style_dim = dims("conv1.conv.modulation.weight", 2)?[1];
     let n_mlp = (1..).take_while(|i| checkpoint.contains(&format!("style.{i}.weight"))).count();
-    if n_mlp == 0 {
-        return Err(bad("no tensor style.1.weight: the mapping network is missing".into()));
-    }
     let mut channels = BTreeMap::from([(4, dims("input.input", 4)?[1])]);
     let mut blocks = 0;
     while checkpoint.contains(&format!("to_rgbs.{blocks}.conv.weight")) {
@@ -320,19 +340,21 @@ pub(super) fn config(checkpoint: &Checkpoint) -> Result<Config> {
             return Err(bad("more than 8 up-sampling blocks: sizes from 32 to 1024 px are supported".into()));
         }
     }
-    let size = 4usize << blocks;
-    if !(32..=1024).contains(&size) {
-        return Err(bad(format!("a generator of {size} px: sizes from 32 to 1024 px are supported")));
-    }
-    let lr_mlp = match checkpoint.metadata.get("lr_mlp").map(|v| v.parse::<f64>()) {
-        None => 0.01,
-        Some(Ok(v)) if v.is_finite() && v > 0.0 => v,
-        Some(_) => return Err(bad("metadata lr_mlp is not a positive number".into())),
+    let number = |key: &str| match checkpoint.metadata.get(key).map(|v| v.parse::<f64>()) {
+        None => Ok(None),
+        Some(Ok(v)) if v.is_finite() && v > 0.0 => Ok(Some(v)),
+        Some(_) => Err(bad(format!("metadata {key} is not a positive number"))),
     };
-    let config = Config { size, style_dim, n_mlp, lr_mlp, channels };
-    if style_dim == 0 || config.channels.values().any(|&c| c == 0) {
-        return Err(bad("a dimension of 0".into()));
-    }
+    let config = Config {
+        size: 4usize << blocks,
+        style_dim,
+        n_mlp,
+        lr_mlp: number("lr_mlp")?.unwrap_or(0.01),
+        channels,
+        c_dim: if checkpoint.contains("embed.weight") { dims("embed.weight", 2)?[1] } else { 0 },
+        conv_clamp: number("conv_clamp")?,
+    };
+    config.check().map_err(bad)?;
     Ok(config)
 }
 
@@ -342,7 +364,7 @@ pub(super) fn prefix(checkpoint: &Checkpoint) -> Result<&'static str> {
     PREFIXES.into_iter().find(|p| checkpoint.contains(&format!("{p}conv1.conv.modulation.weight"))).ok_or_else(|| {
         let some: Vec<_> = checkpoint.keys().take(3).collect();
         let message = format!(
-            "no StyleGAN2 generator in rosinality's layout: there is no tensor conv1.conv.modulation.weight, alone or under g_ema; the first tensors are {}",
+            "no StyleGAN2 generator: there is neither rosinality's tensor conv1.conv.modulation.weight, alone or under g_ema, nor NVIDIA's synthesis.b4.const, alone or under G_ema; the first tensors are {}",
             if some.is_empty() { "none at all".to_string() } else { some.join(", ") }
         );
         Error::format(&checkpoint.path, message)
