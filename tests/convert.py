@@ -1,6 +1,9 @@
 """Loads generators that `nada convert` wrote with the real torch, and compares them with the safetensors file of the same generator.
 
     python tests/convert.py FILE.pt FILE.pkl FILE.safetensors [FOLDER with rosinality's tiny64.pt and config.json]
+    python tests/convert.py FILE.pkl ORIGINAL.pkl
+
+The second form compares a pickle with the one of NVIDIA's code that it was made from: tensors, classes and attributes.
 
 torch_utils.persistence, dnnlib.util and training.networks are stand-ins that do what the format needs: a persistent object is made from the
 text in its file, which finds the classes, and gets its state.
@@ -23,7 +26,8 @@ def stand_ins():
         assert meta["type"] == "class" and meta["version"] == 6, meta
         source = types.ModuleType("source")
         exec(meta["module_src"], source.__dict__)
-        made = source.__dict__[meta["class_name"]]
+        # The reference data has no source in it.
+        made = source.__dict__.get(meta["class_name"]) or type(meta["class_name"], (torch.nn.Module,), {})
         thing = made.__new__(made)
         thing.__setstate__(meta["state"])
         return thing
@@ -71,7 +75,47 @@ def ada_name(key):
     return f"synthesis.{block}.{names[rest]}"
 
 
+def attributes(module, prefix=""):
+    """Class, tensors' properties and attributes of a module and those in it. numpy's numbers count as Python's."""
+    out = {prefix + "class": type(module).__name__}
+    for key, value in module.__dict__.items():
+        if key in ("_parameters", "_buffers"):
+            for name, t in value.items():
+                out[prefix + name] = (key, type(t).__name__, t.shape, t.stride(), t.dtype, t.requires_grad)
+        elif key != "_modules":
+            out[prefix + key] = float(value) if isinstance(value, float) else value
+    for name, child in module._modules.items():
+        out |= attributes(child, f"{prefix}{name}.")
+    return out
+
+
+def same_network(written, original):
+    stand_ins()
+    a, b = (pickle.load(open(path, "rb"))["G_ema"] for path in (written, original))
+    tensors = b.state_dict()
+    assert a.state_dict().keys() == tensors.keys()
+    for key, tensor in a.state_dict().items():
+        assert torch.equal(tensor, tensors[key]), key
+    a, b = attributes(a), attributes(b)
+    assert a.keys() == b.keys(), a.keys() ^ b.keys()
+    # Everything is computed in f32 here.
+    different = {key for key in a if a[key] != b[key] and not key.endswith("use_fp16")}
+    for key in list(different):
+        if key.endswith("_init_kwargs"):
+            x, y = (json.loads(json.dumps(d[key])) for d in (a, b))
+            for d in (x, y):
+                d.pop("use_fp16", None)
+                d.pop("num_fp16_res", None)
+                d.get("synthesis_kwargs", {}).pop("num_fp16_res", None)
+            if x == y:
+                different.remove(key)
+    assert not different, {key: (a[key], b[key]) for key in different}
+    print(f"{written}: {len(tensors)} tensors and {len(a)} attributes are those of the original")
+
+
 def main():
+    if len(sys.argv) == 3:
+        return same_network(*sys.argv[1:])
     pt, pkl, plain = sys.argv[1:4]
     want = safetensors(plain)
 

@@ -75,6 +75,23 @@ fn round_trips_are_exact() {
     round_trips(&reference.join("stylegan2_nvidia/tiny64.pkl"));
 }
 
+/// Classes and clamps stay; rosinality's code has no classes.
+#[test]
+fn generators_with_classes_keep_them() {
+    let Some(reference) = reference() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    let original = Generator::open(&reference.join("stylegan2_nvidia/tiny64_cond.pkl")).unwrap();
+    assert_eq!((original.config().c_dim, original.config().conv_clamp), (3, Some(256.0)));
+    for layout in [Layout::Nada, Layout::AdaPytorch] {
+        original.save(&path, layout, false).unwrap();
+        let written = Generator::open(&path).unwrap();
+        same(&original.with_class(1).unwrap(), &written.with_class(1).unwrap());
+    }
+    let e = original.save(&path, Layout::Rosinality, false).unwrap_err();
+    assert!(e.kind() == Kind::Unsupported && e.to_string().contains("3 classes"), "{e}");
+}
+
 /// What rosinality's own file has, key by key.
 #[test]
 fn rosinality_files_have_every_key() {
@@ -144,7 +161,10 @@ fn half_is_another_generator() {
     close("half", &draw(&half), &draw(&g), 2e-2, 0.0);
     let e = g.save(&path, Layout::Rosinality, true).unwrap_err();
     assert!(e.kind() == Kind::InvalidArgument && e.to_string().contains("nada"), "{e}");
-    let big = g.replacing(BTreeMap::from([("conv1.activate.bias".to_string(), g.weights()["conv1.activate.bias"].affine(0.0, 1e6).unwrap())]), BTreeMap::new());
+    let big = g.replacing(
+        BTreeMap::from([("conv1.activate.bias".to_string(), g.weights()["conv1.activate.bias"].affine(0.0, 1e6).unwrap())]),
+        BTreeMap::new(),
+    );
     let e = big.unwrap().save(&path, Layout::Nada, true).unwrap_err();
     assert!(e.kind() == Kind::Unsupported && e.to_string().contains("conv1.activate.bias"), "{e}");
 }
@@ -217,6 +237,16 @@ fn torch_reads_what_is_written() {
             check.args(reference().map(|r| r.join("stylegan2_rosinality")));
         }
         let out = check.output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+        println!("{name}: {text}");
+    }
+    for name in reference().map(|_| ["tiny64", "tiny64_cond"]).into_iter().flatten() {
+        let original = reference().unwrap().join(format!("stylegan2_nvidia/{name}.pkl"));
+        let written = folder.path().join("nvidia.pkl");
+        Generator::open(&original).unwrap().save(&written, Layout::AdaPytorch, false).unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/convert.py");
+        let out = Command::new(&python).args([script, written, original]).output().unwrap();
         let text = String::from_utf8_lossy(&out.stdout);
         assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
         println!("{name}: {text}");

@@ -29,7 +29,8 @@ fn no_path_of_a_manifest_leaves_the_pack() {
     let pack = pack(root.path());
     let absolute = root.path().join("out/secret").display().to_string();
     let write = |text: String| std::fs::write(pack.join(MANIFEST), text).unwrap();
-    let bad = ["../out/secret", "sub/../../out/secret", &absolute, "file_link", "folder_link/secret", "folder_link", "loop", "dangling", "", "/"];
+    let bad =
+        ["../out/secret", "sub/../../out/secret", &absolute, "file_link", "folder_link/secret", "folder_link", "loop", "dangling", "", "/"];
     let good = ["g", "./g", "sub/g", "inner_link"];
     let keys = |path: &str| {
         let head = "name = 'p'\nresolution = 64\n";

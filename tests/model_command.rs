@@ -3,6 +3,7 @@
 mod common;
 
 use common::reference;
+use nada::capi::*;
 use nada::checkpoint;
 use nada::nn::clip::Clip;
 use nada::nn::stylegan2::Generator;
@@ -67,6 +68,18 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
+fn every_command_has_an_example() {
+    let home = Home::new();
+    for command in
+        [&["convert"][..], &["model"], &["model", "add"], &["model", "list"], &["model", "info"], &["model", "check"], &["model", "remove"]]
+    {
+        let out = home.run(&[command, &["--help"]].concat());
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success() && text.contains("Example") && text.contains(&format!("nada {}", command.join(" "))), "{text}");
+    }
+}
+
+#[test]
 fn a_pack_is_made_used_checked_and_removed() {
     let home = Home::new();
     let original = Generator::open(&starter("generator.safetensors")).unwrap();
@@ -107,6 +120,19 @@ fn a_pack_is_made_used_checked_and_removed() {
     home.json(&[&["adapt", "a zombie", "--model", "mine", "-o", "packed.nada.safetensors"][..], &few].concat());
     home.json(&["sample", "-n", "1", "--domain", "packed.nada.safetensors", "-o", "b.png"]);
 
+    // From C, by its folder.
+    let folder = std::ffi::CString::new(home.models().join("mine").into_os_string().into_encoded_bytes()).unwrap();
+    let (mut context, mut model, mut generator) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: valid pointers to write to, a C string, and each handle freed once.
+    unsafe {
+        assert_eq!(nada_context_new(std::ptr::null(), &mut context), nada_status::NADA_OK);
+        assert_eq!(nada_model_open(context, folder.as_ptr(), &mut model), nada_status::NADA_OK);
+        assert_eq!(nada_model_generator(model, &mut generator), nada_status::NADA_OK);
+        nada_generator_free(generator);
+        nada_model_free(model);
+        nada_context_free(context);
+    }
+
     // Nobody is there to be asked.
     assert!(home.error(&["model", "remove", "mine"]).contains("--yes"));
     assert!(home.models().join("mine").join(MANIFEST).exists());
@@ -137,9 +163,8 @@ fn nothing_is_left_of_a_pack_that_cannot_be_made() {
     let (generator, clip) = (starter("generator.safetensors").display().to_string(), starter("clip-a").display().to_string());
     std::fs::write(home.path("text.pt"), "hello").unwrap();
     let text = home.path("text.pt").display().to_string();
-    let add = |name: &'static str, generator: &str, clip: &str| {
-        home.error(&["model", "add", name, "--generator", generator, "--clip", clip])
-    };
+    let add =
+        |name: &'static str, generator: &str, clip: &str| home.error(&["model", "add", name, "--generator", generator, "--clip", clip]);
     for (message, words) in [
         (add("taken", &generator, &clip), "is there already"),
         (add("starter", &generator, &clip), "comes with the library"),
@@ -247,7 +272,11 @@ fn reference_files_become_packs() {
     let new = NewPack {
         name: "tiny".into(),
         generator: reference.join("stylegan2_rosinality/tiny64.pt"),
-        clips: vec![(reference.join("clip/tiny_vit_jit_fp16.pt"), 1.0), (reference.join("clip/tiny_rn_openai_state_dict.pt"), 0.5), (reference.join("clip/tiny_vit_hf"), 1.0)],
+        clips: vec![
+            (reference.join("clip/tiny_vit_jit_fp16.pt"), 1.0),
+            (reference.join("clip/tiny_rn_openai_state_dict.pt"), 0.5),
+            (reference.join("clip/tiny_vit_hf"), 1.0),
+        ],
         encoder: Some(encoder.clone()),
         boundaries: vec![boundary.clone(), boundary],
         ..NewPack::default()

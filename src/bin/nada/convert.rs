@@ -41,9 +41,15 @@ impl Convert {
         }
         let before = generator_or_pack(&self.input)?;
         let after = adapted(&before, &self.domains.load()?)?;
+        if self.to == Layout::Rosinality && after.config().conv_clamp.is_some() {
+            ui.warn("the generator clamps its activations, which rosinality's code does not: pictures may differ where it would".into());
+        }
         after.save(&self.output, self.to, self.half)?;
         let size = after.config().size;
         let text = format!("{}: {size} px, {} domains built in", self.output.display(), self.domains.domains.len());
-        ui.finish(&text, json!({"output": self.output, "size": size, "fingerprint_before": before.fingerprint(), "domains": self.domains.domains}))
+        ui.finish(
+            &text,
+            json!({"output": self.output, "size": size, "fingerprint_before": before.fingerprint(), "domains": self.domains.domains}),
+        )
     }
 }

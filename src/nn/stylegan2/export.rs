@@ -299,10 +299,7 @@ impl Ada<'_> {
             buffers: vec![],
             modules: self.affine(layer, channels)?,
             attributes: vec![self.clamp(), ("weight_gain", Python::Float(1.0 / (channels as f64).sqrt()))],
-            init: (
-                vec![channels, 3],
-                vec![("w_dim", Python::Int(self.w)), self.clamp(), ("channels_last", Python::Bool(false))],
-            ),
+            init: (vec![channels, 3], vec![("w_dim", Python::Int(self.w)), self.clamp(), ("channels_last", Python::Bool(false))]),
         };
         Ok(module.python())
     }
@@ -399,12 +396,7 @@ impl Ada<'_> {
         let c = self.g.config();
         let blocks = c.resolutions().enumerate().map(|(i, side)| Ok((format!("b{side}"), self.block(i, side)?)));
         let (base, most) = channel_rule(c);
-        let rule: Named = vec![
-            ("channel_base", int(base)),
-            ("channel_max", int(most)),
-            ("num_fp16_res", Python::Int(0)),
-            self.clamp(),
-        ];
+        let rule: Named = vec![("channel_base", int(base)), ("channel_max", int(most)), ("num_fp16_res", Python::Int(0)), self.clamp()];
         let image: Named = vec![("img_resolution", int(c.size)), ("img_channels", Python::Int(3))];
         let w: Named = vec![("w_dim", Python::Int(self.w))];
         let join = |parts: &[&Named]| parts.iter().flat_map(|p| p.iter().cloned()).collect::<Named>();
