@@ -1,4 +1,5 @@
 //! Networks only: configuration, weights, forward. Training lives in [`crate::adapt`].
 
 pub mod clip;
+pub mod encoders;
 pub mod stylegan2;

@@ -5,6 +5,7 @@ use clap::Args;
 use nada::adapt::Domain;
 use nada::checkpoint::{self, Checkpoint};
 use nada::nn::clip::Clip;
+use nada::nn::encoders::EncoderFile;
 use nada::nn::stylegan2::Generator;
 use nada::pack::{search_folders, ModelPack, MANIFEST};
 use nada::picture::Picture;
@@ -12,7 +13,7 @@ use nada::{Kind, Result};
 use serde_json::{json, Map, Value};
 use std::path::{Path, PathBuf};
 
-/// Say what a file is: model pack, generator, CLIP, domain, latents or picture
+/// Say what a file is: model pack, generator, CLIP, encoder, domain, latents or picture
 ///
 /// Without files: the version, and the model packs that are found, with the words they know.
 #[derive(Args)]
@@ -147,9 +148,14 @@ fn describe_tensors(path: &Path, file: &Checkpoint) -> Result<About> {
         about.insert("numbers".into(), json!(domain.deltas.values().map(|t| t.elem_count()).sum::<usize>()));
         return Ok(about);
     }
+    // An encoder's file has a generator in it, and is more than that.
+    let encoder = EncoderFile::from_checkpoint(file);
+    if let Ok(e) = &encoder {
+        return Ok(describe_encoder(file, e));
+    }
     let generator = Generator::from_checkpoint(file);
     if let Ok(g) = &generator {
-        return Ok(describe_generator(g));
+        return Ok(describe_generator(file, g));
     }
     let clip = Clip::open(path);
     if let Ok(clip) = &clip {
@@ -158,18 +164,34 @@ fn describe_tensors(path: &Path, file: &Checkpoint) -> Result<About> {
     let mut about = object(json!({"kind": "tensors", "format": format!("{:?}", file.format), "tensors": keys.len()}));
     let shown = keys.iter().take(20).map(|k| format!("{k} {:?}", file.shape(k).unwrap_or_default()));
     about.insert("first".into(), json!(shown.collect::<Vec<_>>()));
-    for (name, error) in [("no_generator_because", generator.err()), ("no_clip_because", clip.err())] {
+    for (name, error) in [("no_generator_because", generator.err()), ("no_clip_because", clip.err()), ("no_encoder_because", encoder.err())] {
         about.extend(error.map(|e| (name.to_string(), json!(e.to_string()))));
     }
     Ok(about)
 }
 
-fn describe_generator(g: &Generator) -> About {
+fn describe_generator(file: &Checkpoint, g: &Generator) -> About {
     let c = g.config();
-    object(json!({
-        "kind": "generator", "size": c.size, "style_dim": c.style_dim, "mapping_layers": c.n_mlp, "wplus_rows": c.n_latent(),
-        "channels": c.channels.iter().map(|(side, n)| json!({"side": side, "channels": n})).collect::<Vec<_>>(), "parameters": g.weights().values().map(|t| t.elem_count()).sum::<usize>(), "fingerprint": g.fingerprint(),
-    }))
+    let mut about = object(json!({
+        "kind": "generator", "format": format!("{:?}", file.format), "size": c.size, "style_dim": c.style_dim, "mapping_layers": c.n_mlp,
+        "wplus_rows": c.n_latent(), "channels": c.channels.iter().map(|(side, n)| json!({"side": side, "channels": n})).collect::<Vec<_>>(),
+        "parameters": g.weights().values().map(|t| t.elem_count()).sum::<usize>(), "fingerprint": g.fingerprint(),
+    }));
+    if c.c_dim > 0 {
+        about.insert("classes".into(), json!(c.c_dim));
+    }
+    about
+}
+
+fn describe_encoder(file: &Checkpoint, e: &EncoderFile) -> About {
+    let c = &e.config;
+    let mut about = object(json!({
+        "kind": "encoder", "format": format!("{:?}", file.format), "backbone": format!("{:?}", c.backbone), "blocks": c.blocks,
+        "input_channels": c.input_channels, "styles": c.styles, "style_dim": c.style_dim, "feature_pyramid": c.pyramid,
+        "encoder_tensors": e.tensors.len(), "latent_avg": e.latent_avg, "opts": e.opts, "other": e.other,
+    }));
+    about.insert("decoder".into(), e.decoder.as_ref().map_or(Value::Null, |g| Value::Object(describe_generator(file, g))));
+    about
 }
 
 fn describe_clip(clip: &Clip) -> About {

@@ -1,5 +1,6 @@
 //! The sizes of a CLIP, read from its tensors (and from config.json where there is one: what tensors do not tell).
 
+use super::files::Beside;
 use super::weights::{Layout, Weights};
 use crate::error::{Error, Result};
 use crate::kernels::Activation;
@@ -97,6 +98,69 @@ impl HfConfig {
     }
 }
 
+/// What is read of an open_clip_config.json; what it leaves out has that library's defaults.
+#[derive(Deserialize)]
+pub(super) struct OpenClipConfig {
+    model_cfg: OpenClipModel,
+    preprocess_cfg: Option<OpenClipPreprocess>,
+}
+
+#[derive(Deserialize)]
+struct OpenClipModel {
+    vision_cfg: OpenClipTower,
+    text_cfg: OpenClipTower,
+    #[serde(default)]
+    quick_gelu: bool,
+}
+
+#[derive(Deserialize)]
+struct OpenClipTower {
+    head_width: Option<usize>,
+    heads: Option<usize>,
+    image_size: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct OpenClipPreprocess {
+    mean: Option<[f32; 3]>,
+    std: Option<[f32; 3]>,
+}
+
+impl OpenClipConfig {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        read_json(path)
+    }
+
+    pub(super) fn mean(&self) -> Option<[f32; 3]> {
+        self.preprocess_cfg.as_ref().and_then(|c| c.mean)
+    }
+
+    pub(super) fn std(&self) -> Option<[f32; 3]> {
+        self.preprocess_cfg.as_ref().and_then(|c| c.std)
+    }
+
+    /// The vision tower of this width, in the words of Hugging Face.
+    fn vision(&self, width: usize) -> HfTower {
+        let tower = &self.model_cfg.vision_cfg;
+        self.tower(width / tower.head_width.unwrap_or(HEAD_WIDTH).max(1), tower.image_size)
+    }
+
+    fn text(&self) -> HfTower {
+        self.tower(self.model_cfg.text_cfg.heads.unwrap_or(8), None)
+    }
+
+    fn tower(&self, heads: usize, image_size: Option<usize>) -> HfTower {
+        let activation = if self.model_cfg.quick_gelu { "quick_gelu" } else { "gelu" };
+        HfTower {
+            num_attention_heads: Some(heads),
+            hidden_act: Some(activation.into()),
+            layer_norm_eps: None,
+            image_size,
+            eos_token_id: None,
+        }
+    }
+}
+
 pub(super) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
     let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     serde_json::from_slice(&text).map_err(|e| Error::format(path, e.to_string()))
@@ -146,18 +210,19 @@ impl TransformerConfig {
 }
 
 impl Config {
-    /// From the tensors of an OpenAI checkpoint, or of a Hugging Face one with its config.json.
-    pub(super) fn read(weights: &Weights, hf: Option<(&Path, &HfConfig)>) -> Result<Self> {
-        match weights.layout() {
-            Layout::OpenAi => Self::read_openai(weights),
-            Layout::HuggingFace => match hf {
-                Some((path, hf)) => Self::read_hf(weights, path, hf),
-                None => Err(weights.format("a Hugging Face CLIP needs the config.json of its folder beside it (it tells the heads)")),
-            },
+    /// From the tensors, and from the configuration beside them.
+    pub(super) fn read(weights: &Weights, beside: Option<&Beside>) -> Result<Self> {
+        match (weights.layout(), beside) {
+            (Layout::HuggingFace, Some(Beside::HuggingFace(path, hf))) => Self::read_hf(weights, path, hf),
+            (Layout::HuggingFace, _) => {
+                Err(weights.format("a Hugging Face CLIP needs the config.json of its folder beside it (it tells the heads)"))
+            }
+            (Layout::OpenAi, Some(Beside::OpenClip(path, config))) => Self::read_openai(weights, Some((path, config))),
+            (Layout::OpenAi, _) => Self::read_openai(weights, None),
         }
     }
 
-    fn read_openai(weights: &Weights) -> Result<Self> {
+    fn read_openai(weights: &Weights, open_clip: Option<(&Path, &OpenClipConfig)>) -> Result<Self> {
         let [_, embedding] = weights.dims("text_projection")?;
         let vision = if weights.has("visual.layer1.0.conv1.weight") {
             let [width, ..]: [usize; 4] = weights.dims("visual.layer1.0.conv1.weight")?;
@@ -176,13 +241,20 @@ impl Config {
             VisionConfig::ResNet(ResNetConfig { resolution: side * 32, width, layers, heads: channels / HEAD_WIDTH, embedding })
         } else {
             let [_, _, patch, _] = weights.dims("visual.conv1.weight")?;
-            let transformer = TransformerConfig::read(weights, "visual.transformer.resblocks.", "mlp.c_fc.weight", None)?;
+            let [width] = weights.dims("visual.class_embedding")?;
+            let tower = open_clip.map(|(path, config)| (path, config.vision(width)));
+            let tower = tower.as_ref().map(|(path, tower)| (*path, tower));
+            let transformer = TransformerConfig::read(weights, "visual.transformer.resblocks.", "mlp.c_fc.weight", tower)?;
             let side = Self::side(weights, "visual.positional_embedding")?;
-            VisionConfig::Vit(VitConfig { resolution: side * patch, patch, transformer, embedding })
+            let resolution = tower.and_then(|(_, tower)| tower.image_size).unwrap_or(side * patch);
+            Self::check_resolution(resolution, side, patch).map_err(|e| tower.map_or_else(|| weights.format(&e), |(path, _)| Error::format(path, &e)))?;
+            VisionConfig::Vit(VitConfig { resolution, patch, transformer, embedding })
         };
         let [context, _] = weights.dims("positional_embedding")?;
         let [vocabulary, _] = weights.dims("token_embedding.weight")?;
-        let transformer = TransformerConfig::read(weights, "transformer.resblocks.", "mlp.c_fc.weight", None)?;
+        let tower = open_clip.map(|(path, config)| (path, config.text()));
+        let tower = tower.as_ref().map(|(path, tower)| (*path, tower));
+        let transformer = TransformerConfig::read(weights, "transformer.resblocks.", "mlp.c_fc.weight", tower)?;
         Ok(Self { vision, text: TextConfig { context, vocabulary, transformer, embedding, end: End::Largest } })
     }
 
@@ -191,11 +263,7 @@ impl Config {
         let [_, _, patch, _] = weights.dims("vision_model.embeddings.patch_embedding.weight")?;
         let side = Self::side(weights, "vision_model.embeddings.position_embedding.weight")?;
         let resolution = hf.vision_config.image_size.unwrap_or(side * patch);
-        if patch == 0 || resolution / patch != side {
-            let message =
-                format!("image_size {resolution} does not give the {side} x {side} patches of {patch} pixels that the weights have");
-            return Err(Error::format(path, message));
-        }
+        Self::check_resolution(resolution, side, patch).map_err(|e| Error::format(path, e))?;
         let tower = |blocks, tower| TransformerConfig::read(weights, blocks, "mlp.fc1.weight", Some((path, tower)));
         let vision = VisionConfig::Vit(VitConfig {
             resolution,
@@ -212,6 +280,13 @@ impl Config {
         };
         let transformer = tower("text_model.encoder.layers.", &hf.text_config)?;
         Ok(Self { vision, text: TextConfig { context, vocabulary, transformer, embedding, end } })
+    }
+
+    fn check_resolution(resolution: usize, side: usize, patch: usize) -> std::result::Result<(), String> {
+        match patch > 0 && resolution / patch == side {
+            true => Ok(()),
+            false => Err(format!("image_size {resolution} does not give the {side} x {side} patches of {patch} pixels that the weights have")),
+        }
     }
 
     /// Patches along one side of the picture.

@@ -1,6 +1,7 @@
 //! CLIP: pictures and texts in one space (Radford et al. 2021, "Learning transferable visual models from natural language supervision").
 
 mod config;
+mod files;
 mod preprocess;
 mod resnet;
 mod text;
@@ -15,14 +16,13 @@ pub use tokenizer::Tokenizer;
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor, D};
-use config::HfConfig;
 use resnet::ResNet;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::OnceLock;
 use text::TextTower;
 use vit::Vit;
-use weights::{Layout, Weights};
+use weights::Weights;
 
 /// How a generated picture is shrunk to the CLIP's resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,38 +64,30 @@ const OPENAI_VOCABULARY: usize = 49_408;
 const TEXTS_AT_ONCE: usize = 32;
 
 impl Clip {
-    /// A Hugging Face folder (config.json, model.safetensors, vocab.json, merges.txt, preprocessor_config.json), or one file
-    /// (OpenAI state_dict as safetensors or torch zip, OpenAI TorchScript archive, HF model.safetensors with config.json beside it).
+    /// A folder of Hugging Face (config.json, model.safetensors or its index and parts or pytorch_model.bin, and vocab.json, merges.txt,
+    /// preprocessor_config.json where they are) or of open_clip (open_clip_config.json, open_clip_model.safetensors or
+    /// open_clip_pytorch_model.bin); or one file with tensors, with these beside it, or OpenAI's (TorchScript or state_dict). A file in
+    /// OpenAI's layout without open_clip_config.json beside it is taken for OpenAI's own: QuickGELU, heads of 64.
     /// Errors: `NotFound`; `Format` with file and key where something is missing or has another shape than the rest says.
     pub fn open(path: &Path) -> Result<Self> {
-        let folder = match path.is_dir() {
-            true => path,
-            false => path.parent().unwrap_or(Path::new("")),
-        };
-        let checkpoint = checkpoint::open(&if path.is_dir() { path.join("model.safetensors") } else { path.to_path_buf() })?;
+        let file = files::tensors(path)?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let checkpoint = checkpoint::open(&file)?;
         let weights = Weights::new(&checkpoint)?;
-        // Beside an OpenAI file these names may belong to something else.
-        let beside = |name: &str| Some(folder.join(name)).filter(|file| weights.layout() == Layout::HuggingFace && file.is_file());
-        let hf = match beside("config.json") {
-            Some(file) => Some((HfConfig::open(&file)?, file)),
-            None => None,
-        };
-        let config = Config::read(&weights, hf.as_ref().map(|(hf, file)| (file.as_path(), hf)))?;
+        let beside = files::config(folder, weights.layout())?;
+        let config = Config::read(&weights, beside.as_ref())?;
         let (vision, resolution) = match &config.vision {
             VisionConfig::Vit(c) => (Vision::Vit(Vit::new(&weights, c)?), c.resolution),
             VisionConfig::ResNet(c) => (Vision::ResNet(ResNet::new(&weights, c)?), c.resolution),
         };
         let text = TextTower::new(&weights, &config.text)?;
-        let preprocessing = match beside("preprocessor_config.json") {
-            Some(file) => Preprocessing::open(&file, resolution)?,
-            None => Preprocessing::openai(resolution),
-        };
+        let preprocessing = files::preprocessing(folder, beside.as_ref(), resolution)?;
         let tokenizer = OnceLock::new();
-        if let (Some(vocab), Some(merges)) = (beside("vocab.json"), beside("merges.txt")) {
-            let _ = tokenizer.set(Tokenizer::open(&vocab, &merges)?);
+        if let Some(own) = files::tokenizer(folder, beside.as_ref())? {
+            let _ = tokenizer.set(own);
         }
         let logit_scale = checkpoint.f32("logit_scale", Some(&[]))?.to_scalar::<f32>()?.exp();
-        let named = if path.file_name().is_some_and(|name| name != "model.safetensors") { path } else { folder };
+        let named = if path.is_dir() || !path.file_name().is_some_and(|name| files::is_common_name(&name.to_string_lossy())) { path } else { folder };
         let name = named.file_name().map_or_else(|| named.display().to_string(), |name| name.to_string_lossy().into_owned());
         Ok(Self { name, config, preprocessing, vision, text, tokenizer, logit_scale })
     }

@@ -64,11 +64,16 @@ impl Preprocessing {
             let message = format!("size {short} and crop_size {crop}: the network takes {resolution}, and size must be that or more");
             return Err(Error::format(path, message));
         }
-        let (mean, std) = (file.image_mean.unwrap_or(preset.mean), file.image_std.unwrap_or(preset.std));
+        Self { short, crop, ..preset }.with_colours(path, file.image_mean, file.image_std)
+    }
+
+    /// With the mean and deviation that the file `path` says, where it does.
+    pub(super) fn with_colours(self, path: &Path, mean: Option<[f32; 3]>, std: Option<[f32; 3]>) -> Result<Self> {
+        let (mean, std) = (mean.unwrap_or(self.mean), std.unwrap_or(self.std));
         if mean.iter().any(|m| !m.is_finite()) || std.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
             return Err(Error::format(path, format!("image_mean {mean:?} and image_std {std:?}: finite, and std above 0")));
         }
-        Ok(Self { short, crop, mean, std })
+        Ok(Self { mean, std, ..self })
     }
 
     /// Size after resizing, height first, and the rows and columns that the crop keeps.
