@@ -3,7 +3,7 @@
 mod common;
 
 use common::reference;
-use nada::capi::*;
+use nada::capi::{context::*, generator::*, model::*, status::nada_status};
 use nada::checkpoint;
 use nada::nn::clip::Clip;
 use nada::nn::stylegan2::Generator;
@@ -259,6 +259,38 @@ fn check_says_what_is_wrong() {
     assert!(check().contains("clip-a"), "{}", check());
     std::fs::remove_file(file("generator.safetensors")).unwrap();
     assert!(check().contains("generator.safetensors"), "{}", check());
+}
+
+/// CLIPs of open_clip and in several files, and an encoder as it is published: the pack has all of them.
+#[test]
+fn other_formats_become_packs() {
+    let folder = tempfile::tempdir().unwrap();
+    let encoder = common::data("formats/e4e.pt");
+    let new = NewPack {
+        name: "formats".into(),
+        generator: common::data("formats/trainer_legacy.pt"),
+        clips: vec![(common::data("formats/open_clip"), 1.0), (common::data("formats/hf_sharded"), 1.0)],
+        encoder: Some(encoder.clone()),
+        ..NewPack::default()
+    };
+    let pack = new.make(folder.path()).unwrap();
+    let findings = pack.check();
+    assert!(findings.iter().all(|f| f.outcome.is_ok()), "{findings:?}");
+    let names: Vec<_> = pack.clips.iter().map(|c| Clip::open(&c.path).unwrap().name).collect();
+    assert_eq!(names, ["open_clip", "hf_sharded"]);
+    for (clip, original) in pack.clips.iter().zip(&new.clips) {
+        let picture = candle_core::Tensor::zeros((1, 3, 64, 64), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+        let embed = |path: &Path| {
+            let clip = Clip::open(path).unwrap();
+            clip.encode_image(&clip.preprocess(&picture, nada::nn::clip::ClipResize::Antialias).unwrap()).unwrap().to_vec2::<f32>().unwrap()
+        };
+        assert_eq!(embed(&clip.path), embed(&original.0), "{}", clip.path.display());
+    }
+    // The index and each of its files.
+    assert!(pack.sources.iter().filter(|s| s.path == "hf_sharded/model.safetensors").count() > 2, "{:?}", pack.sources);
+    let (have, want) = (checkpoint::open(pack.encoder.as_ref().unwrap()).unwrap(), checkpoint::open(&encoder).unwrap());
+    assert_eq!(have.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
+    assert_eq!(have.metadata, want.metadata);
 }
 
 /// Encoders and edit directions are kept, every tensor of them; NVIDIA's and OpenAI's files make packs as well.

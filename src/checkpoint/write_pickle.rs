@@ -5,10 +5,8 @@ use super::torch_legacy::MAGIC;
 use super::write::atomically;
 use crate::error::Result;
 use candle_core::{DType, Tensor};
-use std::io::{self, Seek, Write};
+use std::io::{self, Write};
 use std::path::Path;
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipWriter};
 
 /// A Python value, as far as checkpoints have it. Tensors are f32 on the CPU.
 #[derive(Clone, Debug)]
@@ -258,25 +256,70 @@ pub fn save_pickle(path: &Path, value: &Python) -> Result<()> {
 
 /// What torch.save writes since 1.6, to a temporary name first.
 pub fn save_torch(path: &Path, value: &Python) -> Result<()> {
-    atomically(path, |out| Ok(write_archive(out, value).map_err(io::Error::from)))
+    atomically(path, |out| Ok(write_archive(out, value)))
 }
 
-fn write_archive(out: impl Write + Seek, value: &Python) -> zip::result::ZipResult<()> {
+fn write_archive(out: impl Write, value: &Python) -> io::Result<()> {
     let mut tensors = Vec::new();
     let mut pickle = Vec::new();
     Pickler { out: &mut pickle, storages: Storages::Archive(&mut tensors) }.write(value)?;
-    let mut zip = ZipWriter::new(out);
-    // As torch aligns storages, so that they can be mapped into memory.
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).with_alignment(64);
-    let small: [(&str, &[u8]); 3] = [("data.pkl", &pickle), ("byteorder", b"little"), ("version", b"3\n")];
-    for (name, bytes) in small {
-        zip.start_file(format!("archive/{name}"), options)?;
-        zip.write_all(bytes)?;
-    }
+    let mut archive = Archive { out, at: 0, directory: Vec::new(), entries: 0 };
+    archive.entry("archive/data.pkl", &pickle)?;
+    archive.entry("archive/byteorder", b"little")?;
     for (key, tensor) in tensors.iter().enumerate() {
-        zip.start_file(format!("archive/data/{key}"), options)?;
-        zip.write_all(&elements(tensor)?)?;
+        archive.entry(&format!("archive/data/{key}"), &elements(tensor)?)?;
     }
-    zip.finish()?;
-    Ok(())
+    archive.entry("archive/version", b"3\n")?;
+    archive.end()
+}
+
+/// A zip archive without compression, of less than 4 GiB (APPNOTE.TXT, sections 4.3.7, 4.3.12 and 4.3.16).
+struct Archive<W> {
+    out: W,
+    at: u64,
+    directory: Vec<u8>,
+    entries: u16,
+}
+
+impl<W: Write> Archive<W> {
+    fn write(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        for part in parts {
+            self.out.write_all(part)?;
+            self.at += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        /// As torch aligns storages, so that they can be mapped into memory.
+        const ALIGNMENT: u64 = 64;
+        /// Length of a local header without name and padding; an extra field has an id and its length before the padding.
+        const HEADER: u64 = 30 + 4;
+        let start = u32::try_from(self.at).map_err(io::Error::other)?;
+        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        let mut checksum = flate2::Crc::new();
+        checksum.update(bytes);
+        let padding = (self.at + HEADER + name.len() as u64).next_multiple_of(ALIGNMENT) - (self.at + HEADER + name.len() as u64);
+        // Version needed, flags, method (stored), time, date (1 January 1980), checksum, both lengths, length of the name.
+        let mut facts = [20u16, 0, 0, 0, 0x21].map(u16::to_le_bytes).concat();
+        facts.extend([checksum.sum(), length, length].map(u32::to_le_bytes).concat());
+        facts.extend((name.len() as u16).to_le_bytes());
+        let mut extra = (padding as u16 + 4).to_le_bytes().to_vec();
+        // torch's id of padding.
+        extra.extend(b"FB");
+        extra.extend((padding as u16).to_le_bytes());
+        let (local, name) = (b"PK\x03\x04".as_slice(), name.as_bytes());
+        self.write(&[local, &facts, &extra[..2], name, &extra[2..], &vec![b'Z'; padding as usize], bytes])?;
+        // Version made by; then no extra field, no comment, disk 0, no attributes.
+        self.directory.extend([b"PK\x01\x02\x14\x00".as_slice(), &facts, &[0; 12], &start.to_le_bytes(), name].concat());
+        self.entries = self.entries.checked_add(1).ok_or_else(|| io::Error::other("too many tensors for a zip archive"))?;
+        Ok(())
+    }
+
+    fn end(mut self) -> io::Result<()> {
+        let start = u32::try_from(self.at).map_err(io::Error::other)?;
+        let directory = std::mem::take(&mut self.directory);
+        let (count, length) = (self.entries.to_le_bytes(), (directory.len() as u32).to_le_bytes());
+        self.write(&[&directory, b"PK\x05\x06\x00\x00\x00\x00", &count, &count, &length, &start.to_le_bytes(), &[0, 0]])
+    }
 }

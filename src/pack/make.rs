@@ -3,7 +3,7 @@
 use super::{Manifest, ManifestClip, ModelPack, PackSource, MANIFEST, STARTER};
 use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::error::{Error, Result};
-use crate::nn::clip::Clip;
+use crate::nn::clip::{is_common_name, tensors_file, Clip};
 use crate::nn::stylegan2::{to_half, Generator, Layout};
 use candle_core::Tensor;
 use sha2::{Digest, Sha256};
@@ -225,7 +225,8 @@ fn free_name(folder: &Path, stem: &str, ending: &str) -> String {
 /// A file's name without folder and ending, in letters that are safe in paths.
 fn stem(path: &Path) -> String {
     // model.safetensors is called as its folder is.
-    let named = if path.file_name().is_some_and(|n| n == "model.safetensors") { path.parent().unwrap_or(path) } else { path };
+    let common = path.file_name().is_some_and(|name| is_common_name(&name.to_string_lossy()));
+    let named = if common { path.parent().unwrap_or(path) } else { path };
     let named = named.canonicalize().unwrap_or_else(|_| named.to_path_buf());
     let stem = if named.is_dir() { named.file_name() } else { named.file_stem() };
     let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
@@ -249,11 +250,6 @@ fn parts(file: &Path) -> Result<Vec<PathBuf>> {
         parts.extend(names.into_iter().map(|name| file.with_file_name(name)));
     }
     Ok(parts)
-}
-
-/// The file with the tensors of a CLIP.
-fn tensors_file(path: &Path) -> Result<PathBuf> {
-    Ok(if path.is_dir() { path.join("model.safetensors") } else { path.to_path_buf() })
 }
 
 fn is_npy(path: &Path) -> Result<bool> {
