@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use nada::adapt::{Adaptation, Concept, Settings, Templates, WeightedClip};
 use nada::checkpoint::{self, Checkpoint};
 use nada::nn::clip::Clip;
-use nada::nn::stylegan2::{Generator, Noise};
+use nada::nn::stylegan2::{ada_name, Generator, Noise};
 use nada::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -46,6 +46,12 @@ fn run() -> Result<()> {
         checks.truth(&format!("{size}: both formats hold one generator"), g.fingerprint() == other.fingerprint());
         drop(other);
         compare_generator(&g, &expected, &mut checks, size)?;
+        let nvidia = folder.join(format!("ada_G_ema_{size}.pkl"));
+        let other = timed(&format!("load ada_G_ema_{size}.pkl"), || Generator::open(&nvidia))?;
+        checks.truth(&format!("{size}: NVIDIA's pickle holds it too"), g.fingerprint() == other.fingerprint());
+        compare_generator(&other, &expected, &mut checks, size)?;
+        drop(other);
+        check_nvidia(&folder, size, &mut checks)?;
         generator = Some(g);
     }
     let expected = Expected::open(&manifests, "expected_clip_openai_ViT-B-32")?;
@@ -227,6 +233,34 @@ fn compare_generator(g: &Generator, expected: &Expected, checks: &mut Checks, si
     let key = "trunc07_crop_center32";
     checks.tensors(&format!("{size}, {key}"), &crop(&truncated, size / 2 - 16, 32)?, &expected.get(key)?, deviation)?;
     checks.tell_worst(&format!("generator of {size} px"));
+    Ok(())
+}
+
+/// NVIDIA's layout with numbers of its own: each where the formula says, and pictures that are finite.
+fn check_nvidia(folder: &Path, size: usize, checks: &mut Checks) -> Result<()> {
+    let name = format!("ada_G_ema_{size}.safetensors");
+    let g = timed(&format!("load {name}"), || Generator::open(&folder.join(&name)))?;
+    let mut right = true;
+    for (key, tensor) in g.weights() {
+        let theirs = ada_name(key).ok_or_else(|| Error::Internal(format!("{key} has no name")))?;
+        let scale = match (theirs.starts_with("mapping.fc"), theirs.rsplit('.').next()) {
+            (true, Some("weight")) => 100.0 * 3f32.sqrt(),
+            (true, _) => 20.0,
+            (false, Some("noise_strength")) => 0.2,
+            (false, Some("bias")) if theirs.ends_with("affine.bias") => 0.1,
+            (false, Some("bias")) => 0.2,
+            _ => 3f32.sqrt(),
+        };
+        let base = if theirs.ends_with("affine.bias") { 1.0 } else { 0.0 };
+        let have = tensor.flatten_all()?.to_vec1::<f32>()?;
+        let wanted = unit(&theirs, have.len());
+        // The formula rounds the scale to f32 from f64.
+        right &= have.iter().zip(&wanted).all(|(have, unit)| (have - (base + scale * unit)).abs() <= 1e-6 * scale);
+    }
+    checks.truth(&format!("{name}: {} tensors have the numbers of the formula", g.weights().len()), right);
+    let image = g.synthesize(&g.sample_w(1, 1, 0.7).and_then(|w| g.broadcast(&w))?, Noise::Const)?;
+    let finite = numbers(&image)?.iter().all(|x| x.is_finite());
+    checks.truth(&format!("{name}: draws {:?}", image.dims()), finite && image.dims() == [1, 3, size, size]);
     Ok(())
 }
 

@@ -59,10 +59,9 @@ impl Case {
         self.compare("image_none", &still);
         let truncated = self.generator.truncate(&wplus, 0.7).unwrap();
         let cut = self.generator.mix(&truncated, &wplus, 4).unwrap();
-        for (rows, ws, image) in [
-            (&truncated, "ws_trunc07", "image_trunc07_const"),
-            (&cut, "ws_trunc07_cutoff4", "image_trunc07_cutoff4_const"),
-        ] {
+        for (rows, ws, image) in
+            [(&truncated, "ws_trunc07", "image_trunc07_const"), (&cut, "ws_trunc07_cutoff4", "image_trunc07_cutoff4_const")]
+        {
             self.compare(ws, rows);
             self.compare(image, &self.draw(rows, Noise::Const));
         }

@@ -8,10 +8,10 @@
 use super::source::Source;
 use std::collections::HashMap;
 
-/// Memory for the graph: at most this many bytes for each byte of the pickle, and at most so much above the pickle's own size. Real ones
-/// take 10 to 30 times their structure, which has 0.4 MB for the state of a 1024 px training.
-const MEMORY_PER_BYTE: u64 = 64;
-const MAX_MEMORY: u64 = 20 << 20;
+/// Memory for the graph: so much above the size of the file that the pickle is in, and at most `MAX_MEMORY`. What the largest known ones
+/// (networks and state of a 1024 px training) need is 0.1 kB for each of their 0.4 MB of structure.
+const EXTRA_MEMORY: u64 = 20 << 20;
+const MAX_MEMORY: u64 = 256 << 20;
 /// Read at a time. Structure stands between storages of megabytes, so that more would mostly be skipped.
 const WINDOW: usize = 8 << 10;
 /// A global's module or name.
@@ -85,10 +85,9 @@ impl Pickle {
     /// Follows the opcodes in bytes `start .. end` of the source up to STOP. `allow(module, name)` says which globals may occur.
     pub fn read(source: &Source, start: u64, end: u64, allow: &dyn Fn(&str, &str) -> bool) -> Result<Self> {
         let end = end.min(source.len);
-        let len = end.saturating_sub(start);
-        let memory = len.saturating_mul(MEMORY_PER_BYTE).saturating_add(1 << 20).min(MAX_MEMORY.saturating_add(len));
+        let memory = source.len.saturating_add(EXTRA_MEMORY).min(MAX_MEMORY);
         let bytes = Bytes { source, at: start, end, window: Vec::new(), start };
-        Machine { bytes, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), nodes: Vec::new(), memory: usize::try_from(memory).unwrap_or(usize::MAX / 2), allow }
+        Machine { bytes, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), nodes: Vec::new(), memory: memory as usize, allow }
             .run()
     }
 

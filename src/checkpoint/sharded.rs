@@ -55,7 +55,11 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let mut entries = BTreeMap::new();
     for (key, name) in &index.weight_map {
         let file = files[name.as_str()];
-        let mut entry = parts[file].entries.get(key).cloned().ok_or_else(|| error(format!("places tensor '{key}' in '{name}', which has no such tensor")))?;
+        let mut entry = parts[file]
+            .entries
+            .get(key)
+            .cloned()
+            .ok_or_else(|| error(format!("places tensor '{key}' in '{name}', which has no such tensor")))?;
         entry.file = file;
         entries.insert(key.clone(), entry);
     }

@@ -78,7 +78,7 @@ whole = {"g_ema": g, "latent_avg": latent_avg}
 torch.save(whole, HERE / "legacy.pt", _use_new_zipfile_serialization=False)
 torch.save(whole, HERE / "legacy_protocol4.pt", _use_new_zipfile_serialization=False, pickle_protocol=4)
 with open(HERE / "plain.pkl", "wb") as file:
-    pickle.dump(whole, file, protocol=2)
+    pickle.dump(whole, file, protocol=3)
 
 
 # NVIDIA's pickles: persistent objects, by the names that unpickling looks for.
@@ -251,7 +251,7 @@ for key, value in clip.items():
         base = f"{tower}.encoder.layers.{i}."
         if "in_proj" in rest:
             for part, piece in zip("qkv", value.chunk(3)):
-                hf[f"{base}self_attn.{part}_proj.{rest[-6:].lstrip('_')}"] = piece.clone()
+                hf[f"{base}self_attn.{part}_proj.{rest.rsplit('_', 1)[1]}"] = piece.clone()
         else:
             name, end = rest.rsplit(".", 1)
             hf[f"{base}{names[name]}.{end}"] = value

@@ -164,7 +164,8 @@ fn describe_tensors(path: &Path, file: &Checkpoint) -> Result<About> {
     let mut about = object(json!({"kind": "tensors", "format": format!("{:?}", file.format), "tensors": keys.len()}));
     let shown = keys.iter().take(20).map(|k| format!("{k} {:?}", file.shape(k).unwrap_or_default()));
     about.insert("first".into(), json!(shown.collect::<Vec<_>>()));
-    for (name, error) in [("no_generator_because", generator.err()), ("no_clip_because", clip.err()), ("no_encoder_because", encoder.err())] {
+    for (name, error) in [("no_generator_because", generator.err()), ("no_clip_because", clip.err()), ("no_encoder_because", encoder.err())]
+    {
         about.extend(error.map(|e| (name.to_string(), json!(e.to_string()))));
     }
     Ok(about)

@@ -247,7 +247,8 @@ impl Config {
             let transformer = TransformerConfig::read(weights, "visual.transformer.resblocks.", "mlp.c_fc.weight", tower)?;
             let side = Self::side(weights, "visual.positional_embedding")?;
             let resolution = tower.and_then(|(_, tower)| tower.image_size).unwrap_or(side * patch);
-            Self::check_resolution(resolution, side, patch).map_err(|e| tower.map_or_else(|| weights.format(&e), |(path, _)| Error::format(path, &e)))?;
+            Self::check_resolution(resolution, side, patch)
+                .map_err(|e| tower.map_or_else(|| weights.format(&e), |(path, _)| Error::format(path, &e)))?;
             VisionConfig::Vit(VitConfig { resolution, patch, transformer, embedding })
         };
         let [context, _] = weights.dims("positional_embedding")?;
@@ -285,7 +286,9 @@ impl Config {
     fn check_resolution(resolution: usize, side: usize, patch: usize) -> std::result::Result<(), String> {
         match patch > 0 && resolution / patch == side {
             true => Ok(()),
-            false => Err(format!("image_size {resolution} does not give the {side} x {side} patches of {patch} pixels that the weights have")),
+            false => {
+                Err(format!("image_size {resolution} does not give the {side} x {side} patches of {patch} pixels that the weights have"))
+            }
         }
     }
 

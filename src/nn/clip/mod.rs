@@ -88,7 +88,11 @@ impl Clip {
             let _ = tokenizer.set(own);
         }
         let logit_scale = checkpoint.f32("logit_scale", Some(&[]))?.to_scalar::<f32>()?.exp();
-        let named = if path.is_dir() || !path.file_name().is_some_and(|name| files::is_common_name(&name.to_string_lossy())) { path } else { folder };
+        let named = if path.is_dir() || !path.file_name().is_some_and(|name| files::is_common_name(&name.to_string_lossy())) {
+            path
+        } else {
+            folder
+        };
         let name = named.file_name().map_or_else(|| named.display().to_string(), |name| name.to_string_lossy().into_owned());
         Ok(Self { name, config, preprocessing, vision, text, tokenizer, logit_scale })
     }

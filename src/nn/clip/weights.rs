@@ -34,7 +34,9 @@ impl<'a> Weights<'a> {
             return Err(Error::format(&checkpoint.path, message));
         };
         // Relatives of CLIP whose other keys are the same: they would give wrong numbers.
-        for (part, what) in [(".ls_1.", "layer scale"), ("visual.attn_pool.", "attention pooling"), ("visual.trunk.", "a vision tower of timm")] {
+        for (part, what) in
+            [(".ls_1.", "layer scale"), ("visual.attn_pool.", "attention pooling"), ("visual.trunk.", "a vision tower of timm")]
+        {
             if let Some(key) = checkpoint.keys().find(|key| key.contains(part)) {
                 let message = format!("a CLIP with {what} (tensor '{key}') is not supported");
                 return Err(Error::unsupported(checkpoint.path.display().to_string(), message));

@@ -203,7 +203,8 @@ impl EncoderFile {
             None => None,
         };
         let is_decoders = |key: &str| decoder_prefix.is_some_and(|p| key.strip_prefix(p).is_some_and(|key| is_generators(key, &decoder)));
-        let other = file.keys().filter(|&key| !(known.contains(key) || key == "latent_avg" || is_decoders(key))).map(String::from).collect();
+        let other =
+            file.keys().filter(|&key| !(known.contains(key) || key == "latent_avg" || is_decoders(key))).map(String::from).collect();
         let opts = file.metadata.iter().filter_map(|(key, value)| Some((key.strip_prefix("opts.")?.to_string(), value.clone()))).collect();
         Ok(Self { config, encoder, tensors, decoder, latent_avg: file.shape("latent_avg").map(<[usize]>::to_vec), opts, other })
     }

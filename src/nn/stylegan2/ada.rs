@@ -92,7 +92,9 @@ fn config(file: &Checkpoint) -> Result<Config> {
             Some((text, _)) => Err(bad(format!("{key} is {text}, where a positive number is right"))),
         }
     };
-    for (key, known) in [("synthesis.b8.architecture", "skip"), ("mapping.fc0.activation", "lrelu"), ("synthesis.b8.conv0.activation", "lrelu")] {
+    for (key, known) in
+        [("synthesis.b8.architecture", "skip"), ("mapping.fc0.activation", "lrelu"), ("synthesis.b8.conv0.activation", "lrelu")]
+    {
         if let Some(other) = file.value(key).filter(|&value| value != known) {
             return Err(unsupported(format!("its {key} is '{other}', where '{known}' is supported")));
         }
