@@ -3,12 +3,12 @@
 use nada::pack::{ModelPack, MANIFEST};
 use nada::Kind;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 /// A pack beside a file that is not its own.
-fn pack(root: &Path) -> std::path::PathBuf {
+fn pack(root: &Path) -> PathBuf {
     let pack = root.join("pack");
     std::fs::create_dir_all(pack.join("sub")).unwrap();
     std::fs::write(pack.join("g"), b"").unwrap();
@@ -110,11 +110,15 @@ fn pipes_are_not_waited_for() {
     pipe("pipe");
     std::fs::write(pack.join(MANIFEST), "name = 'p'\nresolution = 64\ngenerator = 'pipe'\n").unwrap();
     let (send, receive) = mpsc::channel();
-    let open = |folder: std::path::PathBuf| {
+    let within_a_minute = |work: Box<dyn FnOnce() -> nada::Result<()> + Send>| {
         let send = send.clone();
-        std::thread::spawn(move || send.send(ModelPack::open(&folder).map(|_| ()).map_err(|e| e.to_string())));
+        std::thread::spawn(move || send.send(work().map_err(|e| e.to_string())));
         receive.recv_timeout(Duration::from_secs(60)).expect("waits for a pipe")
     };
+    let open = |folder: PathBuf| within_a_minute(Box::new(move || ModelPack::open(&folder).map(|_| ())));
+    let file = pack.join("pipe");
+    let e = within_a_minute(Box::new(move || nada::checkpoint::open(&file).map(|_| ()))).unwrap_err();
+    assert!(e.contains("is a pipe"), "{e}");
     let e = open(pack.clone()).unwrap_err();
     assert!(e.contains("neither an ordinary file nor a folder"), "{e}");
     std::fs::remove_file(pack.join(MANIFEST)).unwrap();

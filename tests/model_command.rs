@@ -328,7 +328,12 @@ fn reference_files_become_packs() {
     let wrong: Vec<String> = pack.check().into_iter().filter(|f| f.outcome.is_err()).map(|f| f.what).collect();
     assert_eq!(wrong, ["clip tiny_rn_openai_state_dict"]);
 
-    let nvidia = NewPack { name: "nvidia".into(), generator: reference.join("stylegan2_nvidia/tiny64.pkl"), ..NewPack::default() };
-    let pack = nvidia.make(folder.path()).unwrap();
-    assert_eq!(pack.fingerprint.as_deref(), Some(Generator::open(&nvidia.generator).unwrap().fingerprint()));
+    for name in ["tiny64", "tiny64_cond"] {
+        let generator = reference.join(format!("stylegan2_nvidia/{name}.pkl"));
+        let nvidia = NewPack { name: name.into(), generator, ..NewPack::default() };
+        let pack = nvidia.make(folder.path()).unwrap();
+        assert_eq!(pack.fingerprint.as_deref(), Some(Generator::open(&nvidia.generator).unwrap().fingerprint()));
+        let findings = pack.check();
+        assert!(findings.iter().all(|f| f.outcome.is_ok()), "{findings:?}");
+    }
 }
