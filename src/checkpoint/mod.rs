@@ -34,6 +34,7 @@ mod torch_legacy;
 mod torch_zip;
 mod torchscript;
 mod write;
+mod write_pickle;
 mod zip;
 
 pub(crate) use npy::MAGIC as NPY_MAGIC;
@@ -41,6 +42,7 @@ pub use npy::{read_npy, read_npy_bytes, write_npy};
 pub use sniff::Kind;
 pub use source::Dtype;
 pub use write::{remove_stale, save_safetensors, save_safetensors_as_new, write_atomically};
+pub use write_pickle::{save_pickle, save_torch, Object, Python};
 
 use crate::error::Result;
 use candle_core::{Device, Tensor};

@@ -178,7 +178,7 @@ pub(super) fn write(
 }
 
 /// A tensor's elements, row-major, little-endian.
-fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
+pub(super) fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     let flat = tensor.flatten_all()?;
     Ok(match tensor.dtype() {
         DType::U8 => flat.to_vec1::<u8>()?,

@@ -79,11 +79,16 @@ enum Data {
 
 impl Source {
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io(path, e))?;
-        let metadata = file.metadata().map_err(|e| Error::io(path, e))?;
+        let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
         if metadata.is_dir() {
             return Err(Error::format(path, "is a folder, where a file was expected"));
         }
+        // Opening a pipe would wait for its other end.
+        if !metadata.is_file() {
+            return Err(Error::format(path, "is a pipe or a device, where a file was expected"));
+        }
+        let file = File::open(path).map_err(|e| Error::io(path, e))?;
+        let metadata = file.metadata().map_err(|e| Error::io(path, e))?;
         Ok(Source { path: path.to_path_buf(), len: metadata.len(), data: Data::File(file) })
     }
 

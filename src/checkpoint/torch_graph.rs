@@ -78,6 +78,8 @@ pub(super) fn is_known_global(module: &str, name: &str) -> bool {
         "torch.cuda" => is_storage_type(module, name),
         "torch.storage" => name == "_load_from_bytes",
         "torch.nn.parameter" => name == "Parameter",
+        // A module without a class of its own: what stands for a discriminator in converted files.
+        "torch.nn.modules.module" => name == "Module",
         "torch.serialization" => name == "_get_layout",
         // numpy scalars and arrays in training state, under the names of numpy 1 and 2.
         "numpy" => {

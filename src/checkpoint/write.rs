@@ -47,7 +47,8 @@ fn sync_folder(path: &Path) {
     }
 }
 
-fn atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>) -> Result<()> {
+/// `write` fills the temporary file; its outer error is its own, its inner one belongs to the file.
+pub(super) fn atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>) -> Result<()> {
     temporary(path, write)?.persist(path).map_err(|e| Error::io(path, e.error))?;
     sync_folder(path);
     Ok(())

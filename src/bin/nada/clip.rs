@@ -1,6 +1,6 @@
 //! `nada clip`: embeddings.
 
-use crate::models::{by_name, ClipArgs, ModelArgs};
+use crate::models::{by_name, ClipArgs, PackArgs};
 use crate::ui::Ui;
 use candle_core::Tensor;
 use clap::Args;
@@ -39,9 +39,8 @@ pub struct ClipCommand {
     output: Option<PathBuf>,
     #[command(flatten)]
     clip: ClipArgs,
-    /// Model pack whose CLIPs are used [default: starter]
-    #[arg(long, value_name = "PACK")]
-    model: Option<String>,
+    #[command(flatten)]
+    model: PackArgs,
 }
 
 /// Embeddings of one CLIP.
@@ -53,8 +52,7 @@ struct Embedded {
 
 impl ClipCommand {
     pub fn run(self, ui: &mut Ui) -> Result<()> {
-        let model = ModelArgs { model: self.model.clone(), generator: None };
-        let pack = if self.clip.clips.is_empty() || self.model.is_some() { model.pack()? } else { None };
+        let pack = self.model.pack(!self.clip.clips.is_empty())?;
         for text in &self.texts {
             self.clip.check_words(pack.as_ref(), text, ui);
         }

@@ -2,9 +2,11 @@
 
 mod adapt;
 mod clip;
+mod convert;
 mod eval;
 mod info;
 mod invert;
+mod model;
 mod models;
 mod render;
 mod restyle;
@@ -51,6 +53,8 @@ enum Command {
     Info(info::Info),
     Eval(eval::Eval),
     Clip(clip::ClipCommand),
+    Convert(convert::Convert),
+    Model(model::ModelCommand),
 }
 
 fn main() -> ExitCode {
@@ -73,6 +77,8 @@ fn main() -> ExitCode {
             Command::Info(c) => c.run(&mut ui),
             Command::Eval(c) => c.run(&mut ui),
             Command::Clip(c) => c.run(&mut ui),
+            Command::Convert(c) => c.run(&mut ui),
+            Command::Model(c) => c.run(&mut ui),
         },
     };
     match result {

@@ -17,11 +17,27 @@ use std::sync::Arc;
 pub const COLUMNS: usize = 8;
 
 #[derive(Args)]
-pub struct ModelArgs {
-    /// Model pack: a name, or a folder with a model.toml [default: starter, or none where --generator is given]
+pub struct PackArgs {
+    /// Model pack: a name, or a folder with a model.toml [default: starter, or none where its files are given]
     #[arg(long, value_name = "PACK", help_heading = "Model")]
     pub model: Option<String>,
-    /// Generator file instead of the pack's (StyleGAN2 in rosinality's layout: .pt or .safetensors)
+}
+
+impl PackArgs {
+    /// The pack, unless `files` stand for it and none is named.
+    pub fn pack(&self, files: bool) -> Result<Option<ModelPack>> {
+        match (&self.model, files) {
+            (None, true) => Ok(None),
+            (name, _) => ModelPack::find(name.as_deref().unwrap_or(STARTER)).map(Some),
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct ModelArgs {
+    #[command(flatten)]
+    pub pack: PackArgs,
+    /// Generator file instead of the pack's (StyleGAN2 of rosinality's or NVIDIA's code: .pt, .pkl or .safetensors)
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub generator: Option<PathBuf>,
 }
@@ -36,10 +52,7 @@ pub struct ClipArgs {
 impl ModelArgs {
     /// The pack, unless a generator is given without one.
     pub fn pack(&self) -> Result<Option<ModelPack>> {
-        match (&self.model, &self.generator) {
-            (None, Some(_)) => Ok(None),
-            (name, _) => ModelPack::find(name.as_deref().unwrap_or(STARTER)).map(Some),
-        }
+        self.pack.pack(self.generator.is_some())
     }
 
     pub fn generator(&self, pack: Option<&ModelPack>) -> Result<Arc<Generator>> {
@@ -59,15 +72,21 @@ impl ClipArgs {
                 None => Err(Error::argument("--clip", "none given; without a pack (--model) at least one is needed")),
             };
         }
-        let load = |text: &String| {
+        let load = |(path, weight): (PathBuf, f32)| Ok(WeightedClip { clip: Arc::new(Clip::open(&path)?), weight });
+        self.files()?.into_iter().map(load).collect()
+    }
+
+    /// Paths and weights as given.
+    pub fn files(&self) -> Result<Vec<(PathBuf, f32)>> {
+        let parse = |text: &String| {
             let (path, weight) = with_number(text);
             let weight = weight.unwrap_or(1.0);
             if !(weight.is_finite() && weight > 0.0) {
                 return Err(Error::argument("--clip", format!("weight {weight} of {}; want a number above 0", path.display())));
             }
-            Ok(WeightedClip { clip: Arc::new(Clip::open(&path)?), weight })
+            Ok((path, weight))
         };
-        self.clips.iter().map(load).collect()
+        self.clips.iter().map(parse).collect()
     }
 
     /// The pack's templates go with its CLIPs.
@@ -117,6 +136,16 @@ impl DomainArgs {
     }
 }
 
+/// A generator file, or the generator of a pack's folder or name.
+pub fn generator_or_pack(path: &Path) -> Result<Generator> {
+    match path.to_str().filter(|_| !path.is_file()).map(ModelPack::find) {
+        Some(Ok(pack)) => pack.load_generator(),
+        // What is there as a file, or nowhere, is best described as a file.
+        Some(Err(e)) if path.exists() => Err(e),
+        _ => Generator::open(path),
+    }
+}
+
 /// `generator` with domains added.
 pub fn adapted(generator: &Generator, domains: &[(Domain, f32)]) -> Result<Generator> {
     let domains: Vec<(&Domain, f32)> = domains.iter().map(|(d, s)| (d, *s)).collect();
@@ -138,6 +167,8 @@ pub struct NoiseArgs {
     /// Noise of the synthesis layers: the file's own maps, none, or drawn from --seed. A latent's own maps are used where this is not given
     #[arg(long, value_enum, value_name = "KIND")]
     pub noise: Option<NoiseChoice>,
+    #[arg(long, value_name = "SEED", default_value_t = 1, help = "Seed of what is random: latents that are drawn, and --noise random")]
+    pub seed: u64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -149,11 +180,11 @@ pub enum NoiseChoice {
 
 impl NoiseArgs {
     /// The random stream is the same for every generator that draws the latent.
-    pub fn drawing(&self, truncation: f32, seed: u64) -> Drawing {
+    pub fn drawing(&self, truncation: f32) -> Drawing {
         let noise = match self.noise {
             None | Some(NoiseChoice::Const) => NoiseKind::Const,
             Some(NoiseChoice::None) => NoiseKind::None,
-            Some(NoiseChoice::Random) => NoiseKind::Random { seed },
+            Some(NoiseChoice::Random) => NoiseKind::Random { seed: self.seed },
         };
         Drawing { truncation, noise, own_noise: self.noise.is_none() }
     }

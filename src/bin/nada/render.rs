@@ -28,8 +28,6 @@ pub struct Render {
     space: Option<SpaceName>,
     #[arg(long, value_name = "T", default_value_t = 1.0, help = "Truncation; 1 is none")]
     truncation: f32,
-    #[arg(long, value_name = "SEED", default_value_t = 1, help = "Seed of --noise random")]
-    seed: u64,
     /// Write the pictures as a numpy array
     #[arg(long, value_name = "NPY")]
     out_npy: Option<PathBuf>,
@@ -73,7 +71,7 @@ impl Render {
         let latent = open_latent(&self.latents, self.space)?;
         let domains = self.domains.load()?;
         let generator = adapted(self.model.generator(pack.as_ref())?.as_ref(), &domains)?;
-        let drawn = self.noise.drawing(self.truncation, self.seed).images(&generator, &latent)?;
+        let drawn = self.noise.drawing(self.truncation).images(&generator, &latent)?;
         if let Some(path) = &self.out_npy {
             write_npy(path, &drawn)?;
         }

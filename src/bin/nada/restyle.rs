@@ -44,8 +44,6 @@ pub struct Restyle {
     /// Contact sheet: the picture, its inversion, the result
     #[arg(long, value_name = "PNG")]
     sheet: Option<PathBuf>,
-    #[arg(long, value_name = "SEED", default_value_t = 1, help = "Seed of --noise random")]
-    seed: u64,
     #[command(flatten)]
     domains: DomainArgs,
     #[command(flatten)]
@@ -69,7 +67,7 @@ impl Restyle {
             domains.push((self.domain_of(words, &generator, pack.as_ref(), ui)?, 1.0));
         }
         let with_strengths: Vec<(&Domain, f32)> = domains.iter().map(|(d, s)| (d, *s)).collect();
-        let mut drawing = self.noise.drawing(1.0, self.seed);
+        let mut drawing = self.noise.drawing(1.0);
         if self.noise.noise.is_none() {
             // A latent is searched without noise (or brings its own maps), so that is how it shows its picture.
             drawing.noise = NoiseKind::None;

@@ -20,8 +20,6 @@ const MOST: usize = 4096;
 pub struct Sample {
     #[arg(long, short = 'n', value_name = "N", default_value_t = 16, help = "Pictures to draw")]
     count: usize,
-    #[arg(long, value_name = "SEED", default_value_t = 1, help = "Seed of the latents and of random noise")]
-    seed: u64,
     #[arg(long, value_name = "T", default_value_t = 0.8, help = "Truncation; 1 is none, 0 the mean picture")]
     truncation: f32,
     /// Contact sheet [default: sample.png, unless --folder is given]
@@ -52,8 +50,8 @@ impl Sample {
         let pack = self.model.pack()?;
         let plain = self.model.generator(pack.as_ref())?;
         let generator = adapted(&plain, &self.domains.load()?)?;
-        let latent = Latent { space: Space::W, tensor: plain.sample_w(self.count, self.seed, self.truncation)?, noise: None };
-        let drawing = self.noise.drawing(1.0, self.seed);
+        let latent = Latent { space: Space::W, tensor: plain.sample_w(self.count, self.noise.seed, self.truncation)?, noise: None };
+        let drawing = self.noise.drawing(1.0);
         let after = drawing.pictures(&generator, &latent)?;
         if let Some(path) = &self.latents {
             latent.save(path)?;

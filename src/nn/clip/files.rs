@@ -17,7 +17,7 @@ const TENSORS: [&str; 6] = [
 ];
 
 /// The file with the tensors of `path`, a file or a folder.
-pub(super) fn tensors(path: &Path) -> Result<PathBuf> {
+pub(crate) fn tensors(path: &Path) -> Result<PathBuf> {
     if !path.is_dir() {
         return Ok(path.to_path_buf());
     }
@@ -28,7 +28,7 @@ pub(super) fn tensors(path: &Path) -> Result<PathBuf> {
 }
 
 /// Whether `name` is one that says nothing about which CLIP it is, so that its folder's name is better.
-pub(super) fn is_common_name(name: &str) -> bool {
+pub(crate) fn is_common_name(name: &str) -> bool {
     TENSORS.contains(&name)
 }
 

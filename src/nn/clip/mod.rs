@@ -10,6 +10,7 @@ mod vit;
 mod weights;
 
 pub use config::{Config, End, ResNetConfig, TextConfig, TransformerConfig, VisionConfig, VitConfig};
+pub(crate) use files::{is_common_name, tensors as tensors_file};
 pub use preprocess::Preprocessing;
 pub use tokenizer::Tokenizer;
 

@@ -3,10 +3,13 @@
 //! Tensors are named as in rosinality's PyTorch port, the layout that most trained checkpoints have; NVIDIA's is read too ([`ada_name`]).
 
 mod ada;
+mod export;
 mod latent;
 mod synthesis;
 
 pub use ada::ada_name;
+pub(crate) use export::to_half;
+pub use export::Layout;
 pub use latent::{Latent, Space};
 
 use crate::checkpoint::{self, Checkpoint};

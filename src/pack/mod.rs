@@ -22,6 +22,12 @@
 //! ```
 //! Every path is relative to the folder and stays inside it.
 
+mod check;
+mod make;
+
+pub use check::Finding;
+pub use make::{remove, NewPack};
+
 use crate::adapt::{self, WeightedClip};
 use crate::error::{Error, Result};
 use crate::invert;
@@ -42,6 +48,10 @@ pub const STARTER: &str = "starter";
 
 /// The variable that adds folders to the search, separated as in `PATH`: packs, or folders of packs.
 pub const MODELS_VARIABLE: &str = "NADA_MODELS";
+
+/// More than this is no manifest, and no list of words.
+const MAX_MANIFEST: u64 = 256 << 10;
+const MAX_WORDS: u64 = 4 << 20;
 
 /// A CLIP of a pack.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,10 +82,29 @@ pub struct ModelPack {
     pub boundaries: Vec<PathBuf>,
     /// An SPDX expression.
     pub licence: Option<String>,
+    /// What to know about the licence, in words.
+    pub licence_note: Option<String>,
     /// The file that must travel with the weights.
     pub attribution: Option<PathBuf>,
+    /// What [`Generator::fingerprint`] gave when the pack was made.
+    pub fingerprint: Option<String>,
+    /// The files that the pack was made from.
+    pub sources: Vec<PackSource>,
     recipe: toml::Table,
     invert: toml::Table,
+}
+
+/// A file that a pack was made from.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackSource {
+    /// Its name, without the folder.
+    pub file: String,
+    /// Hexadecimal.
+    pub sha256: String,
+    pub bytes: u64,
+    /// The path in the pack of what was made of it.
+    pub path: String,
 }
 
 /// The words that a pack's CLIPs were trained on (`words.json`).
@@ -95,31 +124,35 @@ pub struct Words {
     pub templates: Vec<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
     name: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     description: String,
     resolution: usize,
     generator: String,
-    #[serde(default)]
-    clip: Vec<ManifestClip>,
+    fingerprint: Option<String>,
     words: Option<String>,
     templates: Option<Vec<String>>,
     held_out: Option<String>,
     encoder: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     boundaries: Vec<String>,
     licence: Option<String>,
+    licence_note: Option<String>,
     attribution: Option<String>,
     #[serde(default)]
+    clip: Vec<ManifestClip>,
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
     recipe: toml::Table,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
     invert: toml::Table,
+    #[serde(default)]
+    source: Vec<PackSource>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct ManifestClip {
     path: String,
@@ -191,8 +224,9 @@ impl ModelPack {
     /// Errors: `NotFound` where the folder or a file it names is missing; `Format` naming `model.toml` and the key otherwise.
     pub fn open(folder: &Path) -> Result<Self> {
         let file = folder.join(MANIFEST);
-        let text = std::fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
+        let text = read_text(&file, MAX_MANIFEST)?;
         let folder = folder.canonicalize().map_err(|e| Error::io(folder, e))?;
+        self::inside(&folder, MANIFEST).map_err(|message| Error::format(&file, message))?;
         let manifest: Manifest = toml::from_str(&text).map_err(|e| Error::format(&file, e.to_string().trim_end()))?;
         let bad = |key: &str, message: String| Error::format(&file, format!("{key}: {message}"));
         let inside = |key: &str, path: &str| inside(&folder, path).map_err(|message| bad(key, message));
@@ -206,7 +240,10 @@ impl ModelPack {
             if !(clip.weight.is_finite() && clip.weight > 0.0) {
                 return Err(bad(&format!("clip {} weight", i + 1), format!("{}; want a number above 0", clip.weight)));
             }
-            clips.push(PackClip { path: inside(&format!("clip {} path", i + 1), &clip.path)?, weight: clip.weight });
+            let key = format!("clip {} path", i + 1);
+            let path = inside(&key, &clip.path)?;
+            links_stay_inside(&folder, &path).map_err(|message| bad(&key, message))?;
+            clips.push(PackClip { path, weight: clip.weight });
         }
         let words = match optional("words", manifest.words)? {
             Some(path) => Some(Words::open(&path)?),
@@ -232,6 +269,9 @@ impl ModelPack {
             words,
             templates,
             licence: manifest.licence,
+            licence_note: manifest.licence_note,
+            fingerprint: manifest.fingerprint,
+            sources: manifest.source,
             recipe: manifest.recipe,
             invert: manifest.invert,
             folder,
@@ -309,8 +349,7 @@ impl ModelPack {
 
 impl Words {
     fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        serde_json::from_slice(&bytes).map_err(|e| Error::format(path, e.to_string()))
+        serde_json::from_str(&read_text(path, MAX_WORDS)?).map_err(|e| Error::format(path, e.to_string()))
     }
 
     /// Whole phrases: source words, filters, styles.
@@ -343,6 +382,31 @@ fn split(text: &str) -> impl Iterator<Item = String> + '_ {
     text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase)
 }
 
+/// The text of a file, which must be an ordinary one (a pipe would be waited for without end) of at most `most` bytes.
+fn read_text(path: &Path, most: u64) -> Result<String> {
+    let io = |e| Error::io(path, e);
+    let about = path.metadata().map_err(io)?;
+    if !about.is_file() || about.len() > most {
+        return Err(Error::format(path, format!("must be an ordinary file of at most {most} bytes")));
+    }
+    std::fs::read_to_string(path).map_err(io)
+}
+
+/// A CLIP's files are found by their names, so each link beside them counts as a path of the manifest.
+fn links_stay_inside(folder: &Path, clip: &Path) -> std::result::Result<(), String> {
+    let beside = if clip.is_dir() { Some(clip) } else { clip.parent() };
+    for entry in beside.into_iter().flat_map(std::fs::read_dir).flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|t| !t.is_file()) {
+            // What leads nowhere cannot be read either.
+            if path.canonicalize().is_ok_and(|full| !full.starts_with(folder) || !(full.is_file() || full.is_dir())) {
+                return Err(format!("{} leads out of the pack, or is no ordinary file; copy the file into it", path.display()));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// `path` inside `folder` (canonical), or what is wrong with it.
 fn inside(folder: &Path, path: &str) -> std::result::Result<PathBuf, String> {
     let plain = Path::new(path).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
@@ -353,6 +417,9 @@ fn inside(folder: &Path, path: &str) -> std::result::Result<PathBuf, String> {
     // A link may lead out where the words of the path do not.
     if !full.starts_with(folder) {
         return Err(format!("'{path}' leads out of the pack to {}; copy the file into it", full.display()));
+    }
+    if !(full.is_file() || full.is_dir()) {
+        return Err(format!("'{path}' is neither an ordinary file nor a folder"));
     }
     Ok(full)
 }
@@ -397,7 +464,9 @@ fn packs_in(folders: &[PathBuf]) -> Vec<Result<ModelPack>> {
     for folder in folders {
         let mut candidates = vec![folder.clone()];
         if let Ok(entries) = std::fs::read_dir(folder) {
-            let mut children: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
+            // Hidden folders are packs that are being made.
+            let shown = entries.flatten().filter(|e| !e.file_name().as_encoded_bytes().starts_with(b"."));
+            let mut children: Vec<PathBuf> = shown.map(|e| e.path()).collect();
             children.sort();
             candidates.extend(children);
         }
@@ -419,7 +488,7 @@ pub fn search_folders() -> Vec<PathBuf> {
         let file = file.canonicalize().unwrap_or(file);
         folders.extend(beside(&file));
     }
-    folders.extend(data_folder().map(|data| data.join("models")));
+    folders.extend(user_folder());
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     if cfg!(debug_assertions) || tree.is_dir() {
         folders.push(tree);
@@ -433,6 +502,11 @@ pub fn search_folders() -> Vec<PathBuf> {
 pub(crate) fn data_folder() -> Option<PathBuf> {
     let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
     data.or_else(|| Some(std::env::home_dir()?.join(".local/share"))).map(|data| data.join("nada"))
+}
+
+/// The user's own models: `models` of [`data_folder`].
+pub fn user_folder() -> Option<PathBuf> {
+    data_folder().map(|data| data.join("models"))
 }
 
 /// The folders of packs that belong to a program or library file: `models` beside it, and `share/nada/models` of its prefix, from

@@ -1,0 +1,292 @@
+//! `nada model`: makes, shows, checks and removes model packs.
+
+use crate::models::ClipArgs;
+use crate::ui::Ui;
+use clap::{Args, Subcommand};
+use nada::pack::{remove, user_folder, ModelPack, NewPack, STARTER};
+use nada::{Error, Result};
+use serde_json::{json, Value};
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+/// Make, list, check and remove model packs
+#[derive(Args)]
+#[command(after_help = "Examples:
+  nada model add ffhq --generator stylegan2-ffhq.pt --clip ViT-B-32.pt --clip ViT-B-16.pt
+  nada model check ffhq
+  nada adapt \"a pencil sketch\" --model ffhq")]
+pub struct ModelCommand {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Add(Add),
+    List(List),
+    Info(Info),
+    Check(Check),
+    Remove(Remove),
+}
+
+impl ModelCommand {
+    pub fn run(self, ui: &mut Ui) -> Result<()> {
+        match self.command {
+            Command::Add(c) => c.run(ui),
+            Command::List(c) => c.run(ui),
+            Command::Info(c) => c.run(ui),
+            Command::Check(c) => c.run(ui),
+            Command::Remove(c) => c.run(ui),
+        }
+    }
+}
+
+#[derive(Args)]
+struct Folder {
+    /// Folder of packs [default: $XDG_DATA_HOME/nada/models, by default ~/.local/share/nada/models]
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+impl Folder {
+    fn path(&self) -> Result<PathBuf> {
+        let none = || Error::argument("--folder", "neither XDG_DATA_HOME nor HOME is set; name the folder of packs");
+        self.folder.clone().or_else(user_folder).ok_or_else(none)
+    }
+}
+
+/// Make a model pack from checkpoints: a folder with everything converted to safetensors
+///
+/// The files are copied, so they may be deleted afterwards. Domains that were made on the generator's file fit the pack as well, unless --half
+/// rounds its numbers.
+#[derive(Args)]
+#[command(after_help = "Example:
+  nada model add ffhq --generator stylegan2-ffhq.pt --clip ViT-B-32.pt --clip ViT-B-16.pt:0.5 --licence CC-BY-NC-4.0")]
+struct Add {
+    /// Name of the pack, for --model
+    name: String,
+    /// Generator: StyleGAN2 of rosinality's or NVIDIA's code
+    #[arg(long, value_name = "FILE")]
+    generator: PathBuf,
+    #[command(flatten)]
+    clip: ClipArgs,
+    /// Encoder of pictures into latents, to be kept with the pack
+    #[arg(long, value_name = "FILE")]
+    encoder: Option<PathBuf>,
+    /// Edit direction, to be kept with the pack; repeatable
+    #[arg(long = "boundary", value_name = "FILE")]
+    boundaries: Vec<PathBuf>,
+    /// One line about it
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    description: String,
+    /// Licence of the weights, as an SPDX expression
+    #[arg(long, value_name = "SPDX")]
+    licence: Option<String>,
+    /// f16 numbers: half the size. The generator is another one then: domains of the f32 one do not fit
+    #[arg(long)]
+    half: bool,
+    #[command(flatten)]
+    folder: Folder,
+}
+
+impl Add {
+    fn run(self, ui: &mut Ui) -> Result<()> {
+        let new = NewPack {
+            name: self.name,
+            description: self.description,
+            generator: self.generator,
+            clips: self.clip.files()?,
+            encoder: self.encoder,
+            boundaries: self.boundaries,
+            licence: self.licence,
+            half: self.half,
+        };
+        if new.clips.is_empty() {
+            ui.warn("without --clip the pack can draw and restyle, but not adapt".into());
+        }
+        if new.licence.is_none() {
+            ui.warn("no --licence given: the licences of the files hold, whatever they are".into());
+        }
+        let pack = new.make(&self.folder.path()?)?;
+        let text = format!("model pack '{}' of {} px: {}", pack.name, pack.resolution, pack.folder.display());
+        ui.finish(&text, about(&pack))
+    }
+}
+
+/// List the model packs that are found
+#[derive(Args)]
+#[command(after_help = "Example:
+  nada model list")]
+struct List {
+    #[command(flatten)]
+    folder: Folder,
+}
+
+impl List {
+    fn run(self, ui: &mut Ui) -> Result<()> {
+        let packs = match &self.folder.folder {
+            Some(folder) => ModelPack::list_in(std::slice::from_ref(folder)),
+            None => ModelPack::list(),
+        };
+        let (mut text, mut values) = (String::new(), Vec::new());
+        for pack in packs {
+            match pack {
+                Ok(pack) => {
+                    text += &format!("{} ({} px, {})", pack.name, pack.resolution, pack.folder.display());
+                    text += &if pack.description.is_empty() { "\n".into() } else { format!(": {}\n", pack.description) };
+                    values.push(about(&pack));
+                }
+                Err(e) => {
+                    text += &format!("broken: {e}\n");
+                    values.push(json!({"error": e.to_string()}));
+                }
+            }
+        }
+        ui.answer(&text, json!({"packs": values}))
+    }
+}
+
+#[derive(Args)]
+struct Which {
+    /// Name of a pack, or its folder
+    name: String,
+    #[command(flatten)]
+    folder: Folder,
+}
+
+impl Which {
+    fn open(&self) -> Result<ModelPack> {
+        match &self.folder.folder {
+            Some(folder) => ModelPack::find_in(&self.name, std::slice::from_ref(folder)),
+            None => ModelPack::find(&self.name),
+        }
+    }
+}
+
+/// Say what a model pack is made of
+#[derive(Args)]
+#[command(after_help = "Example:
+  nada model info starter")]
+struct Info {
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Info {
+    fn run(self, ui: &mut Ui) -> Result<()> {
+        let pack = self.which.open()?;
+        let mut text = format!("{}: {}\n", pack.name, if pack.description.is_empty() { "model pack" } else { &pack.description });
+        let mut line = |name: &str, value: String| text += &format!("  {name}: {value}\n");
+        line("folder", pack.folder.display().to_string());
+        line("resolution", format!("{} px", pack.resolution));
+        line("generator", in_pack(&pack, &pack.generator));
+        for clip in &pack.clips {
+            line("clip", format!("{}, weight {}", in_pack(&pack, &clip.path), clip.weight));
+        }
+        for (name, path) in [("encoder", &pack.encoder), ("held out", &pack.held_out), ("attribution", &pack.attribution)] {
+            path.iter().for_each(|path| line(name, in_pack(&pack, path)));
+        }
+        pack.boundaries.iter().for_each(|path| line("boundary", in_pack(&pack, path)));
+        for (name, value) in [("fingerprint", &pack.fingerprint), ("licence", &pack.licence), ("licence note", &pack.licence_note)] {
+            value.iter().for_each(|value| line(name, value.clone()));
+        }
+        for s in &pack.sources {
+            line("made from", format!("{} ({} bytes, sha256 {}): {}", s.file, s.bytes, s.sha256, s.path));
+        }
+        let known = pack.known_phrases();
+        if !known.is_empty() {
+            line("knows", known.join(", "));
+        }
+        ui.answer(&text, about(&pack))
+    }
+}
+
+fn in_pack(pack: &ModelPack, path: &Path) -> String {
+    path.strip_prefix(&pack.folder).unwrap_or(path).display().to_string()
+}
+
+fn about(pack: &ModelPack) -> Value {
+    let relative = |path: &PathBuf| in_pack(pack, path);
+    let clips: Vec<Value> = pack.clips.iter().map(|c| json!({"path": relative(&c.path), "weight": c.weight})).collect();
+    json!({
+        "name": pack.name, "description": pack.description, "folder": pack.folder, "resolution": pack.resolution,
+        "generator": relative(&pack.generator), "clips": clips, "encoder": pack.encoder.as_ref().map(relative),
+        "boundaries": pack.boundaries.iter().map(relative).collect::<Vec<_>>(), "fingerprint": pack.fingerprint,
+        "licence": pack.licence, "licence_note": pack.licence_note, "sources": pack.sources,
+    })
+}
+
+/// Load everything of a model pack, draw a picture and embed it
+///
+/// Exit status 1 where something is missing, has another shape or fingerprint, or is not finite.
+#[derive(Args)]
+#[command(after_help = "Example:
+  nada model check starter")]
+struct Check {
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Check {
+    fn run(self, ui: &mut Ui) -> Result<()> {
+        let pack = self.which.open()?;
+        let findings = pack.check();
+        let (mut text, mut values, mut failed) = (String::new(), Vec::new(), Vec::new());
+        for f in &findings {
+            let (state, message) = match &f.outcome {
+                Ok(message) => ("ok", message.clone()),
+                Err(e) => {
+                    failed.push(f.what.as_str());
+                    ("FAILED", e.to_string())
+                }
+            };
+            text += &format!("{state:6} {}: {message}\n", f.what);
+            values.push(json!({"what": f.what, "ok": f.outcome.is_ok(), "message": message}));
+        }
+        if failed.is_empty() {
+            return ui.answer(&text, json!({"name": pack.name, "findings": values}));
+        }
+        let wrong: Vec<String> = text.lines().filter(|line| line.starts_with("FAILED")).map(|line| line[7..].to_string()).collect();
+        Err(Error::format(&pack.folder, wrong.join("; ")))
+    }
+}
+
+/// Remove a model pack of yours
+#[derive(Args)]
+#[command(after_help = "Example:
+  nada model remove ffhq --yes")]
+struct Remove {
+    /// Name of the pack's folder in the folder of packs
+    name: String,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    #[command(flatten)]
+    folder: Folder,
+}
+
+impl Remove {
+    fn run(self, ui: &mut Ui) -> Result<()> {
+        let folder = self.folder.path()?;
+        if !self.yes && !self.name.is_empty() && self.name != STARTER {
+            confirm(&folder.join(&self.name))?;
+        }
+        let removed = remove(&folder, &self.name)?;
+        ui.finish(&format!("removed {}", removed.display()), json!({"removed": removed}))
+    }
+}
+
+fn confirm(pack: &Path) -> Result<()> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::argument("--yes", format!("nobody can be asked whether to remove {}; give --yes to do it", pack.display())));
+    }
+    eprint!("Remove {} and all files in it? [y/N] ", pack.display());
+    let io = |e| Error::io("standard input", e);
+    std::io::stderr().flush().map_err(io)?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).map_err(io)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Error::Cancelled),
+    }
+}

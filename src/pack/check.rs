@@ -1,0 +1,101 @@
+//! Does a pack work?
+
+use super::ModelPack;
+use crate::checkpoint::{self, Checkpoint};
+use crate::error::{Error, Result};
+use crate::nn::clip::{Clip, ClipResize};
+use crate::nn::stylegan2::{Generator, Latent, Noise, Space};
+use candle_core::Tensor;
+use std::path::Path;
+
+/// One thing that [`ModelPack::check`] looked at.
+#[derive(Debug)]
+pub struct Finding {
+    pub what: String,
+    /// What is there, or what is wrong.
+    pub outcome: Result<String>,
+}
+
+impl ModelPack {
+    /// Loads everything the pack names: shapes, the generator's fingerprint, one picture, and one embedding of a text and of that picture by
+    /// each CLIP, all finite.
+    pub fn check(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut note = |what: &str, outcome| findings.push(Finding { what: what.into(), outcome });
+        let picture = match self.load_generator() {
+            Ok(generator) => {
+                let count: usize = generator.weights().values().map(Tensor::elem_count).sum();
+                note("generator", Ok(format!("{} px, {count} numbers", generator.config().size)));
+                note("fingerprint", self.check_fingerprint(&generator));
+                let drawn = draw(&generator);
+                note("picture", drawn.as_ref().map(|t| format!("finite, shape {:?}", t.dims())).map_err(again));
+                drawn.ok()
+            }
+            Err(e) => {
+                note("generator", Err(e));
+                None
+            }
+        };
+        for clip in &self.clips {
+            note(&format!("clip {}", name(&clip.path)), check_clip(&clip.path, picture.as_ref()));
+        }
+        if let Some(path) = &self.encoder {
+            note("encoder", check_tensors(path));
+        }
+        for path in &self.boundaries {
+            note(&format!("boundary {}", name(path)), check_tensors(path));
+        }
+        findings
+    }
+
+    fn check_fingerprint(&self, generator: &Generator) -> Result<String> {
+        let have = generator.fingerprint();
+        match &self.fingerprint {
+            None => Ok(format!("{have} (model.toml does not say which it should be)")),
+            Some(want) if want == have => Ok(have.into()),
+            Some(want) => Err(Error::Mismatch(format!("model.toml says {want}, the generator's is {have}: its file was changed"))),
+        }
+    }
+}
+
+fn again(e: &Error) -> Error {
+    Error::NotFinite(e.to_string())
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn finite(what: &str, tensor: &Tensor) -> Result<()> {
+    match tensor.flatten_all()?.to_vec1::<f32>()?.iter().all(|x| x.is_finite()) {
+        true => Ok(()),
+        false => Err(Error::NotFinite(format!("{what} is not finite"))),
+    }
+}
+
+/// One picture, [1, 3, size, size].
+fn draw(generator: &Generator) -> Result<Tensor> {
+    let of_a_class = if generator.config().c_dim > 0 { Some(generator.with_class(0)?) } else { None };
+    let generator = of_a_class.as_ref().unwrap_or(generator);
+    let latent = Latent { space: Space::W, tensor: generator.sample_w(1, 1, 0.7)?, noise: None };
+    let picture = generator.render(&latent, 1.0, Noise::Const)?;
+    finite("the picture of the generator", &picture)?;
+    Ok(picture)
+}
+
+fn check_clip(path: &Path, picture: Option<&Tensor>) -> Result<String> {
+    let clip = Clip::open(path)?;
+    finite("the embedding of a text", &clip.embed_texts(&["a photo".into()])?)?;
+    if let Some(picture) = picture {
+        finite("the embedding of a picture", &clip.encode_image(&clip.preprocess(picture, ClipResize::Antialias)?)?)?;
+    }
+    Ok(format!("{} px, embeddings of {}", clip.resolution(), clip.dimension()))
+}
+
+fn check_tensors(path: &Path) -> Result<String> {
+    let file: Checkpoint = checkpoint::open(path)?;
+    for key in file.keys() {
+        file.f32(key, None)?;
+    }
+    Ok(format!("{} tensors", file.keys().count()))
+}

@@ -1,0 +1,277 @@
+//! Making and removing packs.
+
+use super::{Manifest, ManifestClip, ModelPack, PackSource, MANIFEST, STARTER};
+use crate::checkpoint::{self, Checkpoint, Dtype};
+use crate::error::{Error, Result};
+use crate::nn::clip::{is_common_name, tensors_file, Clip};
+use crate::nn::stylegan2::{to_half, Generator, Layout};
+use candle_core::Tensor;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What begins a folder's name until the pack in it is complete, or while it is removed.
+const UNFINISHED: &str = ".nada-";
+
+/// Files beside the tensors in the folders of Hugging Face and open_clip, as far as a CLIP has them.
+const CLIP_TEXTS: [&str; 5] = ["config.json", OPEN_CLIP, "preprocessor_config.json", "vocab.json", "merges.txt"];
+const OPEN_CLIP: &str = "open_clip_config.json";
+
+/// What a new pack is made from.
+#[derive(Clone, Debug, Default)]
+pub struct NewPack {
+    /// The pack's name, and its folder's.
+    pub name: String,
+    pub description: String,
+    pub generator: PathBuf,
+    /// CLIP files or folders, and the weights of their losses.
+    pub clips: Vec<(PathBuf, f32)>,
+    pub encoder: Option<PathBuf>,
+    /// Edit directions: checkpoints, or .npy arrays.
+    pub boundaries: Vec<PathBuf>,
+    /// SPDX expression.
+    pub licence: Option<String>,
+    /// f16 instead of f32. The generator's numbers are rounded, so it becomes another one, with another fingerprint.
+    pub half: bool,
+}
+
+impl NewPack {
+    /// Converts every file to safetensors and writes `model.toml`, in a folder of another name that becomes `folder/NAME` when all is done
+    /// and the pack opens. Makes `folder` where it is missing.
+    ///
+    /// Errors: `InvalidArgument` for a name that is no folder's name, is `starter`, or is taken; those of reading the files; `Io`.
+    pub fn make(&self, folder: &Path) -> Result<ModelPack> {
+        check_name(&self.name)?;
+        let target = folder.join(&self.name);
+        if target.symlink_metadata().is_ok() {
+            return Err(Error::argument("name", format!("{} is there already; take another name, or remove it first", target.display())));
+        }
+        if let Some((path, weight)) = self.clips.iter().find(|(_, w)| !(w.is_finite() && *w > 0.0)) {
+            return Err(Error::argument("clip", format!("weight {weight} of {}; want a number above 0", path.display())));
+        }
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(UNFINISHED).suffix(".tmp");
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        let unfinished = builder.tempdir_in(folder).map_err(|e| Error::io(folder, e))?;
+        self.fill(unfinished.path())?;
+        let pack = ModelPack::open(unfinished.path())?;
+        let written = pack.load_generator()?;
+        if pack.fingerprint.as_deref() != Some(written.fingerprint()) {
+            return Err(Error::Internal(format!("{} was not written as it was read", self.generator.display())));
+        }
+        // Fails where somebody else has made the folder meanwhile, unless it is empty.
+        std::fs::rename(unfinished.path(), &target).map_err(|e| Error::io(&target, e))?;
+        let _ = unfinished.keep();
+        sync(folder);
+        ModelPack::open(&target)
+    }
+
+    fn fill(&self, folder: &Path) -> Result<()> {
+        let mut sources = Vec::new();
+        let generator = Generator::open(&self.generator)?;
+        let file = "generator.safetensors";
+        generator.save(&folder.join(file), Layout::Nada, self.half)?;
+        sources.push(source(&self.generator, file)?);
+        let resolution = generator.config().size;
+        // Rounded numbers, or offsets that became part of the weights, are another generator.
+        let fingerprint = Generator::open(&folder.join(file))?.fingerprint().to_string();
+        if !self.half && fingerprint != generator.fingerprint() {
+            return Err(Error::Internal(format!("{} was not written as it was read", self.generator.display())));
+        }
+        drop(generator);
+
+        let mut clip = Vec::new();
+        for (path, weight) in &self.clips {
+            clip.push(ManifestClip { path: self.clip(path, folder, &mut sources)?, weight: *weight });
+        }
+        let mut tensors = |path: &Path, kind: &str| {
+            let name = free_name(folder, &format!("{kind}-{}", stem(path)), ".safetensors");
+            self.tensors(path, &folder.join(&name))?;
+            sources.push(source(path, &name)?);
+            Ok::<_, Error>(name)
+        };
+        let encoder = self.encoder.as_deref().map(|path| tensors(path, "encoder")).transpose()?;
+        let boundaries = self.boundaries.iter().map(|path| tensors(path, "boundary")).collect::<Result<_>>()?;
+        let note = "Converted from the files named under [[source]], whose licences hold: for the weights, and for what is made of them";
+        let manifest = Manifest {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            resolution,
+            generator: file.into(),
+            fingerprint: Some(fingerprint),
+            clip,
+            words: None,
+            templates: None,
+            held_out: None,
+            encoder,
+            boundaries,
+            licence: self.licence.clone(),
+            licence_note: Some(note.into()),
+            attribution: None,
+            recipe: toml::Table::new(),
+            invert: toml::Table::new(),
+            source: sources,
+        };
+        let text = toml::to_string(&manifest).map_err(|e| Error::Internal(format!("{MANIFEST}: {e}")))?;
+        checkpoint::write_atomically(&folder.join(MANIFEST), text.as_bytes())
+    }
+
+    /// A CLIP gets a folder of its own, named as it was: domains name the CLIPs that they were made with.
+    fn clip(&self, path: &Path, folder: &Path, sources: &mut Vec<PackSource>) -> Result<String> {
+        // Says what is wrong with a file that is no CLIP, before anything is written.
+        drop(Clip::open(path)?);
+        let name = free_name(folder, &stem(path), "");
+        let into = folder.join(&name);
+        std::fs::create_dir(&into).map_err(|e| Error::io(&into, e))?;
+        let file = tensors_file(path)?;
+        let checkpoint = checkpoint::open(&file)?;
+        self.write(&checkpoint, &into.join("model.safetensors"))?;
+        for part in parts(&file)? {
+            sources.push(source(&part, &format!("{name}/model.safetensors"))?);
+        }
+        let beside = file.parent().unwrap_or(Path::new(""));
+        // Beside an OpenAI file these names may belong to something else.
+        let described = checkpoint.contains("vision_model.embeddings.patch_embedding.weight") || beside.join(OPEN_CLIP).is_file();
+        for text in CLIP_TEXTS.into_iter().filter(|text| described && beside.join(text).is_file()) {
+            let bytes = std::fs::read(beside.join(text)).map_err(|e| Error::io(beside.join(text), e))?;
+            checkpoint::write_atomically(&into.join(text), &bytes)?;
+            sources.push(source(&beside.join(text), &format!("{name}/{text}"))?);
+        }
+        Ok(name)
+    }
+
+    /// Every tensor of a checkpoint, under its own name; an .npy array as `boundary`.
+    fn tensors(&self, path: &Path, into: &Path) -> Result<()> {
+        if is_npy(path)? {
+            let tensor = checkpoint::read_npy(path)?;
+            let tensor = if self.half { to_half("boundary", &tensor)? } else { tensor };
+            return checkpoint::save_safetensors(into, &BTreeMap::from([("boundary".to_string(), tensor)]), &BTreeMap::new());
+        }
+        self.write(&checkpoint::open(path)?, into)
+    }
+
+    /// Floating-point tensors as f32 or f16, others as they are; plain values of a pickle as text.
+    fn write(&self, file: &Checkpoint, into: &Path) -> Result<()> {
+        let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
+        for key in file.keys() {
+            let floating = matches!(file.dtype(key), Some(Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64));
+            let tensor = match (floating, self.half) {
+                (true, false) => file.f32(key, None)?,
+                (true, true) => to_half(key, &file.f32(key, None)?)?,
+                (false, _) => file.tensor(key)?,
+            };
+            tensors.insert(key.to_string(), tensor);
+        }
+        checkpoint::save_safetensors(into, &tensors, &file.metadata)?;
+        // Every key is accounted for.
+        let written = checkpoint::open(into)?;
+        match file.keys().find(|key| written.shape(key) != file.shape(key)) {
+            None if written.keys().count() == tensors.len() => Ok(()),
+            key => Err(Error::Internal(format!("{}: tensor {key:?} was not written as it was read", file.path.display()))),
+        }
+    }
+}
+
+/// Removes the pack `folder/NAME`; a link to a pack, but not what it leads to. Whatever its `model.toml` says: a broken pack can be removed.
+///
+/// Errors: `InvalidArgument` for the starter and for names that are no folder's name; `NotFound` where there is no folder with a
+/// `model.toml`; `Io`.
+pub fn remove(folder: &Path, name: &str) -> Result<PathBuf> {
+    check_name(name)?;
+    let path = folder.join(name);
+    if !path.join(MANIFEST).is_file() {
+        let what = format!("model pack '{name}'");
+        return Err(Error::NotFound { what, message: format!("{} is no folder with a {MANIFEST}", path.display()) });
+    }
+    if ModelPack::open(&path).is_ok_and(|pack| pack.name == STARTER) {
+        return Err(Error::argument("name", format!("{} is the starter, which is not removed", path.display())));
+    }
+    let io = |e| Error::io(&path, e);
+    if path.symlink_metadata().map_err(io)?.is_symlink() {
+        std::fs::remove_file(&path).map_err(io)?;
+    } else {
+        // Out of the way in one step: a removal that is interrupted leaves no half of a pack to be found.
+        let aside = tempfile::Builder::new().prefix(UNFINISHED).suffix(".tmp").tempdir_in(folder).map_err(|e| Error::io(folder, e))?;
+        std::fs::rename(&path, aside.path().join("pack")).map_err(io)?;
+        aside.close().map_err(io)?;
+    }
+    sync(folder);
+    Ok(path)
+}
+
+/// Only what can be a folder of its own in the folder of packs.
+fn check_name(name: &str) -> Result<()> {
+    let fits = !name.is_empty() && name.len() <= 100 && name.chars().all(|c| c.is_alphanumeric() || "-_. +".contains(c));
+    if !fits || name.starts_with(['.', ' ', '-']) || name.ends_with(' ') {
+        let message = format!("'{name}' cannot be a pack's name; want letters, digits, '-', '_', '.', '+', such as my-faces");
+        return Err(Error::argument("name", message));
+    }
+    if name == STARTER {
+        return Err(Error::argument("name", format!("'{STARTER}' is the pack that comes with the library")));
+    }
+    Ok(())
+}
+
+/// `stem` with `ending`, or with a number between where that is taken.
+fn free_name(folder: &Path, stem: &str, ending: &str) -> String {
+    let names = std::iter::once(format!("{stem}{ending}")).chain((2..).map(|n| format!("{stem}-{n}{ending}")));
+    names.into_iter().find(|name| !folder.join(name).exists()).unwrap_or_else(|| stem.to_string())
+}
+
+/// A file's name without folder and ending, in letters that are safe in paths.
+fn stem(path: &Path) -> String {
+    // model.safetensors is called as its folder is.
+    let common = path.file_name().is_some_and(|name| is_common_name(&name.to_string_lossy()));
+    let named = if common { path.parent().unwrap_or(path) } else { path };
+    let named = named.canonicalize().unwrap_or_else(|_| named.to_path_buf());
+    let stem = if named.is_dir() { named.file_name() } else { named.file_stem() };
+    let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let stem: String = stem.unwrap_or_default().to_string_lossy().chars().map(safe).collect();
+    let stem = stem.trim_start_matches('.');
+    if stem.is_empty() {
+        "file".into()
+    } else {
+        stem.into()
+    }
+}
+
+/// The files of a checkpoint: itself, and those that an index names.
+fn parts(file: &Path) -> Result<Vec<PathBuf>> {
+    let mut parts = vec![file.to_path_buf()];
+    if file.to_string_lossy().ends_with(".index.json") {
+        let text = std::fs::read(file).map_err(|e| Error::io(file, e))?;
+        let index: serde_json::Value = serde_json::from_slice(&text).map_err(|e| Error::format(file, e.to_string()))?;
+        let map = index["weight_map"].as_object().into_iter().flatten();
+        let names: std::collections::BTreeSet<&str> = map.filter_map(|(_, name)| name.as_str()).collect();
+        parts.extend(names.into_iter().map(|name| file.with_file_name(name)));
+    }
+    Ok(parts)
+}
+
+fn is_npy(path: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    io::Read::read_to_end(&mut io::Read::take(file, checkpoint::NPY_MAGIC.len() as u64), &mut start).map_err(|e| Error::io(path, e))?;
+    Ok(start == checkpoint::NPY_MAGIC)
+}
+
+/// Name, length and SHA-256 of a file.
+fn source(file: &Path, path: &str) -> Result<PackSource> {
+    let io = |e| Error::io(file, e);
+    let mut hash = Sha256::new();
+    let bytes = io::copy(&mut File::open(file).map_err(io)?, &mut hash).map_err(io)?;
+    let sha256 = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(PackSource { file: name, sha256, bytes, path: path.into() })
+}
+
+/// A rename lasts only once the folder is on the disk. Some file systems cannot sync a folder, which loses nothing.
+fn sync(folder: &Path) {
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
+    }
+}
