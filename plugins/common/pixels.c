@@ -9,6 +9,11 @@ plugin_rectangle plugin_square(plugin_rectangle region) {
     return (plugin_rectangle){region.x + (region.width - side) / 2, region.y + (region.height - side) / 2, side, side};
 }
 
+uint32_t plugin_hard_edges(plugin_rectangle s, plugin_rectangle w) {
+    return (s.x <= w.x ? NADA_EDGE_LEFT : 0u) | (s.y <= w.y ? NADA_EDGE_TOP : 0u) |
+           (s.x + s.width >= w.x + w.width ? NADA_EDGE_RIGHT : 0u) | (s.y + s.height >= w.y + w.height ? NADA_EDGE_BOTTOM : 0u);
+}
+
 size_t plugin_pixel_size(nada_pixel_format format) {
     switch (format) {
     case NADA_FORMAT_RGB8: return 3;

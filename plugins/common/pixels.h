@@ -11,6 +11,9 @@ typedef struct plugin_rectangle {
 /* The largest centred square: what the library restyles of a region. */
 plugin_rectangle plugin_square(plugin_rectangle region);
 
+/* nada_edge numbers of the edges of `square` that lie at the border of `whole`: a fade there would leave a rim of the old picture. */
+uint32_t plugin_hard_edges(plugin_rectangle square, plugin_rectangle whole);
+
 /* Bytes of a pixel; 0 for a format that is not known. */
 size_t plugin_pixel_size(nada_pixel_format format);
 

@@ -381,7 +381,7 @@ bool plugin_work_apply(plugin_job *job, void *data, plugin_error *error) {
     const nada_domain *domain;
     float strength;
     if (!ok(session, library->region_options_init(&region, sizeof region), error)) return false;
-    region.replace = task->replace;
+    region.replace = task->replace, region.hard_edges = task->hard_edges;
     drawing(session, &task->request, &options, &domain, &strength);
     return ok(session, library->generator_render_region(session->generator, &task->source, &region, session->latent, &options, &task->target),
               error);

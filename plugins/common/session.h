@@ -57,7 +57,8 @@ typedef struct plugin_task {
     /* plugin_work_apply(): the square to restyle, and where the result goes. */
     nada_pixels source;
     nada_pixels_mut target;
-    bool replace; /* the result alone, for a layer; else it is blended over what is in `source` */
+    bool replace;        /* the result alone, for a layer; else it is blended over what is in `source` */
+    uint32_t hard_edges; /* nada_edge numbers of the square's edges that lie at the border of the user's picture */
 
     /* plugin_work_install(): where the domain was written. */
     char file[PLUGIN_PATH];

@@ -103,6 +103,8 @@ static bool deliver(const plugin_canvas *canvas, plugin_task *task, plugin_error
     task->source = plugin_pixels_const(&source);
     task->target = source;
     task->replace = new_layer;
+    const GeglRectangle *extent = gegl_buffer_get_extent(pixels);
+    task->hard_edges = plugin_hard_edges(square, (plugin_rectangle){extent->x, extent->y, extent->width, extent->height});
     if (done && new_layer) {
         /* Alpha is wanted, which the picture may lack. */
         nada_pixel_format format = source.format == NADA_FORMAT_RGB8 ? NADA_FORMAT_RGBA8 : source.format;

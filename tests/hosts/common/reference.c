@@ -6,7 +6,8 @@
  *     reference step DOMAIN
  *     reference thumbnail DOMAIN-NAME
  *
- * BEFORE and AFTER: WIDTH x HEIGHT x 4 floats, R'G'B'A, as the host gives them; MASK: WIDTH x HEIGHT floats, the selection. FORMAT is the one
+ * BEFORE and AFTER: WIDTH x HEIGHT x 4 floats, R'G'B'A, as the host gives them; MASK: WIDTH x HEIGHT floats, the selection (its bounds are
+ * the region, X Y W H are not used then). FORMAT is the one
  * that the picture has in the host (rgb8, rgba8, gray8, graya8, rgba32f); X Y W H the selected region; OUTPUT in-place or new-layer (AFTER is
  * then the layer). TOLERANCE is the largest difference of a channel, in parts of 1. */
 #include <nada.h>
@@ -73,6 +74,14 @@ static int check(char **a, int count) {
     double tolerance = atof(tolerance_text);
     float *before = floats(a[0], size * 4), *after = floats(a[1], size * 4), *mask = count > 15 ? floats(a[15], size) : NULL;
 
+    size_t left = width, right = 0, top = height, bottom = 0;
+    for (size_t i = 0; mask && i < size; i++) {
+        size_t x = i % width, y = i / width;
+        if (mask[i] <= 0) continue;
+        left = x < left ? x : left, right = x + 1 > right ? x + 1 : right, top = y < top ? y : top, bottom = y + 1;
+    }
+    if (mask) area = (nada_region){(uint32_t)left, (uint32_t)top, (uint32_t)(right - left), (uint32_t)(bottom - top)};
+
     nada_domain *domain;
     nada_region_options region;
     nada_inversion_options inversion;
@@ -84,6 +93,9 @@ static int check(char **a, int count) {
     const nada_domain *domains[] = {domain};
     float strengths[] = {strtof(a[13], NULL)};
     region.region = area, region.replace = (uint32_t)layer;
+    uint32_t edge = area.width < area.height ? area.width : area.height, x0 = area.x + (area.width - edge) / 2, y0 = area.y + (area.height - edge) / 2;
+    region.hard_edges = (x0 == 0 ? NADA_EDGE_LEFT : 0u) | (y0 == 0 ? NADA_EDGE_TOP : 0u) | (x0 + edge == width ? NADA_EDGE_RIGHT : 0u) |
+                        (y0 + edge == height ? NADA_EDGE_BOTTOM : 0u);
     inversion.steps = (uint32_t)atoi(a[11]), inversion.seed = (uint64_t)atoll(a[12]);
     render.domains = domains, render.strengths = strengths, render.domain_count = 1, render.noise = NADA_NOISE_NONE;
 
@@ -99,7 +111,7 @@ static int check(char **a, int count) {
     float *expected = malloc(size * 16);
     decode(target, expected, size, bytes, out_channels);
 
-    size_t changed = 0, wrong = 0, side = area.width < area.height ? area.width : area.height;
+    size_t changed = 0, wrong = 0;
     double worst = 0;
     for (size_t i = 0; i < size; i++) {
         size_t x = i % width, y = i / width;
@@ -110,7 +122,7 @@ static int check(char **a, int count) {
         /* In a part of the mask between nothing and all the host blends, each in its own way: there the result lies between the two. */
         for (int c = 0; c < 4; c++) {
             double low = e[c], high = e[c];
-            if (layer && c == 3) low = high = bytes ? lrint(e[3] * 255 * m) / 255.0 : e[3] * m;
+            if (layer && c == 3) low = high = bytes ? (float)byte_of((float)(e[3] * m)) / 255 : e[3] * (float)m;
             if (layer && c < 3 && now[3] == 0) continue; /* no colour */
             if (!layer) low = m == 1 ? e[c] : fmin(b[c], m == 0 ? b[c] : e[c]), high = m == 1 ? e[c] : fmax(b[c], m == 0 ? b[c] : e[c]);
             most = fmax(most, fmax(low - now[c], now[c] - high));
@@ -124,7 +136,7 @@ static int check(char **a, int count) {
     printf("    %zu of %zu pixels changed, %zu differ from the library's by more than %s, at most %.3g\n", changed, size, wrong, tolerance_text, worst);
     if (wrong) return 1;
     /* A plug-in that does nothing must not pass. */
-    if (changed < side * side / 4) fail("too few pixels changed");
+    if (changed < (size_t)edge * edge / 4) fail("too few pixels changed");
     return 0;
 }
 
