@@ -121,6 +121,10 @@ void plugin_session_set_source(plugin_session *session, nada_image *source) {
     session->source = source;
 }
 
+plugin_picture *plugin_session_source(const plugin_session *session, int side) {
+    return session->source ? plugin_picture_new(session->library, session->source, side) : NULL;
+}
+
 bool plugin_session_inverted(const plugin_session *session, const plugin_request *request) {
     return session->latent && session->latent_of.identity == request->identity && session->latent_of.seed == request->seed;
 }

@@ -35,6 +35,8 @@ const char *plugin_session_fingerprint(const plugin_session *session);
 
 /* The picture to restyle, a square; becomes the session's. */
 void plugin_session_set_source(plugin_session *session, nada_image *source);
+/* It, to be shown; the caller frees it. NULL where there is none. */
+plugin_picture *plugin_session_source(const plugin_session *session, int side);
 
 /* How far the domain is that a request asks for. */
 typedef struct plugin_reached {

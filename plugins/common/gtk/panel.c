@@ -8,7 +8,7 @@
 
 enum { RESPONSE_RESET = 1, RESPONSE_WORK = 2, RESPONSE_FINISHED = 3 };
 enum { COLUMN_PICTURE, COLUMN_LABEL, COLUMN_NAME, COLUMNS };
-enum { THUMBNAIL_SIDE = 48, PICTURE_SIDE = 192, TEXT_WIDTH = 46 };
+enum { THUMBNAIL_SIDE = 48, PICTURE_SIDE = 208, TEXT_WIDTH = 48 };
 
 /* What the running job is for. */
 enum work { NOTHING, OPENING, WORKING, DRAWING, INSTALLING };
@@ -195,7 +195,7 @@ static void write_widgets(panel *p) {
 
 static void update_buttons(panel *p) {
     bool busy = p->work == OPENING || p->work == WORKING || p->work == INSTALLING;
-    gtk_button_set_label(GTK_BUTTON(p->go), p->work == WORKING ? "_Stop" : p->kind == PLUGIN_RESTYLE ? "_Preview" : "_Train");
+    gtk_button_set_label(GTK_BUTTON(p->go), p->work == WORKING ? "Sto_p" : p->kind == PLUGIN_RESTYLE ? "_Preview" : "Tr_ain");
     gtk_widget_set_sensitive(p->go, p->work != OPENING && p->work != INSTALLING && plugin_session_size(p->session) > 0);
     gtk_dialog_set_response_sensitive(GTK_DIALOG(p->dialog), GTK_RESPONSE_OK, !busy && plugin_session_size(p->session) > 0);
     gtk_dialog_set_response_sensitive(GTK_DIALOG(p->dialog), RESPONSE_RESET, !busy);
@@ -274,7 +274,10 @@ static void opened(panel *p) {
         say(p, error.text, true);
         return;
     }
-    if (p->kind == PLUGIN_RESTYLE) fill_domains(p);
+    if (p->kind == PLUGIN_RESTYLE) {
+        show_picture(p->before, plugin_session_source(p->session, PLUGIN_PREVIEW_SIDE), PICTURE_SIDE, PICTURE_SIDE);
+        fill_domains(p);
+    }
     say(p, p->kind == PLUGIN_RESTYLE ? "Preview shows the result on the picture." : "Train shows pairs of pictures, before and after.", false);
 }
 
@@ -485,7 +488,7 @@ static void show_left(panel *p) {
         char *text = g_strdup_printf("An earlier run was ended at step %u: \"%s\".", step, words);
         gtk_label_set_text(GTK_LABEL(p->left_label), text);
         g_free(text);
-        gtk_widget_show_all(p->left);
+        gtk_widget_show(p->left);
         return;
     }
 }
@@ -530,9 +533,10 @@ static GtkWidget *scrolled(GtkWidget *inside, int width, int height) {
 }
 
 static GtkWidget *framed(GtkWidget *inside, const char *title) {
-    GtkWidget *frame = gtk_frame_new(title);
-    gtk_container_set_border_width(GTK_CONTAINER(inside), 4);
-    gtk_container_add(GTK_CONTAINER(frame), inside);
+    GtkWidget *frame = gtk_frame_new(title), *box = row_box(0);
+    gtk_container_set_border_width(GTK_CONTAINER(box), 4);
+    gtk_box_pack_start(GTK_BOX(box), inside, TRUE, TRUE, 0);
+    gtk_container_add(GTK_CONTAINER(frame), box);
     return frame;
 }
 
@@ -616,7 +620,7 @@ static GtkWidget *build_form(panel *p) {
     form_row(form, labels, "Mo_del pack", p->models, NULL);
     if (p->kind == PLUGIN_RESTYLE) {
         p->domains = domain_chooser();
-        form_row(form, labels, "D_omain", scrolled(p->domains, 260, 130), "Installed domains, or a new one from words");
+        form_row(form, labels, "Domai_n", scrolled(p->domains, 260, 130), "Installed domains, or a new one from words");
     }
     p->text_box = build_texts(p, labels);
     gtk_box_pack_start(GTK_BOX(form), p->text_box, FALSE, FALSE, 0);
@@ -629,11 +633,11 @@ static GtkWidget *build_form(panel *p) {
         p->strength = scale(0, PLUGIN_STRENGTH_MAX, 0.01);
         form_row(form, labels, "_Strength", p->strength, "0 changes nothing of the style, 1 is what was learned");
         p->identity = scale(10, 2000, 10);
-        form_row(form, labels, "_Keep identity", p->identity, "Steps of finding the picture in the generator: more come closer, and take longer");
+        form_row(form, labels, "Keep identit_y", p->identity, "Steps of finding the picture in the generator: more come closer, and take longer");
         form_row(form, labels, "S_eed", p->seed, "The same seed gives the same result");
         GtkWidget *output = row_box(8);
-        p->new_layer = gtk_radio_button_new_with_label(NULL, "New layer");
-        p->in_place = gtk_radio_button_new_with_label_from_widget(GTK_RADIO_BUTTON(p->new_layer), "In place");
+        p->new_layer = gtk_radio_button_new_with_mnemonic(NULL, "New _layer");
+        p->in_place = gtk_radio_button_new_with_mnemonic_from_widget(GTK_RADIO_BUTTON(p->new_layer), "_In place");
         gtk_box_pack_start(GTK_BOX(output), p->new_layer, FALSE, FALSE, 0);
         gtk_box_pack_start(GTK_BOX(output), p->in_place, FALSE, FALSE, 0);
         form_row(form, labels, "Output", output, NULL);
@@ -651,9 +655,12 @@ static void on_go(GtkButton *button, panel *p) {
 
 static void build(panel *p) {
     GtkWidget *columns = row_box(16), *content = gtk_dialog_get_content_area(GTK_DIALOG(p->dialog));
-    p->left = gtk_info_bar_new_with_buttons("_Keep", GTK_RESPONSE_ACCEPT, "_Discard", GTK_RESPONSE_REJECT, NULL);
+    p->left = gtk_info_bar_new_with_buttons("_Keep", GTK_RESPONSE_ACCEPT, "Discard", GTK_RESPONSE_REJECT, NULL);
     p->left_label = left_label("");
     gtk_container_add(GTK_CONTAINER(gtk_info_bar_get_content_area(GTK_INFO_BAR(p->left))), p->left_label);
+    gtk_widget_show_all(p->left);
+    gtk_widget_hide(p->left);
+    gtk_widget_set_no_show_all(p->left, TRUE);
     gtk_box_pack_start(GTK_BOX(content), p->left, FALSE, FALSE, 0);
     gtk_container_set_border_width(GTK_CONTAINER(columns), 12);
     gtk_box_pack_start(GTK_BOX(columns), build_preview(p), FALSE, FALSE, 0);
@@ -674,7 +681,6 @@ static void build(panel *p) {
         g_signal_connect(gtk_tree_view_get_selection(GTK_TREE_VIEW(p->domains)), "changed", G_CALLBACK(on_domain), p);
     }
     gtk_widget_show_all(p->dialog);
-    gtk_widget_hide(p->left);
 }
 
 /* --- Running --- */

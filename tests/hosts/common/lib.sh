@@ -32,3 +32,70 @@ build_reference() {
     "${cc[@]}" -shared -fPIC tests/hosts/common/fault.c "-Wl,--no-as-needed" "${link[@]}" -o "$1/crash.so"
     "${cc[@]}" -shared -fPIC -DABI=0x30001 tests/hosts/common/fault.c "-Wl,--no-as-needed" "${link[@]}" -o "$1/abi.so"
 }
+
+# wait_for COMMAND...: until it succeeds, two minutes at most.
+wait_for() {
+    local try
+    for ((try = 0; try < 240; try++)); do
+        "$@" >/dev/null 2>&1 && return 0
+        sleep 0.5
+    done
+    echo "    waited in vain for: $*"
+    return 1
+}
+
+# --- A virtual screen ---
+
+screen= window=
+
+start_screen() {
+    local number
+    exec 9<> <(:)
+    Xvfb -displayfd 9 -screen 0 1400x1000x24 -nolisten tcp >/dev/null 2>&1 &
+    screen=$!
+    read -r -t 20 number <&9
+    export DISPLAY=:$number
+}
+
+stop_screen() {
+    [ -z "$screen" ] || kill "$screen" 2>/dev/null || true
+}
+
+find_window() {
+    window=$(xdotool search --onlyvisible --name "$1" 2>/dev/null | tail -1)
+    [ -n "$window" ]
+}
+
+# dialog TITLE: waits for the window, which gets the keys from then on.
+dialog() {
+    wait_for find_window "$1"
+    find_window "$1"
+    # There is no window manager: it has the focus once it is told so, and its widgets a moment later.
+    xdotool windowfocus "$window"
+    sleep 1
+}
+
+keys() {
+    local key
+    for key; do
+        xdotool key --clearmodifiers "$key"
+        sleep 0.2
+    done
+}
+
+words() {
+    xdotool type --delay 20 "$1"
+    sleep 0.2
+}
+
+# until_gone KEY: presses it until the window closes; buttons that cannot be used yet ignore it.
+until_gone() {
+    local try
+    for ((try = 0; try < 120; try++)); do
+        xdotool search --onlyvisible --name "" 2>/dev/null | grep -qx "$window" || return 0
+        xdotool key --clearmodifiers "$1"
+        sleep 1
+    done
+    echo "    the window did not close"
+    return 1
+}
