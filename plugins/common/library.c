@@ -30,6 +30,13 @@ enum { FILE_COUNT = sizeof FILES / sizeof *FILES };
 static void program_folder(char *folder, size_t size) {
     ssize_t length = readlink("/proc/self/exe", folder, size - 1);
     folder[length > 0 ? length : 0] = '\0';
+    /* Without /proc: the name that it was started by. */
+    Dl_info info;
+    bool (*own)(plugin_library *, plugin_error *) = plugin_library_open;
+    void *address;
+    /* POSIX lets a data pointer hold a function's address; ISO C has no cast for it. */
+    memcpy(&address, &own, sizeof address);
+    if (length <= 0 && dladdr(address, &info) && info.dli_fname) snprintf(folder, size, "%s", info.dli_fname);
     char *slash = strrchr(folder, '/');
     if (slash) *slash = '\0';
 }
@@ -47,7 +54,6 @@ static bool load(plugin_library *library, const char *file, plugin_error *error)
     Dl_info info;
     void *address = dlsym(library->handle, "nada_abi_version");
     if (!address) return plugin_fail(error, "%s is not libnada: it has no nada_abi_version", file);
-    /* POSIX lets a data pointer hold a function's address; ISO C has no cast for it. */
     memcpy(&library->abi_version, &address, sizeof address);
     snprintf(library->path, sizeof library->path, "%s", dladdr(address, &info) && info.dli_fname ? info.dli_fname : file);
 

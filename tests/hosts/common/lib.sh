@@ -44,6 +44,42 @@ wait_for() {
     return 1
 }
 
+# --- The plug-in under test; $work is the test's folder ---
+
+# agrees NAME FORMAT REGION OUTPUT TOLERANCE [MASK]
+agrees() {
+    "$work/reference" check "$work/$1-before.raw" "$work/$1-after.raw" 320 240 "$2" $3 "$4" "$NADA_DOMAINS/a-pencil-sketch.nada.safetensors" \
+        15 7 0.9 "$5" ${6:+"$work/$6.raw"}
+}
+
+# The same for what a dialog made with its defaults, 10 steps of inversion and the new domain a-sepia-photo.
+agrees_with_dialog() {
+    "$work/reference" check "$work/$1-before.raw" "$work/$1-after.raw" 320 240 rgb8 0 0 320 240 in-place \
+        "$NADA_DOMAINS/a-sepia-photo.nada.safetensors" 10 1 1.0 0
+}
+
+# step_is_between DOMAIN LEAST MOST
+step_is_between() {
+    local step
+    step=$("$work/reference" step "$NADA_DOMAINS/$1.nada.safetensors") || return 1
+    echo "    $step"
+    [ "${step%% *}" -ge "$2" ] && [ "${step%% *}" -le "$3" ]
+}
+
+# end_plug_in CONDITION...: kills the running plug-in once the condition holds.
+end_plug_in() {
+    local try process
+    for ((try = 0; try < 600; try++)); do
+        sleep 0.1
+        process=$(pgrep -f "^$work/gimp/plug-ins/nada/nada .*-run" || true)
+        [ -n "$process" ] && "$@" && kill -KILL $process && return 0
+    done
+    return 1
+}
+saved() { compgen -G "$XDG_STATE_HOME/nada/reached-*.nada.safetensors" >/dev/null; }
+none_saved() { ! saved; }
+running_for_a_second() { sleep 1; }
+
 # --- A virtual screen ---
 
 screen= window=
@@ -91,10 +127,10 @@ words() {
 # until_gone KEY: presses it until the window closes; buttons that cannot be used yet ignore it.
 until_gone() {
     local try
-    for ((try = 0; try < 120; try++)); do
+    for ((try = 0; try < 240; try++)); do
         xdotool search --onlyvisible --name "" 2>/dev/null | grep -qx "$window" || return 0
         xdotool key --clearmodifiers "$1"
-        sleep 1
+        sleep 0.5
     done
     echo "    the window did not close"
     return 1
