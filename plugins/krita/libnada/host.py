@@ -75,12 +75,13 @@ def square(x, y, width, height):
     return x + (width - side) // 2, y + (height - side) // 2, side
 
 
-def take(document=None):
-    """The square to work on, of the active layer: a Place and a work.Picture. It lies in the selection, where there is one."""
+def take(document=None, node=None):
+    """The square to work on, of the active layer (or the `node` given): a Place and a work.Picture. It lies in the selection, where there
+    is one."""
     document = document or Krita.instance().activeDocument()
     if document is None:
         raise HostError("Open a picture first.")
-    node = document.activeNode()
+    node = node or document.activeNode()
     if node is None or not node.type().endswith("layer") or node.type() in ("filterlayer", "adjustmentlayer"):
         raise HostError("Choose a layer with a picture first: a paint, group, vector, file, fill or clone layer.")
     document.waitForDone()
