@@ -25,7 +25,8 @@ fn header(root: &Path, out: &Path) {
     let mut files: Vec<PathBuf> = std::fs::read_dir(root.join("src/capi"))
         .expect("src/capi")
         .map(|entry| entry.expect("src/capi").path())
-        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
+        // mod.rs declares nothing but the other files, which cbindgen would follow and so read twice.
+        .filter(|path| path.extension().is_some_and(|e| e == "rs") && path.file_name().is_none_or(|n| n != "mod.rs"))
         .collect();
     // In the order of the folder the header would differ from machine to machine.
     files.sort();

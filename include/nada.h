@@ -58,8 +58,8 @@
 #include <stdint.h>
 
 // The ABI that this header describes. It grows when something is added that older libraries lack, and its high 16 bits when something
-// that was there changed; see nada_abi_version().
-#define NADA_ABI_VERSION 1
+// that was there changed; see nada_abi_check().
+#define NADA_ABI_VERSION 2
 
 // What a call answered. Numbers never change and are never used again; newer libraries may add some, so treat unknown ones as failures.
 enum nada_status
@@ -318,6 +318,25 @@ typedef uint32_t nada_flow;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// Edges of a square; the numbers add up.
+enum nada_edge
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    NADA_EDGE_LEFT = 1,
+    NADA_EDGE_TOP = 2,
+    NADA_EDGE_RIGHT = 4,
+    NADA_EDGE_BOTTOM = 8,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nada_edge nada_edge;
+#else
+typedef uint32_t nada_edge;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // An adaptation under way. The only handle that changes: one call at a time uses it, and a second one gets NADA_BUSY.
 typedef struct nada_adaptation nada_adaptation;
 
@@ -334,6 +353,9 @@ typedef struct nada_context nada_context;
 // once made.
 typedef struct nada_domain nada_domain;
 
+// What a folder of installed domains held when it was opened. Never changes: open the folder again to see what is new.
+typedef struct nada_gallery nada_gallery;
+
 // A StyleGAN2 generator: what draws pictures from latents. Never changes once opened.
 typedef struct nada_generator nada_generator;
 
@@ -345,6 +367,9 @@ typedef struct nada_latent nada_latent;
 
 // A model pack. Its generator and CLIPs are read when they are first asked for, and then shared. Never changes otherwise.
 typedef struct nada_model nada_model;
+
+// The model packs that were found at one moment, nearest first. Never changes once made.
+typedef struct nada_model_list nada_model_list;
 
 // What an adaptation is to do. Filled by nada_adaptation_options_init() with settings for full-size generators, or by
 // nada_model_adaptation_options() with a pack's recipe. Everything pointed to is borrowed until the call that takes the options returns.
@@ -502,9 +527,12 @@ typedef struct nada_context_options {
     uint32_t threads;
     // Always 0.
     uint32_t reserved;
+    // Bytes of memory that one call may need beside what is loaded, by an estimate that is made before work begins: a call that needs more
+    // fails with NADA_OUT_OF_MEMORY and says both numbers. 0 (the default) for no limit.
+    uint64_t memory_limit;
 } nada_context_options;
 
-// Options of nada_generator_render() and nada_generator_restyle().
+// Options of the functions that render and restyle.
 typedef struct nada_render_options {
     // sizeof(nada_render_options) where the program was compiled.
     size_t struct_size;
@@ -549,7 +577,7 @@ typedef struct nada_pixels_mut {
     nada_transfer transfer;
 } nada_pixels_mut;
 
-// Options of nada_generator_invert() and nada_generator_restyle().
+// Options of nada_generator_invert(), nada_generator_restyle() and nada_generator_restyle_region().
 typedef struct nada_inversion_options {
     // sizeof(nada_inversion_options) where the program was compiled.
     size_t struct_size;
@@ -576,6 +604,35 @@ typedef struct nada_inversion_options {
     // Always 0.
     uint32_t reserved;
 } nada_inversion_options;
+
+// A rectangle of pixels, from the top left. This struct is complete: it will not grow.
+typedef struct nada_region {
+    uint32_t x;
+    uint32_t y;
+    uint32_t width;
+    uint32_t height;
+} nada_region;
+
+// Which part of a picture, and how what is drawn there blends with what was there.
+typedef struct nada_region_options {
+    // sizeof(nada_region_options) where the program was compiled.
+    size_t struct_size;
+    // The part that is processed, inside the picture; its largest centred square is what the generator sees. Default: all zero, the whole
+    // picture.
+    struct nada_region region;
+    // Pixels, from the edges of the square inwards, over which what is drawn fades in; 0 for hard edges. Negative (the default): 1/16 of
+    // the square's side. At most half the side counts.
+    float feather;
+    // Of what is drawn, in [0, 1]. Default: 1.
+    float opacity;
+    // 0 (the default): the region becomes the source blended with what is drawn; alpha is the source's. 1: it becomes what is drawn alone,
+    // for a layer above the picture: its alpha is feather times opacity times the source's alpha, and 0 outside of the square. Needs a
+    // format with alpha.
+    uint32_t replace;
+    // Edges of the square that do not fade, a sum of nada_edge numbers: those at the border of the user's picture, where a fade would leave
+    // a rim of the old. Default: 0, all fade.
+    uint32_t hard_edges;
+} nada_region_options;
 
 #ifdef __cplusplus
 extern "C" {
@@ -770,383 +827,73 @@ nada_status nada_domain_parameters(const struct nada_domain *domain, nada_parame
 // Frees a domain; NULL is allowed. Threads: any, once no other thread uses it.
 void nada_domain_free(struct nada_domain *domain);
 
-// Opens a generator from any supported file: safetensors or a torch zip file in rosinality's layout. `file` is UTF-8.
-// Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the context.
-// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED.
-nada_status nada_generator_open(const struct nada_context *context,
-                                const char *file,
-                                struct nada_generator **generator);
+// Opens a folder of domains, whose files end in ".nada.safetensors". `folder` is UTF-8; NULL is the user's: $NADA_DOMAINS, else
+// $XDG_DATA_HOME/nada/domains (by default ~/.local/share/nada/domains). A folder that is not there is an empty gallery. Files that
+// cannot be read as domains are skipped and counted; files that are being written are not seen.
+// Threads: any. Owner: the caller frees *gallery with nada_gallery_free(); it may outlive the context.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND (a user without a home), NADA_IO.
+nada_status nada_gallery_open(const struct nada_context *context,
+                              const char *folder,
+                              struct nada_gallery **gallery);
 
-// The side of its pictures in pixels; 0 for NULL. Threads: any.
-uint32_t nada_generator_size(const struct nada_generator *generator);
+// The folder; "" for NULL. Threads: any. Owner: the gallery; valid until it is freed.
+const char *nada_gallery_folder(const struct nada_gallery *gallery);
 
-// Rows of a point of W+, 2 * log2(size) - 2; 0 for NULL. Threads: any.
-size_t nada_generator_rows(const struct nada_generator *generator);
+// Number of domains; 0 for NULL. Threads: any.
+size_t nada_gallery_count(const struct nada_gallery *gallery);
 
-// Numbers in a z, a w, and a row of W+; 0 for NULL. Threads: any.
-size_t nada_generator_dimension(const struct nada_generator *generator);
+// Number of files that end as domains do and could not be read as such; 0 for NULL. Threads: any.
+size_t nada_gallery_skipped(const struct nada_gallery *gallery);
 
-// The SHA-256 (hexadecimal) of the weights: domains know their generator by it; "" for NULL.
-// Threads: any. Owner: the generator; valid until it is freed.
-const char *nada_generator_fingerprint(const struct nada_generator *generator);
+// The name of domain `index`, its file's without ending; they are sorted by it. "" for an index out of range and for NULL.
+// Threads: any. Owner: the gallery; valid until it is freed.
+const char *nada_gallery_name(const struct nada_gallery *gallery,
+                              size_t index);
 
-// Makes a generator with domains added, for rendering many times: weights + sum of strength * change. Unchanged weights are shared.
-// `strengths` may be NULL for 1 each.
-// Threads: any. Owner: arrays are borrowed for the call; the caller frees *adapted with nada_generator_free().
-// Fails: NADA_INVALID_ARGUMENT (a strength outside [0, 1.5]), NADA_MISMATCH (a domain of another generator).
-nada_status nada_generator_with_domains(const struct nada_generator *generator,
-                                        const struct nada_domain *const *domains,
-                                        const float *strengths,
-                                        size_t domain_count,
-                                        struct nada_generator **adapted);
+// The path of domain `index`; "" for an index out of range and for NULL.
+// Threads: any. Owner: the gallery; valid until it is freed.
+const char *nada_gallery_file(const struct nada_gallery *gallery, size_t index);
 
-// Draws `count` random points of W from a seed, the same on every machine. `truncation` in [0, 1.5] draws them towards the mean;
-// 0.7 is usual, 1 leaves them.
-// Threads: any. Owner: the caller frees *latent with nada_latent_free().
-// Fails: NADA_INVALID_ARGUMENT, NADA_OUT_OF_MEMORY.
-nada_status nada_generator_sample(const struct nada_generator *generator,
-                                  size_t count,
-                                  uint64_t seed,
-                                  float truncation,
-                                  struct nada_latent **latent);
+// What domain `index` leads away from, in words; "" for an index out of range and for NULL.
+// Threads: any. Owner: the gallery; valid until it is freed.
+const char *nada_gallery_source(const struct nada_gallery *gallery, size_t index);
 
-// Mixes styles: the first `crossover` rows of each point of `a` (coarse traits), the rest of `b` (fine ones). `crossover` is at most
-// nada_generator_rows(). The result is in W+, without noise maps.
-// Threads: any. Owner: the caller frees *latent with nada_latent_free().
-// Fails: NADA_INVALID_ARGUMENT (also latents of another shape or of different counts).
-nada_status nada_generator_mix_styles(const struct nada_generator *generator,
-                                      const struct nada_latent *a,
-                                      const struct nada_latent *b,
-                                      size_t crossover,
-                                      struct nada_latent **latent);
+// What domain `index` leads to, in words; "" for an index out of range and for NULL.
+// Threads: any. Owner: the gallery; valid until it is freed.
+const char *nada_gallery_target(const struct nada_gallery *gallery, size_t index);
 
-// Mixes linearly: (1 - amount) * a + amount * b, point by point, `amount` in [0, 1]. The result is in W+, without noise maps.
-// Threads: any. Owner: the caller frees *latent with nada_latent_free().
-// Fails: NADA_INVALID_ARGUMENT (also latents of another shape or of different counts).
-nada_status nada_generator_mix_linear(const struct nada_generator *generator,
-                                      const struct nada_latent *a,
-                                      const struct nada_latent *b,
-                                      float amount,
-                                      struct nada_latent **latent);
+// nada_generator_fingerprint() of the generator that domain `index` belongs to; "" for an index out of range and for NULL.
+// Threads: any. Owner: the gallery; valid until it is freed.
+const char *nada_gallery_fingerprint(const struct nada_gallery *gallery,
+                                     size_t index);
 
-// Renders every point of a latent: `images` has room for `image_count` handles, which must be nada_latent_count(). `options` may be
-// NULL. Pictures have nada_generator_size() pixels a side and are opaque.
-// Threads: any; the same generator, latent and domains may be rendered by several threads at once.
-// Owner: the caller frees each image with nada_image_free(); on failure all are NULL.
-// Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (a domain of another generator), NADA_OUT_OF_MEMORY, NADA_NOT_FINITE.
-nada_status nada_generator_render(const struct nada_generator *generator,
-                                  const struct nada_latent *latent,
-                                  const struct nada_render_options *options,
-                                  struct nada_image **images,
-                                  size_t image_count);
-
-// Fills `options` with the defaults; struct_size is sizeof(nada_render_options).
-// Threads: any. Fails: NADA_INVALID_ARGUMENT.
-nada_status nada_render_options_init(struct nada_render_options *options, size_t struct_size);
-
-// Frees a generator; NULL is allowed. Adaptations made with it keep what they need. Threads: any, once no other thread uses it.
-void nada_generator_free(struct nada_generator *generator);
-
-// Reads a PNG or JPEG file of any depth; the content decides, not the name. `file` is UTF-8.
+// The thumbnail of domain `index`, read from its file, at most 256 pixels a side; *image stays NULL where it has none.
 // Threads: any. Owner: the caller frees *image with nada_image_free().
-// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
-nada_status nada_image_open(const char *file, struct nada_image **image);
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND (deleted since), NADA_IO, NADA_BAD_FORMAT.
+nada_status nada_gallery_thumbnail(const struct nada_gallery *gallery, size_t index, struct nada_image **image);
 
-// Writes an 8-bit PNG file (RGB where every pixel is opaque, else RGBA) under a temporary name and renames it: a failure leaves what
-// was there. `file` is UTF-8.
-// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
-nada_status nada_image_save_png(const struct nada_image *image,
-                                const char *file);
+// Opens domain `index`.
+// Threads: any. Owner: the caller frees *domain with nada_domain_free(); it may outlive the gallery.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND (deleted since), NADA_IO, NADA_BAD_FORMAT.
+nada_status nada_gallery_domain(const struct nada_gallery *gallery, size_t index, struct nada_domain **domain);
 
-// Copies pixels of the caller into an image. Floats outside [0, 1] are clamped; without an alpha channel the image is opaque.
-// Threads: any. Owner: `pixels` is borrowed for the call; the caller frees *image with nada_image_free().
-// Fails: NADA_INVALID_ARGUMENT (an empty or huge size, a stride shorter than a row, an unknown format, a pixel that is not finite),
-// NADA_OUT_OF_MEMORY.
-nada_status nada_image_from_pixels(const struct nada_pixels *pixels,
-                                   struct nada_image **image);
+// Writes a domain into the gallery's folder, which is made where it is missing: under a temporary name first, then renamed, so that a
+// half file is never seen. `name` is a file name without ending; NULL makes one from the target's words. A name that is taken gets -2,
+// -3 and so on: nothing is overwritten. `thumbnail` may be NULL; it is kept inside the domain's file, shrunk to 256 pixels a side and
+// over white. Temporary files that killed processes left more than an hour ago are removed.
+// `file` gets the path; it has room for `size` bytes and *needed gets the bytes that the whole takes, as for nada_model_check_text().
+// The gallery does not change: open the folder again to see the domain.
+// Threads: any, also of several processes. Fails: NADA_INVALID_ARGUMENT (also a name that is no file name), NADA_IO, NADA_NOT_FOUND.
+nada_status nada_gallery_install(const struct nada_gallery *gallery,
+                                 const struct nada_domain *domain,
+                                 const char *name,
+                                 const struct nada_image *thumbnail,
+                                 char *file,
+                                 size_t size,
+                                 size_t *needed);
 
-// Copies an image into pixels of the caller, which have the image's size; integers are rounded to the nearest. Formats without alpha
-// get the image over white; grey is its luma. Bytes between the rows are left alone.
-// Threads: any, while no other one uses the pixels. Owner: `pixels` is borrowed for the call.
-// Fails: NADA_INVALID_ARGUMENT; the pixels are then as they were.
-nada_status nada_image_to_pixels(const struct nada_image *image,
-                                 const struct nada_pixels_mut *pixels);
-
-// In pixels; 0 for NULL. Threads: any.
-uint32_t nada_image_width(const struct nada_image *image);
-
-// In pixels; 0 for NULL. Threads: any.
-uint32_t nada_image_height(const struct nada_image *image);
-
-// Frees an image; NULL is allowed. Threads: any, once no other thread uses it.
-void nada_image_free(struct nada_image *image);
-
-// Fills `options` with the defaults; struct_size is sizeof(nada_inversion_options).
-// Threads: any. Fails: NADA_INVALID_ARGUMENT.
-nada_status nada_inversion_options_init(struct nada_inversion_options *options, size_t struct_size);
-
-// Finds the latent whose picture is `image` (any size: its largest centred square is resized), by optimisation from the mean latent.
-// `options`, `on_progress` and `cancel` may be NULL. *latent is one point of W+; *psnr (may be NULL) is how close it comes, in dB,
-// drawn with the noise maps that were found, or without noise (NADA_NOISE_NONE) where options.optimise_noise is 0.
-// Threads: any. Owner: the caller frees *latent with nada_latent_free().
-// Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
-nada_status nada_generator_invert(const struct nada_generator *generator,
-                                  const struct nada_image *image,
-                                  const struct nada_inversion_options *options,
-                                  nada_progress_callback on_progress,
-                                  void *user_data,
-                                  const struct nada_cancel *cancel,
-                                  struct nada_latent **latent,
-                                  float *psnr);
-
-// Restyles a picture in one call: inverts it, then renders what was found with the domains of `render`. `inversion`, `render`,
-// `on_progress` and `cancel` may be NULL; a NULL `render` draws without noise, as the search does (or with the maps that it found). The
-// result has nada_generator_size() pixels a side.
-// Threads: any. Owner: the caller frees *restyled with nada_image_free().
-// Fails: as nada_generator_invert() and nada_generator_render().
-nada_status nada_generator_restyle(const struct nada_generator *generator,
-                                   const struct nada_image *image,
-                                   const struct nada_inversion_options *inversion,
-                                   const struct nada_render_options *render,
-                                   nada_progress_callback on_progress,
-                                   void *user_data,
-                                   const struct nada_cancel *cancel,
-                                   struct nada_image **restyled);
-
-// Opens latents: a safetensors file with the key z, w or wplus, whichever `space` says, or a numpy .npy file that holds them.
-// `file` is UTF-8.
-// Threads: any. Owner: the caller frees *latent with nada_latent_free(); it may outlive the context.
-// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
-nada_status nada_latent_open(const struct nada_context *context,
-                             const char *file,
-                             nada_space space,
-                             struct nada_latent **latent);
-
-// Makes latents from numbers of the caller: count * rows * dimension floats, row-major. `rows` is 1 for NADA_SPACE_Z and NADA_SPACE_W and
-// nada_generator_rows() for NADA_SPACE_W_PLUS; `dimension` is nada_generator_dimension().
-// Threads: any. Owner: `data` is borrowed for the call; the caller frees *latent with nada_latent_free().
-// Fails: NADA_INVALID_ARGUMENT (a size of 0, a number that is not finite), NADA_OUT_OF_MEMORY.
-nada_status nada_latent_from_data(const struct nada_context *context,
-                                  nada_space space,
-                                  const float *data,
-                                  size_t count,
-                                  size_t rows,
-                                  size_t dimension,
-                                  struct nada_latent **latent);
-
-// Writes latents under a temporary name and renames it: as numpy where `file` ends in .npy (without noise maps), else as safetensors.
-// `file` is UTF-8.
-// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
-nada_status nada_latent_save(const struct nada_latent *latent,
-                             const char *file);
-
-// The space, a nada_space. Threads: any. Fails: NADA_INVALID_ARGUMENT.
-nada_status nada_latent_space(const struct nada_latent *latent, nada_space *space);
-
-// Number of points; 0 for NULL. Threads: any.
-size_t nada_latent_count(const struct nada_latent *latent);
-
-// Rows of a point: 1 in Z and W; 0 for NULL. Threads: any.
-size_t nada_latent_rows(const struct nada_latent *latent);
-
-// Numbers in a row; 0 for NULL. Threads: any.
-size_t nada_latent_dimension(const struct nada_latent *latent);
-
-// Copies the numbers, count * rows * dimension floats, row-major, to `data`, which has room for `length` floats.
-// Threads: any. Owner: `data` is borrowed for the call. Fails: NADA_INVALID_ARGUMENT (too small; nothing is written).
-nada_status nada_latent_copy_data(const struct nada_latent *latent, float *data, size_t length);
-
-// Frees a latent; NULL is allowed. Threads: any, once no other thread uses it.
-void nada_latent_free(struct nada_latent *latent);
-
-// Fills `options` with settings for full-size generators; struct_size is sizeof(nada_adaptation_options).
-// nada_model_adaptation_options() fills it with a pack's recipe instead.
-// Threads: any. Fails: NADA_INVALID_ARGUMENT.
-nada_status nada_adaptation_options_init(struct nada_adaptation_options *options, size_t struct_size);
-
-// Adapts a generator in one call: trains until the steps are done or the stop rule ends it, and gives the domain that the rule chose or
-// that was reached. `on_progress` and `cancel` may be NULL. A cancelled call gives no domain; use an adaptation to keep what was
-// reached.
-// Threads: any. Owner: the caller frees *domain with nada_domain_free().
-// Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY, and what opening the model's CLIPs fails with.
-nada_status nada_generator_adapt(const struct nada_generator *generator,
-                                 const struct nada_adaptation_options *options,
-                                 nada_progress_callback on_progress,
-                                 void *user_data,
-                                 const struct nada_cancel *cancel,
-                                 struct nada_domain **domain);
-
-// Makes an adaptation; nothing is trained yet.
-// Threads: any. Owner: `options` and all it points to are borrowed for the call; the caller frees *adaptation with
-// nada_adaptation_free(). Generator, CLIPs and model may be freed before it.
-// Fails: NADA_INVALID_ARGUMENT (also a text too long for a CLIP), and what opening the model's CLIPs fails with.
-nada_status nada_adaptation_new(const struct nada_generator *generator,
-                                const struct nada_adaptation_options *options,
-                                struct nada_adaptation **adaptation);
-
-// Which words of source and target options.model does not know, and which it does, in a sentence for the user; "" where it knows them
-// all, where there was no model, and for NULL. See nada_model_check_text().
-// Threads: any. Owner: the adaptation; valid until it is freed.
-const char *nada_adaptation_warning(const struct nada_adaptation *adaptation);
-
-// Trains one step, also beyond options.steps and without snapshots or stop rule. *loss may be NULL.
-// Threads: any, one at a time. A failure leaves the last complete step.
-// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
-nada_status nada_adaptation_step(struct nada_adaptation *adaptation, float *loss);
-
-// Trains until options.steps are done or the stop rule ends it, and takes snapshots. `on_progress` and `cancel` may be NULL. A cancelled
-// run stays at its last complete step: its snapshots and domains can be taken, and another run goes on from there.
-// Threads: any, one at a time.
-// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
-nada_status nada_adaptation_run(struct nada_adaptation *adaptation,
-                                nada_progress_callback on_progress,
-                                void *user_data,
-                                const struct nada_cancel *cancel);
-
-// Says how far the adaptation is; struct_size is sizeof(nada_outcome).
-// Threads: any, one at a time. Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
-nada_status nada_adaptation_outcome(const struct nada_adaptation *adaptation,
-                                    struct nada_outcome *outcome,
-                                    size_t struct_size);
-
-// Number of snapshots taken so far.
-// Threads: any, one at a time. Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
-nada_status nada_adaptation_snapshot_count(const struct nada_adaptation *adaptation, size_t *count);
-
-// Says what is known of snapshot `index`, from 0; struct_size is sizeof(nada_snapshot).
-// Threads: any, one at a time. Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
-nada_status nada_adaptation_snapshot_info(const struct nada_adaptation *adaptation,
-                                          size_t index,
-                                          struct nada_snapshot *info,
-                                          size_t struct_size);
-
-// Snapshot `index` as a domain.
-// Threads: any, one at a time. Owner: the caller frees *domain with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
-nada_status nada_adaptation_snapshot_domain(const struct nada_adaptation *adaptation,
-                                            size_t index,
-                                            struct nada_domain **domain);
-
-// The preview of snapshot `index`: pictures before and after.
-// Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free(). Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
-nada_status nada_adaptation_snapshot_preview(const struct nada_adaptation *adaptation,
-                                             size_t index,
-                                             struct nada_image **preview);
-
-// Draws `count` (1 to 8) pairs as they are now: pictures before adapting in the first row, after it in the second.
-// Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free().
-// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
-nada_status nada_adaptation_preview(const struct nada_adaptation *adaptation,
-                                    size_t count,
-                                    struct nada_image **preview);
-
-// The state now as a domain.
-// Threads: any, one at a time. Owner: the caller frees *domain with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
-nada_status nada_adaptation_domain(const struct nada_adaptation *adaptation,
-                                   struct nada_domain **domain);
-
-// What the stop rule chose as a domain; without one, or before it chose, the state now.
-// Threads: any, one at a time. Owner: the caller frees *domain with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_BUSY.
-nada_status nada_adaptation_result(const struct nada_adaptation *adaptation,
-                                   struct nada_domain **domain);
-
-// Frees an adaptation; NULL is allowed. Domains and pictures that were taken from it stay.
-// Threads: any, once no other thread uses it; not from a callback of its own run.
-void nada_adaptation_free(struct nada_adaptation *adaptation);
-
-// Makes a token, not triggered.
-// Threads: any. Owner: the caller frees *cancel with nada_cancel_free().
-// Fails: NADA_INVALID_ARGUMENT.
-nada_status nada_cancel_new(struct nada_cancel **cancel);
-
-// Ends the calls that were given this token, now and until it is reset; they return NADA_CANCELLED.
-// Threads: any, also while calls run with the token; not from a signal handler.
-// Fails: NADA_INVALID_ARGUMENT.
-nada_status nada_cancel_trigger(const struct nada_cancel *cancel);
-
-// Makes a triggered token ready for another call.
-// Threads: any. Fails: NADA_INVALID_ARGUMENT.
-nada_status nada_cancel_reset(const struct nada_cancel *cancel);
-
-// 1 for a triggered token, 0 for others and for NULL. Threads: any.
-uint32_t nada_cancel_is_triggered(const struct nada_cancel *cancel);
-
-// Frees a token; NULL is allowed. A call that still runs with it goes on and can no longer be cancelled by it.
-// Threads: any, once no other thread is inside one of the token's own functions.
-void nada_cancel_free(struct nada_cancel *cancel);
-
-// Opens a CLIP: a Hugging Face folder (config.json, model.safetensors, and its tokenizer where it has one), or a file: OpenAI's
-// TorchScript archive, or its tensors as safetensors or as a torch zip file. `file` is UTF-8.
-// Threads: any. Owner: the caller frees *clip with nada_clip_free(); it may outlive the context.
-// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED.
-nada_status nada_clip_open(const struct nada_context *context,
-                           const char *file,
-                           struct nada_clip **clip);
-
-// The name that domains made with this CLIP carry: its file's or folder's; "" for NULL.
-// Threads: any. Owner: the CLIP; valid until it is freed.
-const char *nada_clip_name(const struct nada_clip *clip);
-
-// The side of the pictures it looks at, in pixels (others are resized); 0 for NULL. Threads: any.
-uint32_t nada_clip_resolution(const struct nada_clip *clip);
-
-// The length of its embeddings; 0 for NULL. Threads: any.
-uint32_t nada_clip_dimension(const struct nada_clip *clip);
-
-// Frees a CLIP; NULL is allowed. Adaptations made with it keep what they need. Threads: any, once no other thread uses it.
-void nada_clip_free(struct nada_clip *clip);
-
-// Fills `options` with the defaults; struct_size is sizeof(nada_context_options).
-// Threads: any. Fails: NADA_INVALID_ARGUMENT.
-nada_status nada_context_options_init(struct nada_context_options *options, size_t struct_size);
-
-// Makes a context and starts its threads. `options` may be NULL for the defaults. In a process that has a single thread so far it sets the
-// environment variable CANDLE_NUM_THREADS to 1, unless it is set: a second thread pool below would take turns with the library's.
-// Threads: any. Owner: the caller frees *context with nada_context_free(); what was opened through it keeps what it needs.
-// Fails: NADA_INVALID_ARGUMENT, NADA_UNSUPPORTED (device), NADA_OUT_OF_MEMORY (threads).
-nada_status nada_context_new(const struct nada_context_options *options,
-                             struct nada_context **context);
-
-// Threads that one call uses; 0 for NULL. Threads: any.
-uint32_t nada_context_threads(const struct nada_context *context);
-
-// Frees a context; NULL is allowed. Its threads end with the last handle that was opened through it.
-// Threads: any, once no other thread uses it.
-void nada_context_free(struct nada_context *context);
-
-// Opens a domain file (safetensors). `file` is UTF-8.
-// Threads: any. Owner: the caller frees *domain with nada_domain_free(); it may outlive the context.
-// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
-nada_status nada_domain_open(const struct nada_context *context, const char *file, struct nada_domain **domain);
-
-// Writes a domain file (safetensors) under a temporary name and renames it: a failure leaves what was there. `file` is UTF-8.
-// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
-nada_status nada_domain_save(const struct nada_domain *domain,
-                             const char *file);
-
-// What it leads away from, in words; "" for NULL. Threads: any. Owner: the domain; valid until it is freed.
-const char *nada_domain_source(const struct nada_domain *domain);
-
-// What it leads to, in words; "" for NULL. Threads: any. Owner: the domain; valid until it is freed.
-const char *nada_domain_target(const struct nada_domain *domain);
-
-// nada_generator_fingerprint() of the generator it belongs to; "" for NULL. Threads: any. Owner: the domain; valid until it is freed.
-const char *nada_domain_fingerprint(const struct nada_domain *domain);
-
-// Number of CLIPs it was made with; 0 for NULL. Threads: any.
-size_t nada_domain_clip_count(const struct nada_domain *domain);
-
-// The name of the CLIP `index` it was made with.
-// Threads: any. Owner: the domain; *name is valid until it is freed. Fails: NADA_INVALID_ARGUMENT.
-nada_status nada_domain_clip_name(const struct nada_domain *domain, size_t index, const char **name);
-
-// Steps it was trained for; 0 for NULL. Threads: any.
-uint32_t nada_domain_step(const struct nada_domain *domain);
-
-// What it changes, a nada_parameters. Threads: any. Fails: NADA_INVALID_ARGUMENT.
-nada_status nada_domain_parameters(const struct nada_domain *domain, nada_parameters *parameters);
-
-// Frees a domain; NULL is allowed. Threads: any, once no other thread uses it.
-void nada_domain_free(struct nada_domain *domain);
+// Frees a gallery; NULL is allowed. Threads: any, once no other thread uses it.
+void nada_gallery_free(struct nada_gallery *gallery);
 
 // Opens a generator from any supported file: safetensors or a torch zip file in rosinality's layout. `file` is UTF-8.
 // Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the context.
@@ -1351,81 +1098,8 @@ const char *nada_model_name(const struct nada_model *model);
 // The folder of the pack; "" for NULL. Threads: any. Owner: the model; valid until it is freed.
 const char *nada_model_folder(const struct nada_model *model);
 
-// The generator of the pack; read on the first call.
-// Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the model.
-// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
-nada_status nada_model_generator(const struct nada_model *model, struct nada_generator **generator);
-
-// Number of CLIPs of the pack, read on the first call.
-// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
-nada_status nada_model_clip_count(const struct nada_model *model, size_t *count);
-
-// CLIP `index` of the pack, and the weight of its losses (`weight` may be NULL).
-// Threads: any. Owner: the caller frees *clip with nada_clip_free(); it may outlive the model.
-// Fails: as nada_model_clip_count().
-nada_status nada_model_clip(const struct nada_model *model, size_t index, struct nada_clip **clip, float *weight);
-
-// Fills `options` with the pack's recipe and sets its field `model`, so that the pack's CLIPs, prompt templates and words are used;
-// struct_size is sizeof(nada_adaptation_options). What is left to set is target_text.
-// Threads: any. Owner: `options` borrows the model. Fails: NADA_INVALID_ARGUMENT.
-nada_status nada_model_adaptation_options(const struct nada_model *model,
-                                          struct nada_adaptation_options *options,
-                                          size_t struct_size);
-
-// Fills `options` with the pack's settings of inversion; struct_size is sizeof(nada_inversion_options).
-// Threads: any. Fails: NADA_INVALID_ARGUMENT.
-nada_status nada_model_inversion_options(const struct nada_model *model,
-                                         struct nada_inversion_options *options,
-                                         size_t struct_size);
-
-// Says which words of `text` the pack does not know, and which it does: words it never learned change little. Writes a NUL-terminated
-// UTF-8 sentence to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
-// the bytes that the whole takes to *needed (1 where all is well). `warning` may be NULL when `size` is 0, and `needed` may be NULL.
-// An adaptation keeps the same sentence: nada_adaptation_warning().
-// Threads: any. Fails: NADA_INVALID_ARGUMENT.
-nada_status nada_model_check_text(const struct nada_model *model,
-                                  const char *text,
-                                  char *warning,
-                                  size_t size,
-                                  size_t *needed);
-
-// Frees a model; NULL is allowed. Generators and CLIPs that were taken from it stay. Threads: any, once no other thread uses it.
-void nada_model_free(struct nada_model *model);
-
-// The name of a status, such as "NADA_NOT_FOUND"; "NADA_UNKNOWN" for a number that this library does not know.
-// Threads: any. Owner: the library; valid for ever. Never NULL.
-const char *nada_status_name(int32_t status);
-
-// What a status means in a few English words, without the particulars that nada_last_error_message() has.
-// Threads: any. Owner: the library; valid for ever. Never NULL.
-const char *nada_status_description(int32_t status);
-
-// The message of the last call that failed on this thread, in English and UTF-8: it names the file, the key or the argument, and what
-// would be right. "" where none failed yet. Calls that succeed leave it alone.
-// Threads: each has its own message. Owner: the library; valid until the next failing call on this thread. Never NULL.
-const char *nada_last_error_message(void);
-
-// NADA_ABI_VERSION of the library that is loaded. A program works with it when the high 16 bits equal those of its header's
-// NADA_ABI_VERSION and the whole is not smaller.
-// Threads: any.
-uint32_t nada_abi_version(void);
-
-// The library's version, such as "0.1.0". Threads: any. Owner: the library; valid for ever. Never NULL.
-const char *nada_version(void);
-
-// Opens a model pack: by its name in the context's folders and those that the library knows itself (NADA_MODELS, the installed and the
-// built-in ones), or by the path of its folder. NULL is "starter", which comes with the library. UTF-8.
-// Threads: any. Owner: the caller frees *model with nada_model_free(); it may outlive the context.
-// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
-nada_status nada_model_open(const struct nada_context *context,
-                            const char *name,
-                            struct nada_model **model);
-
-// The name of the pack; "" for NULL. Threads: any. Owner: the model; valid until it is freed.
-const char *nada_model_name(const struct nada_model *model);
-
-// The folder of the pack; "" for NULL. Threads: any. Owner: the model; valid until it is freed.
-const char *nada_model_folder(const struct nada_model *model);
+// What the pack is, in words; "" for NULL and where it does not say. Threads: any. Owner: the model; valid until it is freed.
+const char *nada_model_description(const struct nada_model *model);
 
 // The generator of the pack; read on the first call.
 // Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the model.
@@ -1465,8 +1139,85 @@ nada_status nada_model_check_text(const struct nada_model *model,
                                   size_t size,
                                   size_t *needed);
 
+// The target phrases that the pack's CLIPs know best, such as "a pencil sketch", one a line; "" where they know natural language. Source
+// phrases are not among them. `phrases` has room for `size` bytes; what does not fit is cut, and *needed gets the bytes that the whole
+// takes, as for nada_model_check_text().
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_model_phrases(const struct nada_model *model,
+                               char *phrases,
+                               size_t size,
+                               size_t *needed);
+
 // Frees a model; NULL is allowed. Generators and CLIPs that were taken from it stay. Threads: any, once no other thread uses it.
 void nada_model_free(struct nada_model *model);
+
+// Lists the model packs in the context's folders and in those that the library knows itself, in the order of the search; packs that
+// cannot be read are left out, and so is a pack with the name of an earlier one.
+// Threads: any. Owner: the caller frees *list with nada_model_list_free(); it may outlive the context.
+// Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_model_list_new(const struct nada_context *context,
+                                struct nada_model_list **list);
+
+// Number of packs; 0 for NULL. Threads: any.
+size_t nada_model_list_count(const struct nada_model_list *list);
+
+// The name of pack `index`, from 0; "" for an index out of range and for NULL.
+// Threads: any. Owner: the list; valid until it is freed.
+const char *nada_model_list_name(const struct nada_model_list *list, size_t index);
+
+// The folder of pack `index`, which nada_model_open() takes; "" for an index out of range and for NULL.
+// Threads: any. Owner: the list; valid until it is freed.
+const char *nada_model_list_folder(const struct nada_model_list *list, size_t index);
+
+// What pack `index` is, in words; "" for an index out of range, for NULL, and where the pack does not say.
+// Threads: any. Owner: the list; valid until it is freed.
+const char *nada_model_list_description(const struct nada_model_list *list, size_t index);
+
+// Frees a list; NULL is allowed. Threads: any, once no other thread uses it.
+void nada_model_list_free(struct nada_model_list *list);
+
+// Fills `options` with the defaults; struct_size is sizeof(nada_region_options).
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_region_options_init(struct nada_region_options *options, size_t struct_size);
+
+// Restyles a part of a picture where it is: the largest centred square of the region is inverted, drawn with the domains of `render`,
+// resampled (bicubic) and blended into `target`, which has the size of `source` and any format, and may be the same pixels (but must not
+// overlap them otherwise). Pixels outside of the region are not touched. Colours blend as sRGB numbers. Nothing is written before
+// everything is computed. Only the region is read and converted, in bands of rows: the memory that it takes does not grow with the
+// picture. `region` may be NULL for the whole; the others as for nada_generator_restyle(). To draw one picture several times, as a slider
+// does: nada_image_from_region(), nada_generator_invert(), and then nada_generator_render_region().
+// Threads: any, while no other one uses the pixels. Owner: pixels are borrowed for the call.
+// Fails: NADA_INVALID_ARGUMENT (also a region outside of the picture, and pixels in it that are not finite), and as
+// nada_generator_restyle(); the target is then as it was.
+nada_status nada_generator_restyle_region(const struct nada_generator *generator,
+                                          const struct nada_pixels *source,
+                                          const struct nada_region_options *region,
+                                          const struct nada_inversion_options *inversion,
+                                          const struct nada_render_options *render,
+                                          nada_progress_callback on_progress,
+                                          void *user_data,
+                                          const struct nada_cancel *cancel,
+                                          const struct nada_pixels_mut *target);
+
+// As nada_generator_restyle_region() with a latent that is known: draws its one point into the square of the region. `region` and `render`
+// may be NULL; a NULL `render` draws without noise (or with the latent's own maps).
+// Threads: any, while no other one uses the pixels. Owner: pixels are borrowed for the call.
+// Fails: NADA_INVALID_ARGUMENT, and as nada_generator_render(); the target is then as it was.
+nada_status nada_generator_render_region(const struct nada_generator *generator,
+                                         const struct nada_pixels *source,
+                                         const struct nada_region_options *region,
+                                         const struct nada_latent *latent,
+                                         const struct nada_render_options *render,
+                                         const struct nada_pixels_mut *target);
+
+// The square of a region as an image, to invert it; `max_size` is the most pixels that it has a side (nada_generator_size() is enough for
+// that generator), 0 for as many as the square has. `region` may be NULL for the whole; of its fields only `region` counts.
+// Threads: any. Owner: `pixels` is borrowed for the call; the caller frees *image with nada_image_free().
+// Fails: NADA_INVALID_ARGUMENT (also a region outside of the picture, and pixels in it that are not finite), NADA_OUT_OF_MEMORY.
+nada_status nada_image_from_region(const struct nada_pixels *pixels,
+                                   const struct nada_region_options *region,
+                                   uint32_t max_size,
+                                   struct nada_image **image);
 
 // The name of a status, such as "NADA_NOT_FOUND"; "NADA_UNKNOWN" for a number that this library does not know.
 // Threads: any. Owner: the library; valid for ever. Never NULL.
@@ -1485,6 +1236,10 @@ const char *nada_last_error_message(void);
 // NADA_ABI_VERSION and the whole is not smaller.
 // Threads: any.
 uint32_t nada_abi_version(void);
+
+// Whether the library that is loaded serves a program compiled with this header; call nada_abi_check(NADA_ABI_VERSION) once, first.
+// Threads: any. Fails: NADA_MISMATCH; the message says both numbers and which of the two to renew.
+nada_status nada_abi_check(uint32_t header_version);
 
 // The library's version, such as "0.1.0". Threads: any. Owner: the library; valid for ever. Never NULL.
 const char *nada_version(void);

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`capi`] | the C ABI: one file per handle, translation and safety only |
 //! | [`pipeline`] | picture in, restyled picture out; measuring (`eval`) |
+//! | [`gallery`] | the folder of installed domains |
 //! | [`adapt`], [`invert`] | training a domain; finding the latent of a picture |
 //! | [`pack`] | model packs: folders that name a generator, CLIPs, words and a recipe |
 //! | [`nn`] | StyleGAN2 and CLIP |
@@ -18,6 +19,7 @@ pub mod capi;
 pub mod checkpoint;
 pub mod error;
 pub mod eval;
+pub mod gallery;
 pub mod invert;
 pub mod kernels;
 pub mod nn;

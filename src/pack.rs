@@ -178,7 +178,12 @@ impl ModelPack {
 
     /// Every pack in the search folders, nearest first, each folder once; a broken one as the error that says why.
     pub fn list() -> Vec<Result<Self>> {
-        packs_in(&search_folders())
+        Self::list_in(&search_folders())
+    }
+
+    /// As [`ModelPack::list`], in `folders` alone: packs, or folders of packs.
+    pub fn list_in(folders: &[PathBuf]) -> Vec<Result<Self>> {
+        packs_in(folders)
     }
 
     /// The pack in `folder`.
@@ -295,6 +300,11 @@ impl ModelPack {
     pub fn known_phrases(&self) -> Vec<&str> {
         self.words.as_ref().map(|words| words.phrases().collect()).unwrap_or_default()
     }
+
+    /// [`ModelPack::known_phrases`] without those for the generator's unadapted pictures.
+    pub fn target_phrases(&self) -> Vec<&str> {
+        self.words.as_ref().map(|words| words.targets().collect()).unwrap_or_default()
+    }
 }
 
 impl Words {
@@ -305,8 +315,13 @@ impl Words {
 
     /// Whole phrases: source words, filters, styles.
     pub fn phrases(&self) -> impl Iterator<Item = &str> {
-        let all = self.source.iter().chain(self.filters.values().flatten()).chain(self.styles.values().flatten());
-        all.map(String::as_str)
+        self.source.iter().map(String::as_str).chain(self.targets())
+    }
+
+    /// Whole phrases for what pictures can become: filters, styles; a style that the unadapted pictures have is none.
+    fn targets(&self) -> impl Iterator<Item = &str> {
+        let all = self.filters.values().flatten().chain(self.styles.values().flatten());
+        all.filter(|phrase| !self.source.contains(phrase)).map(String::as_str)
     }
 
     fn unknown(&self, text: &str) -> Vec<String> {
@@ -404,9 +419,7 @@ pub fn search_folders() -> Vec<PathBuf> {
         let file = file.canonicalize().unwrap_or(file);
         folders.extend(beside(&file));
     }
-    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
-    let data = data.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share")));
-    folders.extend(data.map(|data| data.join("nada/models")));
+    folders.extend(data_folder().map(|data| data.join("models")));
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     if cfg!(debug_assertions) || tree.is_dir() {
         folders.push(tree);
@@ -414,6 +427,12 @@ pub fn search_folders() -> Vec<PathBuf> {
     let mut seen = BTreeSet::new();
     folders.retain(|f| seen.insert(f.clone()));
     folders
+}
+
+/// Where the user's own models and domains are: `$XDG_DATA_HOME/nada`, by default `~/.local/share/nada`; None for a user without a home.
+pub(crate) fn data_folder() -> Option<PathBuf> {
+    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    data.or_else(|| Some(std::env::home_dir()?.join(".local/share"))).map(|data| data.join("nada"))
 }
 
 /// The folders of packs that belong to a program or library file: `models` beside it, and `share/nada/models` of its prefix, from

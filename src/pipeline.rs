@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::invert::{self, invert, Inversion};
 use crate::nn::clip::Clip;
 use crate::nn::stylegan2::{Generator, Latent, Noise};
+use crate::picture::region::{Blend, Canvas, Region};
 use crate::picture::Picture;
 use crate::progress::{Cancel, OnProgress};
 use crate::rng::Rng;
@@ -98,5 +99,26 @@ impl Restyle<'_> {
         let adapted = self.generator.with_domains(self.domains)?;
         let inversion = invert(self.generator, picture, self.clip, self.inversion, cancel, on_progress)?;
         Ok(Restyled { picture: self.drawing.picture(&adapted, &inversion.latent)?, inversion })
+    }
+
+    /// Restyles the square of a `region` of `source` and blends it into `target`, which may be `source`. Nothing is written before all is
+    /// computed; a `cancel` that comes after the search still counts.
+    ///
+    /// Errors: those of [`Restyle::run`] and of [`Blend::draw`].
+    pub fn run_region(
+        &self,
+        source: Canvas,
+        region: Region,
+        blend: &Blend,
+        target: Canvas,
+        cancel: &Cancel,
+        on_progress: &mut OnProgress,
+    ) -> Result<Inversion> {
+        blend.check(source, target)?;
+        let picture = source.shrunk(region.square(), self.generator.config().size)?;
+        let restyled = self.run(&picture, cancel, on_progress)?;
+        cancel.check()?;
+        blend.draw(source, region, &restyled.picture, target)?;
+        Ok(restyled.inversion)
     }
 }

@@ -8,13 +8,17 @@ use nada::capi::cancel::*;
 use nada::capi::clip::*;
 use nada::capi::context::*;
 use nada::capi::domain::*;
+use nada::capi::gallery::*;
 use nada::capi::generator::*;
 use nada::capi::image::*;
 use nada::capi::inversion::*;
 use nada::capi::latent::*;
 use nada::capi::model::*;
+use nada::capi::model_list::*;
+use nada::capi::region::*;
 use nada::capi::status::nada_status::*;
 use nada::capi::status::*;
+use nada::capi::version::*;
 use nada::checkpoint;
 use std::collections::BTreeMap;
 use std::ffi::{c_char, CStr, CString};
@@ -144,6 +148,22 @@ impl World {
             nada_latent_free(latent);
         } else {
             assert!(latent.is_null());
+        }
+        status
+    }
+
+    /// Draws the latent into a 16 x 16 picture of the format that `change` leaves.
+    unsafe fn draw(&self, change: impl FnOnce(&mut nada_region_options, &mut nada_pixels, &mut nada_pixels_mut)) -> nada_status {
+        let bytes = vec![7u8; 16 * 16 * 16];
+        let mut out = vec![7u8; bytes.len()];
+        let mut source = rgb(&bytes, 16, 16);
+        let nada_pixels { stride, width, height, format, transfer, .. } = source;
+        let mut target = nada_pixels_mut { data: out.as_mut_ptr().cast(), stride, width, height, format, transfer };
+        let mut options = initialised(nada_region_options_init);
+        change(&mut options, &mut source, &mut target);
+        let status = nada_generator_render_region(self.generator, &source, &options, self.latent, null(), &target);
+        if status != NADA_OK {
+            assert!(out.iter().all(|b| *b == 7), "a failed call wrote pixels");
         }
         status
     }
@@ -664,6 +684,70 @@ fn bad_arguments() {
     case!(cases, "adapt: more layers than there are", NADA_INVALID_ARGUMENT, ["auto_layers", "99"], w.adapt(|o| o.auto_layers_k = 99));
     case!(cases, "adapt: struct_size 8", NADA_INVALID_ARGUMENT, ["nada_adaptation_options.struct_size"], w.adapt(|o| o.struct_size = 8));
 
+    // Parts of pictures.
+    let part = |x, y, width, height| move |o: &mut nada_region_options| o.region = nada_region { x, y, width, height };
+    let draw = |change: &dyn Fn(&mut nada_region_options)| unsafe { w.draw(|o, _, _| change(o)) };
+    let draw = &draw;
+    case!(cases, "region: outside", NADA_INVALID_ARGUMENT, ["region", "8 x 8", "(9, 0)", "16 x 16"], draw(&part(9, 0, 8, 8)));
+    case!(cases, "region: below", NADA_INVALID_ARGUMENT, ["region", "(0, 16)"], draw(&part(0, 16, 8, 8)));
+    case!(cases, "region: beyond all numbers", NADA_INVALID_ARGUMENT, ["region"], draw(&part(u32::MAX, 0, u32::MAX, 8)));
+    case!(cases, "region: empty", NADA_INVALID_ARGUMENT, ["region", "0 x 8"], draw(&part(0, 0, 0, 8)));
+    case!(cases, "region: NaN as feather", NADA_INVALID_ARGUMENT, ["feather", "NaN"], draw(&|o| o.feather = f32::NAN));
+    case!(cases, "region: an opacity above 1", NADA_INVALID_ARGUMENT, ["opacity", "1.1"], draw(&|o| o.opacity = 1.1));
+    case!(cases, "region: edges that are none", NADA_INVALID_ARGUMENT, ["hard_edges", "16"], draw(&|o| o.hard_edges = 16));
+    case!(cases, "region: replacing without alpha", NADA_INVALID_ARGUMENT, ["target", "Rgb8", "alpha"], draw(&|o| o.replace = 1));
+    case!(cases, "region: a flag of 2", NADA_INVALID_ARGUMENT, ["replace", "2"], draw(&|o| o.replace = 2));
+    case!(cases, "region: struct_size 8", NADA_INVALID_ARGUMENT, ["nada_region_options.struct_size"], draw(&|o| o.struct_size = 8));
+    case!(
+        cases,
+        "region: a target of another size",
+        NADA_INVALID_ARGUMENT,
+        ["target", "15 x 16", "16 x 16"],
+        w.draw(|_, _, target| target.width = 15)
+    );
+    case!(cases, "region: an unknown format", NADA_INVALID_ARGUMENT, ["source.format", "9"], w.draw(|_, source, _| source.format = 9));
+    case!(cases, "region: a short stride", NADA_INVALID_ARGUMENT, ["stride", "47"], w.draw(|_, source, _| source.stride = 47));
+    let mut floats = vec![0.5f32; 16 * 16 * 4];
+    floats[4 * (16 * 5 + 3)] = f32::NAN;
+    let floats = nada_pixels { data: floats.leak().as_ptr().cast(), stride: 256, width: 16, height: 16, format: 6, transfer: 0 };
+    case!(cases, "region: NaN in it", NADA_INVALID_ARGUMENT, ["(3, 5)", "finite"], w.draw(|_, source, _| *source = floats));
+    case!(
+        cases,
+        "region: NaN outside of it",
+        NADA_OK,
+        [],
+        w.draw(|o, source, _| {
+            *source = floats;
+            o.region = nada_region { x: 4, y: 0, width: 12, height: 16 };
+        })
+    );
+
+    // Galleries.
+    let gallery = unsafe { made!(nada_gallery_open(w.context, c_path(w.path("gallery")).as_ptr())) };
+    let domain = unsafe {
+        let adaptation = made!(nada_adaptation_new(w.generator, &w.adaptation()));
+        let domain = made!(nada_adaptation_domain(adaptation));
+        nada_adaptation_free(adaptation);
+        domain
+    };
+    let install = |name: *const c_char| unsafe { nada_gallery_install(gallery, domain, name, null(), null_mut(), 0, null_mut()) };
+    let install = &install;
+    let plain = w.file("plain", b"");
+    case!(cases, "gallery: a file", NADA_IO, ["plain"], opened!(nada_gallery_open(w.context, c_path(plain).as_ptr())).0);
+    case!(cases, "gallery: an empty name", NADA_INVALID_ARGUMENT, ["folder"], opened!(nada_gallery_open(w.context, c"".as_ptr())).0);
+    case!(cases, "gallery: no such domain", NADA_INVALID_ARGUMENT, ["index", "0"], opened!(nada_gallery_domain(gallery, 0)).0);
+    case!(cases, "gallery: no such thumbnail", NADA_INVALID_ARGUMENT, ["index", "7"], opened!(nada_gallery_thumbnail(gallery, 7)).0);
+    case!(cases, "gallery: a name that leads out", NADA_INVALID_ARGUMENT, ["name", "../x"], install(c"../x".as_ptr()));
+    case!(cases, "gallery: a hidden name", NADA_INVALID_ARGUMENT, ["name", ".x"], install(c".x".as_ptr()));
+    case!(cases, "gallery: a name that is not UTF-8", NADA_INVALID_ARGUMENT, ["name", "UTF-8"], install(latin));
+    let mut byte = 0 as c_char;
+    let byte = &raw mut byte;
+    case!(cases, "gallery: no room for the file", NADA_OK, [], nada_gallery_install(gallery, domain, null(), null(), byte, 1, null_mut()));
+
+    // Versions.
+    case!(cases, "version: a newer header", NADA_MISMATCH, ["0x9", "newer"], nada_abi_check(9));
+    case!(cases, "version: another interface", NADA_MISMATCH, ["0x10000", "compile"], nada_abi_check(1 << 16));
+
     // Inverting.
     let one = unsafe { made!(nada_image_from_pixels(&rgb(&[1, 2, 3], 1, 1))) } as *const nada_image;
     case!(cases, "invert: a 1 x 1 picture", NADA_INVALID_ARGUMENT, ["1 x 1"], w.invert(one, |_| ()));
@@ -677,6 +761,9 @@ fn bad_arguments() {
     let count = check(cases);
     assert!(count >= 40, "{count} cases");
     unsafe {
+        assert_eq!(fs::read_dir(w.path("gallery")).unwrap().count(), 1, "what failed left no file");
+        nada_gallery_free(gallery);
+        nada_domain_free(domain);
         nada_image_free(one.cast_mut());
         for latent in [narrow, pair, two] {
             nada_latent_free(latent.cast_mut());
@@ -706,6 +793,9 @@ fn null_pointers() {
     }
     let mut pixel = [0u8; 4];
     let pixel = pixel.as_mut_ptr();
+    let dot = rgb(&[0; 3], 1, 1);
+    let out = nada_pixels_mut { data: pixel.cast(), stride: 3, width: 1, height: 1, format: 0, transfer: 0 };
+    let gallery = unsafe { made!(nada_gallery_open(w.context, c_path(w.path("gallery")).as_ptr())) };
     nulls! {
         nada_context_options_init(null_mut(), 48) "nada_context_options";
         nada_context_new(null(), null_mut()) "context";
@@ -799,11 +889,37 @@ fn null_pointers() {
         nada_latent_space(w.latent, null_mut()) "space";
         nada_latent_copy_data(null(), &mut 0.0, 1) "latent";
         nada_latent_copy_data(w.latent, null_mut(), 128) "data";
+        nada_model_list_new(null(), &mut null_mut()) "context";
+        nada_model_list_new(w.context, null_mut()) "list";
+        nada_model_phrases(null(), null_mut(), 0, null_mut()) "model";
+        nada_model_phrases(w.model, null_mut(), 5, null_mut()) "phrases";
+        nada_gallery_open(null(), file, &mut null_mut()) "context";
+        nada_gallery_open(w.context, file, null_mut()) "gallery";
+        nada_gallery_thumbnail(null(), 0, &mut null_mut()) "gallery";
+        nada_gallery_thumbnail(gallery, 0, null_mut()) "image";
+        nada_gallery_domain(null(), 0, &mut null_mut()) "gallery";
+        nada_gallery_domain(gallery, 0, null_mut()) "domain";
+        nada_gallery_install(null(), null(), null(), null(), null_mut(), 0, null_mut()) "gallery";
+        nada_gallery_install(gallery, null(), null(), null(), null_mut(), 0, null_mut()) "domain";
+        nada_region_options_init(null_mut(), size_of::<nada_region_options>()) "nada_region_options";
+        nada_generator_restyle_region(null(), &dot, null(), null(), null(), None, null_mut(), null(), &out) "generator";
+        nada_generator_restyle_region(w.generator, null(), null(), null(), null(), None, null_mut(), null(), &out) "source";
+        nada_generator_restyle_region(w.generator, &dot, null(), null(), null(), None, null_mut(), null(), null()) "target";
+        nada_generator_render_region(null(), &dot, null(), w.latent, null(), &out) "generator";
+        nada_generator_render_region(w.generator, null(), null(), w.latent, null(), &out) "source";
+        nada_generator_render_region(w.generator, &dot, null(), null(), null(), &out) "latent";
+        nada_generator_render_region(w.generator, &dot, null(), w.latent, null(), null()) "target";
+        nada_image_from_region(null(), null(), 0, &mut null_mut()) "pixels";
+        nada_image_from_region(&dot, null(), 0, null_mut()) "image";
     }
     check(cases);
     // Every function that returns a status was asked.
     let source = include_str!("capi.rs");
+    unsafe { nada_gallery_free(gallery) };
     for name in functions("nada_status") {
+        if name == "nada_abi_check" {
+            continue; // no pointers
+        }
         assert!(source.contains(&format!("        {name}(")), "{name} is not in the list above");
     }
     // The others have no way to fail.
@@ -812,6 +928,16 @@ fn null_pointers() {
             nada_clip_name(null()),
             nada_model_name(null()),
             nada_model_folder(null()),
+            nada_model_description(null()),
+            nada_model_list_name(null(), 0),
+            nada_model_list_folder(null(), 0),
+            nada_model_list_description(null(), 0),
+            nada_gallery_folder(null()),
+            nada_gallery_name(null(), 0),
+            nada_gallery_file(null(), 0),
+            nada_gallery_source(null(), 0),
+            nada_gallery_target(null(), 0),
+            nada_gallery_fingerprint(null(), 0),
             nada_generator_fingerprint(null()),
             nada_domain_source(null()),
             nada_domain_target(null()),
@@ -838,8 +964,13 @@ fn null_pointers() {
             nada_latent_count(null()),
             nada_latent_rows(null()),
             nada_latent_dimension(null()),
+            nada_model_list_count(null()),
+            nada_gallery_count(null()),
+            nada_gallery_skipped(null()),
         ];
-        assert_eq!(sizes, [0; 6]);
+        assert_eq!(sizes, [0; 9]);
+        nada_model_list_free(null_mut());
+        nada_gallery_free(null_mut());
         nada_adaptation_free(null_mut());
         nada_cancel_free(null_mut());
         nada_clip_free(null_mut());
@@ -904,4 +1035,145 @@ fn the_header_is_that_of_the_source() {
         panic!("include/nada.h:{} is\n{have}\nbut src/capi makes it\n{want}\nregenerate: NADA_WRITE_HEADER=1 cargo build", i + 1);
     }
     assert_eq!(HEADER.len(), generated.len(), "include/nada.h has another length; regenerate: NADA_WRITE_HEADER=1 cargo build");
+}
+
+#[test]
+fn the_header_declares_each_function_once() {
+    let mut names: Vec<&str> = HEADER
+        .lines()
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()))
+        .filter_map(|line| line.split_once('(')?.0.rsplit([' ', '*']).next())
+        .filter(|name| name.starts_with("nada_"))
+        .collect();
+    assert!(names.len() > 100, "{}", names.len());
+    let all = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), all);
+}
+
+/// A program compiled when the struct ended before memory_limit, at 40 bytes, still makes contexts.
+#[test]
+fn context_options_of_the_first_header() {
+    unsafe {
+        let mut options: nada_context_options = std::mem::zeroed();
+        options.memory_limit = 77;
+        ok(nada_context_options_init(&mut options, 40));
+        assert_eq!((options.struct_size, options.memory_limit), (40, 77), "nothing is written behind the caller's struct");
+        nada_context_free(made!(nada_context_new(&options)));
+    }
+}
+
+#[test]
+fn packs_are_listed_as_they_are_opened() {
+    let w = World::new();
+    let manifest =
+        |name: &str| format!("name = '{name}'\nresolution = 128\ngenerator = 'generator.safetensors'\ndescription = 'of {name}'\n");
+    w.pack("packs/b", &manifest("second"));
+    w.pack("packs/a", &manifest("first"));
+    w.pack("packs/c", &manifest("first"));
+    w.pack("packs/broken", "name = [");
+    unsafe {
+        let (folder, mut context) = (c_path(w.path("packs")), null_mut());
+        let folders = [folder.as_ptr()];
+        let options = nada_context_options {
+            threads: 1,
+            model_folders: folders.as_ptr(),
+            model_folder_count: 1,
+            ..initialised(nada_context_options_init)
+        };
+        ok(nada_context_new(&options, &mut context));
+        let list = made!(nada_model_list_new(context));
+        let text = |t: *const c_char| CStr::from_ptr(t).to_str().unwrap().to_string();
+        let count = nada_model_list_count(list);
+        let names: Vec<String> = (0..count).map(|i| text(nada_model_list_name(list, i))).collect();
+        assert_eq!(names[..2], ["first", "second"], "the context's folders come first, broken and hidden packs not at all");
+        assert!(names[2..].contains(&"starter".to_string()), "{names:?}");
+        assert_eq!(text(nada_model_list_description(list, 0)), "of first");
+        for i in 0..count {
+            let model = made!(nada_model_open(context, nada_model_list_name(list, i)));
+            assert_eq!(text(nada_model_folder(model)), text(nada_model_list_folder(list, i)), "the name opens what the list shows");
+            assert_eq!(text(nada_model_description(model)), text(nada_model_list_description(list, i)));
+            nada_model_free(model);
+        }
+        assert_eq!(text(nada_model_list_name(list, count)), "");
+        nada_model_list_free(list);
+        nada_context_free(context);
+    }
+}
+
+#[test]
+fn a_pack_lists_its_target_phrases() {
+    let w = World::new();
+    unsafe {
+        let mut needed = 0;
+        ok(nada_model_phrases(w.model, null_mut(), 0, &mut needed));
+        let mut buffer = vec![0u8; needed];
+        ok(nada_model_phrases(w.model, buffer.as_mut_ptr().cast(), needed, null_mut()));
+        let phrases = CStr::from_bytes_with_nul(&buffer).unwrap().to_str().unwrap();
+        let phrases: Vec<&str> = phrases.lines().collect();
+        assert!(phrases.contains(&"a pencil sketch") && phrases.contains(&"a zombie"), "{phrases:?}");
+        assert!(!phrases.contains(&"a photo") && phrases.iter().all(|p| !p.is_empty()), "{phrases:?}");
+    }
+}
+
+/// The way of a domain through the folder of installed ones, as a host goes it.
+#[test]
+fn domains_are_installed_and_found_again() {
+    let w = World::new();
+    let folder = c_path(w.path("new/domains"));
+    let text = |t: *const c_char| unsafe { CStr::from_ptr(t) }.to_str().unwrap().to_string();
+    unsafe {
+        let gallery = made!(nada_gallery_open(w.context, folder.as_ptr()));
+        assert_eq!((nada_gallery_count(gallery), nada_gallery_skipped(gallery)), (0, 0), "a folder that is not there is empty");
+        let adaptation = made!(nada_adaptation_new(w.generator, &w.adaptation()));
+        let domain = made!(nada_adaptation_domain(adaptation));
+        nada_adaptation_free(adaptation);
+        let mut file = [0 as c_char; 4096];
+        let mut install = |name: *const c_char, thumbnail| {
+            let mut needed = 0;
+            ok(nada_gallery_install(gallery, domain, name, thumbnail, file.as_mut_ptr(), file.len(), &mut needed));
+            let path = text(file.as_ptr());
+            assert_eq!(needed, path.len() + 1);
+            path
+        };
+        let first = install(null(), w.image);
+        let second = install(null(), null());
+        let named = install(c"Skizze".as_ptr(), null());
+        assert!(first.ends_with("new/domains/a-pencil-sketch.nada.safetensors"), "{first}");
+        assert!(second.ends_with("a-pencil-sketch-2.nada.safetensors") && named.ends_with("Skizze.nada.safetensors"), "{second} {named}");
+        fs::write(w.path("new/domains/broken.nada.safetensors"), b"no").unwrap();
+        fs::write(w.path("new/domains/notes.txt"), b"no").unwrap();
+        assert_eq!(nada_gallery_count(gallery), 0, "a gallery is a reading of one moment");
+        nada_gallery_free(gallery);
+
+        let gallery = made!(nada_gallery_open(w.context, folder.as_ptr()));
+        assert_eq!((nada_gallery_count(gallery), nada_gallery_skipped(gallery)), (3, 1));
+        assert_eq!(text(nada_gallery_folder(gallery)), folder.to_str().unwrap());
+        let names: Vec<String> = (0..4).map(|i| text(nada_gallery_name(gallery, i))).collect();
+        assert_eq!(names, ["Skizze", "a-pencil-sketch", "a-pencil-sketch-2", ""]);
+        assert_eq!(text(nada_gallery_file(gallery, 1)), first);
+        assert_eq!(text(nada_gallery_target(gallery, 1)), "a pencil sketch");
+        assert_eq!(text(nada_gallery_source(gallery, 1)), "a photo");
+        assert_eq!(text(nada_gallery_fingerprint(gallery, 1)), text(nada_generator_fingerprint(w.generator)));
+        let thumbnail = made!(nada_gallery_thumbnail(gallery, 1));
+        assert_eq!((nada_image_width(thumbnail), nada_image_height(thumbnail)), (16, 16));
+        nada_image_free(thumbnail);
+        assert!(made!(nada_gallery_thumbnail(gallery, 2)).is_null());
+        for i in 0..2 {
+            // With and without thumbnail it is the same domain.
+            let again = made!(nada_gallery_domain(gallery, i));
+            assert_eq!(text(nada_domain_target(again)), "a pencil sketch");
+            ok(w.render(w.latent, |o| {
+                o.domains = (&raw const again).cast();
+                o.domain_count = 1;
+            }));
+            nada_domain_free(again);
+        }
+        fs::remove_file(&first).unwrap();
+        let (status, none) = opened!(nada_gallery_domain(gallery, 1));
+        assert!(status == NADA_NOT_FOUND && none.is_null() && last().contains("a-pencil-sketch"), "{}", last());
+        nada_gallery_free(gallery);
+        nada_domain_free(domain);
+    }
 }

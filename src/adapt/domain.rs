@@ -1,17 +1,23 @@
 //! What adaptation produces: a delta on a generator, small enough to keep and to share.
 
 use super::{Parameters, Settings};
-use crate::checkpoint;
+use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::error::{Error, Result};
 use crate::nn::stylegan2::Generator;
-use candle_core::Tensor;
+use crate::picture::pixels::{self, Layout, Transfer};
+use crate::picture::Picture;
+use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Names the format in a file's metadata; a reader refuses others.
 const FORMAT: &str = "nada domain 1";
 const STYLE: &str = "s.";
+/// A picture of what the domain makes, u8 [height, width, 3]; no part of the change.
+const THUMBNAIL: &str = "thumbnail";
+/// The longest side of a thumbnail, in pixels.
+pub const THUMBNAIL_SIDE: usize = 256;
 
 /// What is known of a domain beside its numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,34 +46,84 @@ impl Domain {
     /// Reads a file that [`Domain::save`] wrote. Errors name the file and what is wrong with it.
     pub fn open(path: &Path) -> Result<Self> {
         let file = checkpoint::open(path)?;
-        match file.metadata.get("format").map(String::as_str) {
-            Some(FORMAT) => (),
-            Some(other) if other.starts_with("nada domain") => {
-                return Err(Error::unsupported(path.display().to_string(), format!("is a {other:?}; this version reads {FORMAT:?}")))
-            }
-            _ => {
-                return Err(Error::format(
-                    path,
-                    "is not a domain: its metadata has no format \"nada domain 1\". `nada adapt` makes domains",
-                ))
-            }
-        }
-        let description = file.metadata.get("description").ok_or_else(|| Error::format(path, "the metadata has no description"))?;
-        let description: Description =
-            serde_json::from_str(description).map_err(|e| Error::format(path, format!("the description in the metadata: {e}")))?;
-        let deltas: BTreeMap<String, Tensor> = file.keys().map(|k| Ok((k.to_string(), file.f32(k, None)?))).collect::<Result<_>>()?;
-        if deltas.is_empty() {
-            return Err(Error::format(path, "has no tensors"));
-        }
+        let description = description(&file)?;
+        let deltas = keys(&file).map(|k| Ok((k.to_string(), file.f32(k, None)?))).collect::<Result<_>>()?;
         Ok(Self { description, deltas })
+    }
+
+    /// What a file says of its domain, without reading the numbers; errors as [`Domain::open`].
+    pub fn describe(path: &Path) -> Result<Description> {
+        description(&checkpoint::open(path)?)
+    }
+
+    /// The thumbnail in a domain's file; None where it has none.
+    pub fn thumbnail(path: &Path) -> Result<Option<Picture>> {
+        let file = checkpoint::open(path)?;
+        let Some(shape) = file.shape(THUMBNAIL).map(<[usize]>::to_vec) else { return Ok(None) };
+        let (&[height, width, 3], Some(Dtype::U8)) = (&shape[..], file.dtype(THUMBNAIL)) else {
+            return Err(Error::format(path, format!("tensor '{THUMBNAIL}' has shape {shape:?}; want bytes [height, width, 3]")));
+        };
+        if width.max(height) > THUMBNAIL_SIDE {
+            let message = format!("tensor '{THUMBNAIL}' is {width} x {height} pixels; at most {THUMBNAIL_SIDE} a side are right");
+            return Err(Error::format(path, message));
+        }
+        let bytes = file.tensor(THUMBNAIL)?.flatten_all()?.to_vec1::<u8>()?;
+        Ok(Some(pixels::read(&bytes, &thumbnail_layout(width, height))?))
     }
 
     /// Writes a safetensors file, by a temporary name and a rename.
     pub fn save(&self, path: &Path) -> Result<()> {
+        let (tensors, metadata) = self.contents(None)?;
+        checkpoint::save_safetensors(path, &tensors, &metadata)
+    }
+
+    /// As [`Domain::save`], under the first of `paths` (in one folder) that is free, which is returned; with a picture of what the domain
+    /// makes, shrunk to [`THUMBNAIL_SIDE`].
+    pub fn save_as_new(&self, paths: impl Iterator<Item = PathBuf>, thumbnail: Option<&Picture>) -> Result<PathBuf> {
+        let (tensors, metadata) = self.contents(thumbnail)?;
+        checkpoint::save_safetensors_as_new(paths, &tensors, &metadata)
+    }
+
+    /// The tensors and the metadata of a file.
+    fn contents(&self, thumbnail: Option<&Picture>) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, String>)> {
         let description = serde_json::to_string(&self.description).map_err(|e| Error::Internal(e.to_string()))?;
         let metadata = BTreeMap::from([("format".to_string(), FORMAT.to_string()), ("description".to_string(), description)]);
-        checkpoint::save_safetensors(path, &self.deltas, &metadata)
+        let mut tensors = self.deltas.clone();
+        if let Some(picture) = thumbnail {
+            let scale = (THUMBNAIL_SIDE as f64 / picture.width.max(picture.height) as f64).min(1.0);
+            let side = |length: usize| ((length as f64 * scale).round() as usize).max(1);
+            let small = picture.resized(side(picture.width), side(picture.height))?;
+            let mut bytes = vec![0; small.width * small.height * 3];
+            pixels::write(&small, &mut bytes, &thumbnail_layout(small.width, small.height))?;
+            tensors.insert(THUMBNAIL.into(), Tensor::from_vec(bytes, (small.height, small.width, 3), &Device::Cpu)?);
+        }
+        Ok((tensors, metadata))
     }
+}
+
+fn thumbnail_layout(width: usize, height: usize) -> Layout {
+    Layout::packed(width, height, pixels::Format::Rgb8, Transfer::Srgb)
+}
+
+/// The tensors that are the change.
+fn keys(file: &Checkpoint) -> impl Iterator<Item = &str> {
+    file.keys().filter(|k| *k != THUMBNAIL)
+}
+
+fn description(file: &Checkpoint) -> Result<Description> {
+    let path = &file.path;
+    match file.metadata.get("format").map(String::as_str) {
+        Some(FORMAT) => (),
+        Some(other) if other.starts_with("nada domain") => {
+            return Err(Error::unsupported(path.display().to_string(), format!("is a {other:?}; this version reads {FORMAT:?}")))
+        }
+        _ => return Err(Error::format(path, "is not a domain: its metadata has no format \"nada domain 1\". `nada adapt` makes domains")),
+    }
+    if keys(file).next().is_none() {
+        return Err(Error::format(path, "has no tensors"));
+    }
+    let description = file.metadata.get("description").ok_or_else(|| Error::format(path, "the metadata has no description"))?;
+    serde_json::from_str(description).map_err(|e| Error::format(path, format!("the description in the metadata: {e}")))
 }
 
 impl Generator {

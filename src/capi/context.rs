@@ -38,20 +38,36 @@ pub struct nada_context_options {
     pub threads: u32,
     /// Always 0.
     pub reserved: u32,
+    /// Bytes of memory that one call may need beside what is loaded, by an estimate that is made before work begins: a call that needs more
+    /// fails with NADA_OUT_OF_MEMORY and says both numbers. 0 (the default) for no limit.
+    pub memory_limit: u64,
 }
 
-options::ends_with!(nada_context_options, reserved: u32);
+options::ends_with!(nada_context_options, memory_limit: u64);
 
 unsafe impl Options for nada_context_options {
     const NAME: &'static str = "nada_context_options";
-    const FIRST_SIZE: usize = size_of::<Self>();
+    const FIRST_SIZE: usize = std::mem::offset_of!(Self, memory_limit);
     fn defaults(struct_size: usize) -> Self {
-        Self { struct_size, device: std::ptr::null(), model_folders: std::ptr::null(), model_folder_count: 0, threads: 0, reserved: 0 }
+        Self {
+            struct_size,
+            device: std::ptr::null(),
+            model_folders: std::ptr::null(),
+            model_folder_count: 0,
+            threads: 0,
+            reserved: 0,
+            memory_limit: 0,
+        }
     }
 }
 
 /// More than any machine that this library runs on has; a larger number is a mistake.
 const MOST_THREADS: usize = 1024;
+
+/// Threads for a call where nobody said how many.
+pub(super) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get()).min(MOST_THREADS)
+}
 
 unsafe fn read(options: *const nada_context_options) -> Result<Context> {
     let options = options::read(options)?;
@@ -67,7 +83,7 @@ unsafe fn read(options: *const nada_context_options) -> Result<Context> {
     let folders = array(options.model_folders, options.model_folder_count, "options.model_folders")?;
     let folders = folders.iter().enumerate().map(|(i, f)| path(*f, &format!("options.model_folders[{i}]"))).collect::<Result<_>>()?;
     let threads = match options.threads as usize {
-        0 => std::thread::available_parallelism().map_or(1, |n| n.get()).min(MOST_THREADS),
+        0 => processors(),
         n if n <= MOST_THREADS => n,
         n => return Err(Failure::argument("options.threads", format_args!("{n} must be at most {MOST_THREADS}"))),
     };

@@ -50,7 +50,7 @@ pub enum nada_noise {
 /// A [`nada_noise`] as C passes it: any number.
 pub type NoiseNumber = u32;
 
-/// Options of nada_generator_render() and nada_generator_restyle().
+/// Options of the functions that render and restyle.
 #[repr(C)]
 pub struct nada_render_options {
     /// sizeof(nada_render_options) where the program was compiled.
@@ -112,6 +112,18 @@ impl<'a> Render<'a> {
             domains: with_strengths(o.domains, o.strengths, o.domain_count)?,
             drawing: Drawing { truncation, noise, own_noise: true },
         })
+    }
+
+    /// As [`Render::read`] for latents that were searched for: without options they are drawn without noise, as the search does, or with
+    /// the maps that it found.
+    /// # Safety
+    /// As [`Render::read`].
+    pub unsafe fn read_after_search(options: *const nada_render_options) -> Result<Self> {
+        let mut render = Self::read(options)?;
+        if options.is_null() {
+            render.drawing.noise = NoiseKind::None;
+        }
+        Ok(render)
     }
 }
 

@@ -84,22 +84,22 @@ pub type PixelFormat = u32;
 pub type TransferCurve = u32;
 
 impl nada_pixels_mut {
-    fn shared(&self) -> nada_pixels {
+    pub(super) fn shared(&self) -> nada_pixels {
         let Self { data, stride, width, height, format, transfer } = *self;
         nada_pixels { data, stride, width, height, format, transfer }
     }
 }
 
 impl nada_pixels {
-    /// The layout, and the number of bytes that it takes.
-    fn layout(&self) -> Result<(Layout, usize)> {
+    /// The layout; `argument` is what the caller passed these pixels as.
+    pub(super) fn layout(&self, argument: &str) -> Result<Layout> {
         use {nada_pixel_format::*, nada_transfer::*};
         if self.data.is_null() {
-            return Err(Failure::argument("pixels.data", "is NULL"));
+            return Err(Failure::argument(&format!("{argument}.data"), "is NULL"));
         }
         let format = choose(
             self.format,
-            "pixels.format",
+            &format!("{argument}.format"),
             "nada_pixel_format",
             &[
                 (NADA_FORMAT_RGB8 as u32, Format::Rgb8),
@@ -113,13 +113,11 @@ impl nada_pixels {
         )?;
         let transfer = choose(
             self.transfer,
-            "pixels.transfer",
+            &format!("{argument}.transfer"),
             "nada_transfer",
             &[(NADA_TRANSFER_SRGB as u32, Transfer::Srgb), (NADA_TRANSFER_LINEAR as u32, Transfer::Linear)],
         )?;
-        let layout = Layout { width: self.width as usize, height: self.height as usize, stride: self.stride, format, transfer };
-        let bytes = layout.bytes()?;
-        Ok((layout, bytes))
+        Ok(Layout { width: self.width as usize, height: self.height as usize, stride: self.stride, format, transfer })
     }
 }
 
@@ -153,7 +151,8 @@ pub unsafe extern "C" fn nada_image_from_pixels(pixels: *const nada_pixels, imag
         out!(image);
         not_null!(pixels);
         let view = &*pixels;
-        let (layout, bytes) = view.layout()?;
+        let layout = view.layout("pixels")?;
+        let bytes = layout.bytes()?;
         room_for((layout.width * layout.height).checked_mul(4), "image")?;
         let bytes = std::slice::from_raw_parts(view.data.cast::<u8>(), bytes);
         *image = into_raw(Arc::new(pixels::read(bytes, &layout)?));
@@ -171,8 +170,8 @@ pub unsafe extern "C" fn nada_image_to_pixels(image: *const nada_image, pixels: 
         let image = handle!(image);
         not_null!(pixels);
         let view = &*pixels;
-        let (layout, bytes) = view.shared().layout()?;
-        let bytes = std::slice::from_raw_parts_mut(view.data.cast::<u8>(), bytes);
+        let layout = view.shared().layout("pixels")?;
+        let bytes = std::slice::from_raw_parts_mut(view.data.cast::<u8>(), layout.bytes()?);
         Ok(pixels::write(image, bytes, &layout)?)
     })
 }

@@ -12,12 +12,12 @@ use super::status::{guard, nada_status, Failure, Result};
 use super::values::{choose, finite, flag, number_of};
 use crate::invert::{invert, Inversion, Settings, Space};
 use crate::nn::clip::Clip;
-use crate::pipeline::{NoiseKind, Restyle};
+use crate::pipeline::Restyle;
 use crate::progress::Cancel;
 use std::ffi::c_void;
 use std::sync::Arc;
 
-/// Options of nada_generator_invert() and nada_generator_restyle().
+/// Options of nada_generator_invert(), nada_generator_restyle() and nada_generator_restyle_region().
 #[repr(C)]
 pub struct nada_inversion_options {
     /// sizeof(nada_inversion_options) where the program was compiled.
@@ -104,17 +104,17 @@ unsafe impl Options for nada_inversion_options {
 }
 
 /// What an inversion needs beside generator and picture.
-struct Search {
-    settings: Settings,
-    clip: Option<Arc<Clip>>,
-    cancel: Cancel,
-    callback: Callback,
+pub(super) struct Search {
+    pub settings: Settings,
+    pub clip: Option<Arc<Clip>>,
+    pub cancel: Cancel,
+    pub callback: Callback,
 }
 
 impl Search {
     /// # Safety
     /// The pointers are NULL or as the functions below ask.
-    unsafe fn read(
+    pub unsafe fn read(
         options: *const nada_inversion_options,
         on_progress: nada_progress_callback,
         user_data: *mut c_void,
@@ -188,10 +188,7 @@ pub unsafe extern "C" fn nada_generator_restyle(
         out!(restyled);
         let (g, picture) = (handle!(generator), handle!(image));
         let Search { settings, clip, cancel, callback } = Search::read(inversion, on_progress, user_data, cancel)?;
-        let Render { domains, mut drawing } = Render::read(render)?;
-        if render.is_null() {
-            drawing.noise = NoiseKind::None;
-        }
+        let Render { domains, drawing } = Render::read_after_search(render)?;
         let restyle = Restyle { generator: &g.generator, domains: &domains, inversion: &settings, clip: clip.as_deref(), drawing };
         let done = g.runtime.run_reporting(&callback, |report| restyle.run(picture, &cancel, report))?;
         *restyled = into_raw(Arc::new(done.picture));

@@ -9,7 +9,7 @@ use super::inversion::nada_inversion_options;
 use super::options;
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
-use super::values::{c_string, text};
+use super::values::{c_string, give_text, text};
 use crate::adapt::{Templates, WeightedClip};
 use crate::nn::stylegan2::Generator;
 use crate::pack::{search_folders, ModelPack, STARTER};
@@ -25,6 +25,7 @@ pub(super) struct LoadedModel {
     pack: ModelPack,
     name: CString,
     folder: CString,
+    description: CString,
     generator: Mutex<Option<Arc<Generator>>>,
     clips: Mutex<Option<Vec<WeightedClip>>>,
 }
@@ -43,14 +44,19 @@ fn once<T: Clone>(slot: &Mutex<Option<T>>, load: impl FnOnce() -> Result<T>) -> 
     Ok(slot.insert(load()?).clone())
 }
 
+/// Where packs are looked for: the context's folders, then those that the library knows itself.
+pub(super) fn folders(context: &Context) -> Vec<PathBuf> {
+    context.folders.iter().cloned().chain(search_folders()).collect()
+}
+
 impl LoadedModel {
     fn open(context: &Context, name: &str) -> Result<Self> {
-        let folders: Vec<PathBuf> = context.folders.iter().cloned().chain(search_folders()).collect();
-        let pack = ModelPack::find_in(name, &folders)?;
+        let pack = ModelPack::find_in(name, &folders(context))?;
         Ok(Self {
             runtime: context.runtime.clone(),
             name: c_string(&pack.name),
             folder: c_string(&pack.folder.to_string_lossy()),
+            description: c_string(&pack.description),
             pack,
             generator: Mutex::default(),
             clips: Mutex::default(),
@@ -115,6 +121,12 @@ pub unsafe extern "C" fn nada_model_name(model: *const nada_model) -> *const c_c
 #[no_mangle]
 pub unsafe extern "C" fn nada_model_folder(model: *const nada_model) -> *const c_char {
     string(model, |m| &m.folder)
+}
+
+/// What the pack is, in words; "" for NULL and where it does not say. Threads: any. Owner: the model; valid until it is freed.
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_description(model: *const nada_model) -> *const c_char {
+    string(model, |m| &m.description)
 }
 
 /// The generator of the pack; read on the first call.
@@ -209,22 +221,22 @@ pub unsafe extern "C" fn nada_model_check_text(
 ) -> nada_status {
     guard(|| {
         let sentence = handle!(model).warning(super::values::text(text, "text")?);
-        let sentence = c_string(&sentence);
-        let bytes = sentence.as_bytes();
-        if size > 0 {
-            super::handle::not_null!(warning);
-            let mut fits = bytes.len().min(size - 1);
-            while fits < bytes.len() && bytes[fits] & 0xc0 == 0x80 {
-                fits -= 1;
-            }
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), warning.cast::<u8>(), fits);
-            *warning.add(fits) = 0;
-        }
-        if !needed.is_null() {
-            *needed = bytes.len() + 1;
-        }
-        Ok(())
+        give_text(&sentence, warning, size, needed, "warning")
     })
+}
+
+/// The target phrases that the pack's CLIPs know best, such as "a pencil sketch", one a line; "" where they know natural language. Source
+/// phrases are not among them. `phrases` has room for `size` bytes; what does not fit is cut, and *needed gets the bytes that the whole
+/// takes, as for nada_model_check_text().
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_phrases(
+    model: *const nada_model,
+    phrases: *mut c_char,
+    size: usize,
+    needed: *mut usize,
+) -> nada_status {
+    guard(|| give_text(&handle!(model).pack.target_phrases().join("\n"), phrases, size, needed, "phrases"))
 }
 
 /// Frees a model; NULL is allowed. Generators and CLIPs that were taken from it stay. Threads: any, once no other thread uses it.

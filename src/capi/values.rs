@@ -102,6 +102,30 @@ pub(super) fn c_string(text: &str) -> CString {
     CString::new(text.bytes().filter(|b| *b != 0).collect::<Vec<u8>>()).unwrap_or_default()
 }
 
+/// Writes `text` for a caller who gave room for `size` bytes: ended by a NUL, cut at a character where it does not fit. *needed, where it
+/// is not NULL, gets the bytes that the whole takes.
+/// # Safety
+/// `buffer` is NULL or writable for `size` bytes; `needed` is NULL or writable.
+pub(super) unsafe fn give_text(text: &str, buffer: *mut c_char, size: usize, needed: *mut usize, argument: &str) -> Result<()> {
+    if size > 0 && buffer.is_null() {
+        return Err(Failure::argument(argument, format_args!("is NULL, must have room for the {size} bytes that were said")));
+    }
+    let text = c_string(text);
+    let bytes = text.as_bytes();
+    if size > 0 {
+        let mut fits = bytes.len().min(size - 1);
+        while fits < bytes.len() && bytes[fits] & 0xc0 == 0x80 {
+            fits -= 1;
+        }
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), buffer.cast::<u8>(), fits);
+        *buffer.add(fits) = 0;
+    }
+    if !needed.is_null() {
+        *needed = bytes.len() + 1;
+    }
+    Ok(())
+}
+
 /// Asks the allocator for what a call is about to need, so that a request beyond the machine's memory is a status: Rust aborts the
 /// process when an allocation fails in the middle of the work. `elements` are f32.
 pub(super) fn room_for(elements: Option<usize>, what: &str) -> Result<()> {

@@ -24,7 +24,7 @@ mod write;
 pub(crate) use npy::MAGIC as NPY_MAGIC;
 pub use npy::{read_npy, write_npy};
 pub use source::Dtype;
-pub use write::{save_safetensors, write_atomically};
+pub use write::{remove_stale, save_safetensors, save_safetensors_as_new, write_atomically};
 
 use crate::error::Result;
 use candle_core::{Device, Tensor};

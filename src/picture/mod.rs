@@ -1,7 +1,8 @@
-//! Pictures in memory and on disk, and the borrowed pixel buffers of other programs ([`pixels`]).
+//! Pictures in memory and on disk, the borrowed pixel buffers of other programs ([`pixels`]), and parts of large ones ([`region`]).
 
 mod file;
 pub mod pixels;
+pub mod region;
 mod resample;
 
 use crate::error::{Error, Result};

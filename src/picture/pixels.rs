@@ -71,6 +71,59 @@ impl Format {
     pub fn bytes_per_pixel(self) -> usize {
         self.channels() * self.channel().bytes()
     }
+
+    pub fn has_alpha(self) -> bool {
+        self.order().len() == 4
+    }
+
+    pub(super) fn is_float(self) -> bool {
+        matches!(self.channel(), Channel::F32)
+    }
+
+    /// R, G, B and A as they are stored, integers scaled to [0, 1]; 1 for an A that is not there.
+    pub(super) fn load(self, pixel: &[u8]) -> [f32; 4] {
+        let (channel, order) = (self.channel(), self.order());
+        [0, 1, 2, 3].map(|c| order.get(c).map_or(1.0, |&position| channel.read(pixel, position)))
+    }
+
+    /// Without an alpha channel over white; grey is the luma.
+    pub(super) fn store(self, rgba: [f32; 4], transfer: Transfer, pixel: &mut [u8]) {
+        let channel = self.channel();
+        match self {
+            Format::Gray8 => {
+                let [r, g, b] = over_white(&rgba);
+                channel.write(pixel, 0, transfer.encoded(0.2126 * r + 0.7152 * g + 0.0722 * b));
+            }
+            Format::Rgb8 | Format::Rgb16 => {
+                for (&position, v) in self.order().iter().zip(over_white(&rgba)) {
+                    channel.write(pixel, position, transfer.encoded(v));
+                }
+            }
+            Format::Rgba8 | Format::Bgra8 | Format::Rgba16 | Format::Rgba32F => {
+                for (c, (&position, v)) in self.order().iter().zip(rgba).enumerate() {
+                    channel.write(pixel, position, if c < 3 { transfer.encoded(v) } else { v });
+                }
+            }
+        }
+    }
+}
+
+impl Transfer {
+    /// A stored colour as sRGB.
+    pub(super) fn srgb(self, v: f32) -> f32 {
+        match self {
+            Transfer::Srgb => v,
+            Transfer::Linear => encode(v),
+        }
+    }
+
+    /// An sRGB colour as it is stored.
+    fn encoded(self, v: f32) -> f32 {
+        match self {
+            Transfer::Srgb => v,
+            Transfer::Linear => decode(v),
+        }
+    }
 }
 
 impl Channel {
@@ -112,6 +165,14 @@ impl Layout {
     /// Errors: `InvalidArgument` for an empty or too large picture, a stride shorter than a row, or a length that overflows.
     pub fn bytes(&self) -> Result<usize> {
         check_size("pixels", self.width, self.height)?;
+        self.span()
+    }
+
+    /// As [`Layout::bytes`], for pictures of any size that has pixels.
+    pub fn span(&self) -> Result<usize> {
+        if self.width == 0 || self.height == 0 {
+            return Err(Error::argument("pixels", format!("{} x {} pixels are none", self.width, self.height)));
+        }
         let row = self.row();
         if self.stride < row {
             let message = format!("{} bytes, but a row of {} pixels {:?} takes {row}", self.stride, self.width, self.format);
@@ -124,9 +185,9 @@ impl Layout {
         })
     }
 
-    /// Bytes of the pixels of a row; cannot overflow once the size is checked.
+    /// Bytes of the pixels of a row.
     fn row(&self) -> usize {
-        self.width * self.format.bytes_per_pixel()
+        self.width.saturating_mul(self.format.bytes_per_pixel())
     }
 
     fn check(&self, have: usize) -> Result<()> {
@@ -152,31 +213,26 @@ fn encode(v: f32) -> f32 {
     (if v <= 0.0031308 { v * 12.92 } else { 1.055 * v.powf(1.0 / 2.4) - 0.055 }) as f32
 }
 
+/// What [`Format::load`] gave as a [`Picture`] has it: clamped, sRGB.
+pub(super) fn unit(rgba: [f32; 4], transfer: Transfer) -> [f32; 4] {
+    let [r, g, b, a] = rgba.map(|v| v.clamp(0.0, 1.0));
+    [transfer.srgb(r), transfer.srgb(g), transfer.srgb(b), a]
+}
+
 /// Copies pixels into a picture. Floats outside [0, 1] are clamped; without an alpha channel alpha is 1.
 ///
 /// Errors: `InvalidArgument` where the layout does not fit the buffer or a float is NaN or infinite.
 pub fn read(bytes: &[u8], layout: &Layout) -> Result<Picture> {
     layout.check(bytes.len())?;
-    let (channel, order) = (layout.format.channel(), layout.format.order());
-    let to_srgb = |v: f32| match layout.transfer {
-        Transfer::Srgb => v,
-        Transfer::Linear => encode(v),
-    };
     let mut data = Vec::with_capacity(layout.width * layout.height * 4);
     for y in 0..layout.height {
         let row = &bytes[y * layout.stride..][..layout.row()];
         for (x, pixel) in row.chunks_exact(layout.format.bytes_per_pixel()).enumerate() {
-            for (c, &position) in order.iter().enumerate() {
-                let v = channel.read(pixel, position);
-                if !v.is_finite() {
-                    return Err(Error::argument("pixels", format!("the pixel at ({x}, {y}) is not finite")));
-                }
-                let v = v.clamp(0.0, 1.0);
-                data.push(if c < 3 { to_srgb(v) } else { v });
+            let rgba = layout.format.load(pixel);
+            if !rgba.iter().all(|v| v.is_finite()) {
+                return Err(Error::argument("pixels", format!("the pixel at ({x}, {y}) is not finite")));
             }
-            if order.len() == 3 {
-                data.push(1.0);
-            }
+            data.extend(unit(rgba, layout.transfer));
         }
     }
     Ok(Picture { width: layout.width, height: layout.height, data })
@@ -193,30 +249,11 @@ pub fn write(picture: &Picture, bytes: &mut [u8], layout: &Layout) -> Result<()>
         let message = format!("{} x {} pixels for a picture of {} x {}", layout.width, layout.height, picture.width, picture.height);
         return Err(Error::argument("pixels", message));
     }
-    let (channel, order, size) = (layout.format.channel(), layout.format.order(), layout.format.bytes_per_pixel());
-    let from_srgb = |v: f32| match layout.transfer {
-        Transfer::Srgb => v,
-        Transfer::Linear => decode(v),
-    };
+    let size = layout.format.bytes_per_pixel();
     for (y, row) in picture.data.chunks_exact(picture.width * 4).enumerate() {
         let out = &mut bytes[y * layout.stride..][..layout.row()];
         for (input, pixel) in row.chunks_exact(4).zip(out.chunks_exact_mut(size)) {
-            match layout.format {
-                Format::Gray8 => {
-                    let [r, g, b] = over_white(input);
-                    channel.write(pixel, 0, from_srgb(0.2126 * r + 0.7152 * g + 0.0722 * b));
-                }
-                Format::Rgb8 | Format::Rgb16 => {
-                    for (&position, v) in order.iter().zip(over_white(input)) {
-                        channel.write(pixel, position, from_srgb(v));
-                    }
-                }
-                Format::Rgba8 | Format::Bgra8 | Format::Rgba16 | Format::Rgba32F => {
-                    for (c, (&position, &v)) in order.iter().zip(input).enumerate() {
-                        channel.write(pixel, position, if c < 3 { from_srgb(v) } else { v });
-                    }
-                }
-            }
+            layout.format.store([input[0], input[1], input[2], input[3]], layout.transfer, pixel);
         }
     }
     Ok(())

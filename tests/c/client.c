@@ -84,6 +84,7 @@ static void versions_and_errors(void) {
     nada_context *context = NULL;
     nada_context_options options;
     CHECK(nada_abi_version() == NADA_ABI_VERSION);
+    CHECK(nada_abi_check(NADA_ABI_VERSION) == NADA_OK);
     CHECK(strlen(nada_version()) > 0);
     CHECK(strcmp(nada_status_name(NADA_OUT_OF_MEMORY), "NADA_OUT_OF_MEMORY") == 0);
     CHECK(strlen(nada_status_description(NADA_PANIC)) > 0);
@@ -94,6 +95,19 @@ static void versions_and_errors(void) {
     FAILS(nada_context_new(&options, &context), NADA_UNSUPPORTED, "tpu");
     CHECK(context == NULL);
     CHECK(nada_context_threads(NULL) == 0);
+    FAILS(nada_abi_check(NADA_ABI_VERSION + 1), NADA_MISMATCH, "newer");
+}
+
+static void packs(nada_context *context) {
+    nada_model_list *list = NULL;
+    size_t i;
+    MUST(nada_model_list_new(context, &list));
+    for (i = 0; i < nada_model_list_count(list); i++) {
+        CHECK(strlen(nada_model_list_name(list, i)) > 0 && strlen(nada_model_list_folder(list, i)) > 0);
+        CHECK(nada_model_list_description(list, i) != NULL);
+    }
+    nada_model_list_free(list);
+    nada_model_list_free(NULL);
 }
 
 static void images(const char *file, const char *out) {
@@ -272,6 +286,38 @@ static void domains(nada_context *context, nada_generator *generator, const nada
     nada_domain_free(NULL);
 }
 
+static void gallery(nada_context *context, const nada_domain *domain, const nada_image *picture, const char *out) {
+    nada_gallery *gallery = NULL;
+    nada_domain *again = NULL;
+    nada_image *thumbnail = NULL;
+    char file[4096];
+    size_t needed = 0;
+    MUST(nada_gallery_open(context, in_folder(out, "domains"), &gallery));
+    CHECK(nada_gallery_count(gallery) == 0 && nada_gallery_skipped(gallery) == 0);
+    MUST(nada_gallery_install(gallery, domain, NULL, picture, file, sizeof file, &needed));
+    CHECK(needed == strlen(file) + 1);
+    MUST(nada_gallery_install(gallery, domain, NULL, NULL, NULL, 0, NULL));
+    nada_gallery_free(gallery);
+    MUST(nada_gallery_open(context, in_folder(out, "domains"), &gallery));
+    CHECK(nada_gallery_count(gallery) == 2);
+    CHECK(strcmp(nada_gallery_name(gallery, 0), "a-pencil-sketch") == 0);
+    CHECK(strcmp(nada_gallery_file(gallery, 0), file) == 0);
+    CHECK(strcmp(nada_gallery_source(gallery, 0), "a photo") == 0);
+    CHECK(strcmp(nada_gallery_target(gallery, 0), "a pencil sketch") == 0);
+    CHECK(strcmp(nada_gallery_fingerprint(gallery, 0), nada_domain_fingerprint(domain)) == 0);
+    CHECK(strlen(nada_gallery_folder(gallery)) > 0);
+    MUST(nada_gallery_thumbnail(gallery, 0, &thumbnail));
+    CHECK(nada_image_width(thumbnail) > 0 && nada_image_width(thumbnail) <= 256);
+    nada_image_free(thumbnail);
+    MUST(nada_gallery_thumbnail(gallery, 1, &thumbnail));
+    CHECK(thumbnail == NULL);
+    MUST(nada_gallery_domain(gallery, 0, &again));
+    CHECK(nada_domain_step(again) == nada_domain_step(domain));
+    nada_domain_free(again);
+    nada_gallery_free(gallery);
+    nada_gallery_free(NULL);
+}
+
 static void adapt(nada_context *context, nada_model *model, nada_generator *generator, nada_clip *clip, const nada_image *picture,
                   const char *out) {
     nada_adaptation_options options;
@@ -298,6 +344,7 @@ static void adapt(nada_context *context, nada_model *model, nada_generator *gene
     MUST(nada_generator_adapt(generator, &options, on_progress, &watch, NULL, &domain));
     CHECK(watch.calls == 2);
     domains(context, generator, domain, out);
+    gallery(context, domain, picture, out);
     nada_domain_free(domain);
 
     /* Stopped by the callback: no domain. */
@@ -393,6 +440,47 @@ static void invert(const nada_model *model, nada_generator *generator, const nad
     nada_image_free(image);
 }
 
+/* A part of a picture in place, and into a layer above it. */
+static void regions(const nada_model *model, const nada_generator *generator) {
+    enum { WIDTH = 90, HEIGHT = 70, BYTES = WIDTH * HEIGHT * 4 };
+    static unsigned char pixels[BYTES], before[BYTES], layer[BYTES];
+    nada_pixels source = {pixels, WIDTH * 4, WIDTH, HEIGHT, NADA_FORMAT_BGRA8, NADA_TRANSFER_SRGB};
+    nada_pixels_mut target = {pixels, WIDTH * 4, WIDTH, HEIGHT, NADA_FORMAT_BGRA8, NADA_TRANSFER_SRGB};
+    nada_region_options region;
+    nada_inversion_options options;
+    nada_image *square = NULL;
+    nada_latent *latent = NULL;
+    int x, y, changed = 0, outside = 0;
+    for (x = 0; x < BYTES; x++) pixels[x] = (unsigned char)(x % 251);
+    memcpy(before, pixels, BYTES);
+    MUST(nada_region_options_init(&region, sizeof region));
+    CHECK(region.struct_size == sizeof region && region.opacity == 1.0f && region.feather < 0);
+    region.region.x = 10, region.region.y = 20, region.region.width = 60, region.region.height = 40;
+    MUST(nada_model_inversion_options(model, &options, sizeof options));
+    options.steps = 2;
+    MUST(nada_generator_restyle_region(generator, &source, &region, &options, NULL, NULL, NULL, NULL, &target));
+    for (y = 0; y < HEIGHT; y++)
+        for (x = 0; x < WIDTH; x++) {
+            int differs = memcmp(pixels + 4 * (y * WIDTH + x), before + 4 * (y * WIDTH + x), 4) != 0;
+            if (x >= 20 && x < 60 && y >= 20 && y < 60) changed += differs;
+            else outside += differs;
+        }
+    CHECK(outside == 0);
+    CHECK(changed > 1000);
+    MUST(nada_image_from_region(&source, &region, 16, &square));
+    CHECK(nada_image_width(square) == 16 && nada_image_height(square) == 16);
+    MUST(nada_generator_invert(generator, square, &options, NULL, NULL, NULL, &latent, NULL));
+    memset(layer, 0x5a, BYTES);
+    target.data = layer;
+    region.replace = 1;
+    region.opacity = 0.5f;
+    region.hard_edges = NADA_EDGE_LEFT | NADA_EDGE_BOTTOM;
+    MUST(nada_generator_render_region(generator, &source, &region, latent, NULL, &target));
+    CHECK(layer[0] == 0x5a && layer[4 * (40 * WIDTH + 10) + 3] == 0);
+    nada_latent_free(latent);
+    nada_image_free(square);
+}
+
 int main(int argc, char **argv) {
     nada_context_options options;
     nada_context *context = NULL;
@@ -419,6 +507,8 @@ int main(int argc, char **argv) {
 
     MUST(nada_model_open(context, folder, &model));
     CHECK(strlen(nada_model_name(model)) > 0 && strlen(nada_model_folder(model)) > 0);
+    MUST(nada_model_phrases(model, warning, sizeof warning, &needed));
+    CHECK(needed > 1 && strlen(warning) > 0 && strlen(nada_model_description(model)) > 0);
     MUST(nada_model_check_text(model, "a pencil sketch", warning, sizeof warning, &needed));
     CHECK(needed == 1 && strcmp(warning, "") == 0);
     MUST(nada_model_check_text(model, "a flibbertigibbet", warning, sizeof warning, &needed));
@@ -446,6 +536,8 @@ int main(int argc, char **argv) {
     render_concurrently(generator);
     adapt(context, model, generator, clip, picture, out);
     invert(model, generator, picture, out);
+    regions(model, generator);
+    packs(context);
 
     nada_context_free(context);
     render_concurrently(opened);
