@@ -2,6 +2,7 @@
 import collections
 
 from krita import Krita
+from PyQt5.QtCore import QTimer
 
 from . import nada, pixels, work
 
@@ -106,8 +107,9 @@ def take(document=None, node=None):
     mask = None
     if selection is not None:
         mask = b"".join(bytes(selection.pixelData(x, y + row, side, rows)) for row, rows in bands(side, side, 1))
-    whole = (side, side) == (document.width(), document.height()) and mask is None
-    picture = work.Picture(data, side, target.depth, transfer_of(target), mask, whole)
+    edges = (nada.EDGE_LEFT * (x == 0) + nada.EDGE_TOP * (y == 0) + nada.EDGE_RIGHT * (x + side == document.width())
+             + nada.EDGE_BOTTOM * (y + side == document.height()))
+    picture = work.Picture(data, side, target.depth, transfer_of(target), mask, edges)
     return Place(document, node.uniqueId(), node.name(), x, y, side, target), picture
 
 
@@ -138,6 +140,7 @@ def deliver(place, restyled):
     else:
         # The layer was removed meanwhile.
         document.rootNode().addChildNode(layer, None)
-    document.setActiveNode(layer)
     document.refreshProjection()
+    # Krita's list of layers hears of it only when its events are handled.
+    QTimer.singleShot(0, lambda: document.setActiveNode(layer))
     return layer

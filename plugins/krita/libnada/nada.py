@@ -20,6 +20,7 @@ RGB8, RGBA8, BGRA8, GRAY8, RGB16, RGBA16, RGBA32F = range(7)
 SRGB, LINEAR = 0, 1
 PIXEL_BYTES = {RGB8: 3, RGBA8: 4, BGRA8: 4, GRAY8: 1, RGB16: 6, RGBA16: 8, RGBA32F: 16}
 NOISE_CONST, NOISE_NONE = 0, 1
+EDGE_LEFT, EDGE_TOP, EDGE_RIGHT, EDGE_BOTTOM = 1, 2, 4, 8
 
 
 class NadaError(Exception):
@@ -87,7 +88,7 @@ class Region(ctypes.Structure):
 
 class RegionOptions(ctypes.Structure):
     _fields_ = [("struct_size", c_size_t), ("region", Region), ("feather", c_float), ("opacity", c_float), ("replace", c_uint32),
-                ("reserved", c_uint32)]
+                ("hard_edges", c_uint32)]
 
 
 class Progress(ctypes.Structure):
@@ -527,11 +528,11 @@ class Generator(Handle):
         self.library.dll.nada_generator_render(self, latent, ctypes.byref(options), ctypes.byref(pointer), 1)
         return Image(self.library, pointer.value)
 
-    def render_region(self, source, latent, domains, target, region=None, feather=-1.0, opacity=1.0, replace=False):
-        """Draws into `target`, a Pixels of the size of `source`; see nada_region_options. `region`: x, y, width, height."""
+    def render_region(self, source, latent, domains, target, **changes):
+        """Draws into `target`, a Pixels of the size of `source`; `changes` are fields of nada_region_options."""
         options, _keep = self._render_options(domains)
-        self.library.dll.nada_generator_render_region(self, source, region_options(self.library, region, feather, opacity, replace),
-                                                      latent, ctypes.byref(options), target)
+        self.library.dll.nada_generator_render_region(self, source, region_options(self.library, **changes), latent,
+                                                      ctypes.byref(options), target)
 
     def _render_options(self, domains):
         options = _filled(self.library, RenderOptions, "nada_render_options_init")
@@ -551,11 +552,9 @@ def _change(options, changes):
         setattr(options, field, value)
 
 
-def region_options(library, region=None, feather=-1.0, opacity=1.0, replace=False):
+def region_options(library, **changes):
     options = _filled(library, RegionOptions, "nada_region_options_init")
-    if region is not None:
-        options.region = Region(*region)
-    options.feather, options.opacity, options.replace = feather, opacity, int(replace)
+    _change(options, changes)
     return options
 
 

@@ -33,10 +33,10 @@ Gallery = collections.namedtuple("Gallery", "folder entries thumbnails skipped")
 
 class Picture:
     """A square of the user's picture: RGBA `data` as Krita stores it in `depth`, given away to the job; `mask`: 8 bits a pixel, or None;
-    `whole`: nothing lies around it."""
+    `edges`: those where the user's picture ends, a sum of nada.EDGE_..."""
 
-    def __init__(self, data, side, depth, transfer, mask=None, whole=False):
-        self.data, self.side, self.depth, self.transfer, self.mask, self.whole = data, side, depth, transfer, mask, whole
+    def __init__(self, data, side, depth, transfer, mask=None, edges=0):
+        self.data, self.side, self.depth, self.transfer, self.mask, self.edges = data, side, depth, transfer, mask, edges
 
     def view(self, data):
         return nada.view(data, self.side, self.side, pixels.FORMATS[self.depth], self.transfer)
@@ -195,10 +195,9 @@ class Engine:
             self._last = (generator.fingerprint, latent)
             report(Report("Drawing", 0, 0, None))
             target = bytearray(len(source))
-            # A picture that is all square has no edge to blend over; one in a larger picture or a selection has.
-            feather = 0.0 if picture.whole else -1.0
-            generator.render_region(picture.view(source), latent, [(domain, wish.strength)], picture.view(target), feather=feather,
-                                    replace=True)
+            # Where the picture ends there is nothing to blend into.
+            generator.render_region(picture.view(source), latent, [(domain, wish.strength)], picture.view(target), replace=1,
+                                    hard_edges=picture.edges)
             del source
             if picture.mask is not None:
                 pixels.multiply_alpha(target, pixels.FORMATS[picture.depth], picture.mask)

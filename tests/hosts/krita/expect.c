@@ -1,8 +1,8 @@
 /* What the library makes of a square of pixels that Krita stores, by the C interface alone, to compare the plug-in's layers with.
  *
- *     expect DOMAIN STRENGTH STEPS DEPTH TRANSFER WHOLE SIDE IN OUT [MASK]
+ *     expect DOMAIN STRENGTH STEPS DEPTH TRANSFER EDGES SIDE IN OUT [MASK]
  *
- * DEPTH: U8 or U16 (B, G, R, A), F16 or F32 (R, G, B, A); TRANSFER: srgb or linear; WHOLE: 1 for no feathering. IN, OUT: raw pixels of a
+ * DEPTH: U8 or U16 (B, G, R, A), F16 or F32 (R, G, B, A); TRANSFER: srgb or linear; EDGES: those that do not fade, a sum of NADA_EDGE_*. IN, OUT: raw pixels of a
  * square; MASK: a byte a pixel, which multiplies alpha. The conversions here are not those of the plug-in.
  */
 #include <nada.h>
@@ -72,7 +72,7 @@ int main(int argc, char **argv) {
     render.noise = NADA_NOISE_NONE;
     inversion.steps = (uint32_t)atoi(argv[3]);
     region.replace = 1;
-    if (!strcmp(argv[6], "1")) region.feather = 0;
+    region.hard_edges = (uint32_t)atoi(argv[6]);
     must(nada_generator_restyle_region(generator, &source, &region, &inversion, &render, NULL, NULL, NULL, &target));
 
     for (size_t i = 0; i < count; i++) {

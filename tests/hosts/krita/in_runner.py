@@ -15,6 +15,7 @@ ROOT = os.environ["NADA_TEST_ROOT"]
 WORK = os.environ["NADA_TEST_WORK"]
 FACE = os.path.join(ROOT, "examples", "face.png")
 STEPS, STRENGTH = 12, 0.8
+TOP, BOTTOM = 2, 8
 CODES = {"U8": "B", "U16": "H", "F16": "e", "F32": "f"}
 LINEAR, SRGB = "sRGB-elle-V2-g10.icc", "sRGB-elle-V2-srgbtrc.icc"
 
@@ -68,7 +69,7 @@ class Plugin:
     def restyle(self, document, node, between=None):
         """What the form's button does; returns the new layer and its place. Without a window no node is active: it is given."""
         place, picture = self.host.take(document, node)
-        whole, mask = picture.whole, picture.mask
+        edges, mask = picture.edges, picture.mask
         result = wait(self.desk, lambda ended: self.desk.start(
             lambda report, cancel: self.engine.restyle(self.wish, picture, report, cancel), None, ended))
         if between:
@@ -76,14 +77,14 @@ class Plugin:
         layer = self.host.deliver(place, result)
         document.waitForDone()
         place = place._replace(document=None)
-        return layer, place, whole, mask
+        return layer, place, edges, mask
 
 
-def expected(plugin, data, depth, transfer, side, whole, mask=None):
+def expected(plugin, data, depth, transfer, side, edges, mask=None):
     source, target = os.path.join(WORK, "in.raw"), os.path.join(WORK, "out.raw")
     with open(source, "wb") as file:
         file.write(data)
-    command = [os.environ["NADA_TEST_EXPECT"], plugin.domain, str(STRENGTH), str(STEPS), depth, transfer, str(int(whole)), str(side), source,
+    command = [os.environ["NADA_TEST_EXPECT"], plugin.domain, str(STRENGTH), str(STEPS), depth, transfer, str(edges), str(side), source,
                target]
     if mask is not None:
         with open(os.path.join(WORK, "mask.raw"), "wb") as file:
@@ -116,10 +117,10 @@ TOLERANCE = {"U8": 1, "U16": 1, "F16": 2 ** -11, "F32": 2e-6}
 def direct(depth, profile):
     def check(plugin):
         document, node = opened(("RGBA", depth, profile))
-        layer, place, whole, _ = plugin.restyle(document, node)
-        assert (place.x, place.y, place.side) == (20, 0, 160), place
+        layer, place, edges, _ = plugin.restyle(document, node)
+        assert (place.x, place.y, place.side, edges) == (20, 0, 160, TOP + BOTTOM), (place, edges)
         area = (20, 0, 160, 160)
-        want = expected(plugin, bytes(node.pixelData(*area)), depth, "linear" if profile == LINEAR else "srgb", 160, whole)
+        want = expected(plugin, bytes(node.pixelData(*area)), depth, "linear" if profile == LINEAR else "srgb", 160, TOP + BOTTOM)
         same(layer.pixelData(*area), want, depth, TOLERANCE[depth])
         assert layer.colorDepth() == depth
         # Above the one it came from, and nothing outside of the square.
@@ -145,7 +146,7 @@ def through_krita(space, tolerance):
         assert other.setColorSpace("RGBA", depth, SRGB)
         other.waitForDone()
         area = (20, 0, 160, 160)
-        want = expected(plugin, bytes(other.topLevelNodes()[0].pixelData(*area)), depth, "srgb", 160, False)
+        want = expected(plugin, bytes(other.topLevelNodes()[0].pixelData(*area)), depth, "srgb", 160, TOP + BOTTOM)
         other.close()
         layer, place, _, _ = plugin.restyle(document, node)
         assert (layer.colorModel(), layer.colorDepth()) == space[:2], (layer.colorModel(), layer.colorDepth())
@@ -206,10 +207,10 @@ def cmyk_becomes_cmyk(plugin):
 @test
 def a_picture_that_is_the_square_has_no_feathered_edge(plugin):
     document, node = opened(size=(128, 128))
-    layer, _, whole, _ = plugin.restyle(document, node)
+    layer, _, edges, _ = plugin.restyle(document, node)
     data = bytes(layer.pixelData(0, 0, 128, 128))
-    assert whole and set(data[3::4]) == {255}
-    same(data, expected(plugin, bytes(node.pixelData(0, 0, 128, 128)), "U8", "srgb", 128, True), "U8", 1)
+    assert edges == 15 and set(data[3::4]) == {255}
+    same(data, expected(plugin, bytes(node.pixelData(0, 0, 128, 128)), "U8", "srgb", 128, 15), "U8", 1)
     document.close()
 
 
@@ -223,10 +224,10 @@ def masked(depth):
         selection.setPixelData(soft, 60, 40, 40, 40)
         document.setSelection(selection)
         area = (55, 30, 90, 90)
-        layer, place, whole, mask = plugin.restyle(document, node)
-        assert (place.x, place.y, place.side, whole) == (55, 30, 90, False), place
+        layer, place, edges, mask = plugin.restyle(document, node)
+        assert (place.x, place.y, place.side, edges) == (55, 30, 90, 0), (place, edges)
         assert len(set(mask)) > 50, "the mask lost its soft edge"
-        want = expected(plugin, bytes(node.pixelData(*area)), depth, "srgb", 90, False, bytes(document.selection().pixelData(*area)))
+        want = expected(plugin, bytes(node.pixelData(*area)), depth, "srgb", 90, 0, bytes(document.selection().pixelData(*area)))
         # The product is rounded twice here (alpha, then times mask).
         same(layer.pixelData(*area), want, depth, TOLERANCE[depth])
         everything = bytes(layer.pixelData(0, 0, 200, 160))
@@ -252,7 +253,7 @@ def a_group_is_restyled_as_it_looks(plugin):
     document.waitForDone()
     layer, _, _, _ = plugin.restyle(document, group)
     assert [n.name() for n in document.topLevelNodes()] == ["face", "group", "group (a pencil sketch)"]
-    want = expected(plugin, bytes(node.pixelData(20, 0, 160, 160)), "U8", "srgb", 160, False)
+    want = expected(plugin, bytes(node.pixelData(20, 0, 160, 160)), "U8", "srgb", 160, TOP + BOTTOM)
     same(layer.pixelData(20, 0, 160, 160), want, "U8", 1)
     document.close()
 

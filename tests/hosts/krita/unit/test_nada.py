@@ -36,7 +36,8 @@ class Header(unittest.TestCase):
         values = {"NADA_ABI_VERSION": nada.ABI_VERSION, "NADA_OK": nada.OK, "NADA_CANCELLED": nada.CANCELLED,
                   "NADA_CONTINUE": nada.CONTINUE, "NADA_STOP": nada.STOP, "NADA_FORMAT_RGBA8": nada.RGBA8,
                   "NADA_FORMAT_BGRA8": nada.BGRA8, "NADA_FORMAT_RGBA16": nada.RGBA16, "NADA_FORMAT_RGBA32F": nada.RGBA32F,
-                  "NADA_TRANSFER_SRGB": nada.SRGB, "NADA_TRANSFER_LINEAR": nada.LINEAR, "NADA_NOISE_NONE": nada.NOISE_NONE}
+                  "NADA_TRANSFER_SRGB": nada.SRGB, "NADA_TRANSFER_LINEAR": nada.LINEAR, "NADA_NOISE_NONE": nada.NOISE_NONE, "NADA_EDGE_LEFT": nada.EDGE_LEFT,
+                  "NADA_EDGE_TOP": nada.EDGE_TOP, "NADA_EDGE_RIGHT": nada.EDGE_RIGHT, "NADA_EDGE_BOTTOM": nada.EDGE_BOTTOM}
         lines = ['printf("%%ld %s\\n", (long)%s);' % (name, name) for name in values]
         self.assertEqual(self.run_c(lines), ["%d %s" % (value, name) for name, value in values.items()])
 

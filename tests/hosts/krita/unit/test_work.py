@@ -82,7 +82,7 @@ class Engine(unittest.TestCase):
         self.reports = []
 
     def picture(self, **changes):
-        fields = dict(data=common.bgra(self.rgba), side=self.side, depth="U8", transfer=nada.SRGB, whole=True)
+        fields = dict(data=common.bgra(self.rgba), side=self.side, depth="U8", transfer=nada.SRGB, edges=15)
         fields.update(changes)
         return work.Picture(**fields)
 
@@ -139,11 +139,11 @@ class Engine(unittest.TestCase):
             # Rounding to 8 bits is 0.5. Half floats change the input by up to 2^-12, which the search, 12 steps long, hardly amplifies.
             self.assertLess(far, 0.51 if depth != "F16" else 1.5, depth)
 
-    def test_a_part_of_a_picture_is_feathered_and_a_whole_one_is_not(self):
-        part = self.restyle(self.picture(whole=False)).data
-        middle = (self.side // 2 * self.side + self.side // 2) * 4
-        self.assertEqual(part[middle + 3], 255)
-        self.assertLess(part[3], 128)
+    def test_edges_fade_where_the_picture_goes_on(self):
+        part = self.restyle(self.picture(edges=nada.EDGE_LEFT)).data
+        row = part[self.side // 2 * self.side * 4:][3:self.side * 4:4]
+        self.assertEqual((row[0], row[self.side // 2]), (255, 255))
+        self.assertLess(row[-1], 128)
 
     def test_the_mask_limits_the_result(self):
         mask = bytes(255 if x < self.side // 2 else 0 for _ in range(self.side) for x in range(self.side))
