@@ -1,6 +1,6 @@
 """The form that docker and dialogs share. Knows nothing of Krita: a Host gives it pictures and takes results; see plugin.py."""
 from PyQt5.QtCore import QSize, Qt, QTimer, pyqtSignal
-from PyQt5.QtGui import QIcon, QImage, QPixmap
+from PyQt5.QtGui import QColor, QIcon, QImage, QPainter, QPen, QPixmap
 from PyQt5.QtWidgets import (QApplication, QComboBox, QDialog, QDialogButtonBox, QFormLayout, QHBoxLayout, QLabel, QLineEdit, QListView,
                              QListWidget, QListWidgetItem, QProgressBar, QPushButton, QSizePolicy, QSlider, QSpinBox, QVBoxLayout, QWidget)
 
@@ -14,6 +14,19 @@ def pixmap(bitmap, width, height):
     """A Bitmap (RGBA8) that fits into a size."""
     image = QImage(bitmap.data, bitmap.width, bitmap.height, bitmap.width * 4, QImage.Format_RGBA8888)
     return QPixmap.fromImage(image).scaled(width, height, Qt.KeepAspectRatio, Qt.SmoothTransformation)
+
+
+def plus(size):
+    """The icon of a domain that is yet to be made; icon themes differ from host to host."""
+    picture = QPixmap(size, size)
+    picture.fill(QColor(128, 128, 128, 60))
+    painter = QPainter(picture)
+    painter.setPen(QPen(QColor(160, 160, 160), size // 10, Qt.SolidLine, Qt.RoundCap))
+    middle, arm = size // 2, size // 5
+    painter.drawLine(middle - arm, middle, middle + arm, middle)
+    painter.drawLine(middle, middle - arm, middle, middle + arm)
+    painter.end()
+    return QIcon(picture)
 
 
 class Labelled(QWidget):
@@ -96,6 +109,8 @@ class Panel(QWidget):
         self.preview = QLabel()
         self.preview.setAlignment(Qt.AlignCenter)
         self.preview.setMinimumHeight(PREVIEW)
+        self.preview.setToolTip("While learning: faces of the model before and after. Else: the picture that was found last, or a face of "
+                                "the model")
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.status.setTextInteractionFlags(Qt.TextSelectableByMouse)
@@ -195,7 +210,7 @@ class Panel(QWidget):
         chosen = self.domain() or self.remember.get("domain", "")
         self.domains.blockSignals(True)
         self.domains.clear()
-        item = QListWidgetItem(QIcon.fromTheme("list-add"), WORDS)
+        item = QListWidgetItem(plus(THUMBNAIL), WORDS)
         item.setData(Qt.UserRole, "")
         item.setToolTip("Learns the words below first, and keeps what it learned as a domain")
         self.domains.addItem(item)
