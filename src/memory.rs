@@ -10,7 +10,7 @@ use crate::nn::clip::{self, VisionConfig};
 use crate::nn::stylegan2::Config;
 
 /// What every call takes, in bytes: tables, small tensors, threads.
-const BASE: u64 = 4 << 20;
+const BASE: u64 = 2 << 20;
 
 /// The C library gives blocks of this size, in bytes, back when they are freed. It keeps smaller ones for later, so that a process with
 /// small tensors holds what its phases need together rather than what the largest needs.
@@ -72,9 +72,9 @@ fn graph(config: &Config) -> usize {
 }
 
 /// The widest layer on the way back: the activation's gradient takes its own, the next and their sum; the convolution's the padded
-/// gradient, the sums, those three for its input, and the padded input where weights are trained.
+/// gradient, the sums, those three for its input, and, where weights are trained, the padded input and its products with the gradient.
 fn way_back(config: &Config, weights: bool) -> usize {
-    largest(config, |l| (4 * l.given()).max(2 * l.given() + (5 + weights as usize) * l.taken()))
+    largest(config, |l| (4 * l.given()).max(2 * l.given() + (5 + 4 * weights as usize) * l.taken()))
 }
 
 /// What the kernels keep to work on again, after drawing `n` pictures at a time.

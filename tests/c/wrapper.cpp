@@ -1,0 +1,116 @@
+// nada.hpp: exceptions, moves, callbacks that throw, and what it adds to the calls. Built and run by scripts/test-install:
+//
+//     wrapper PICTURE OUT_FOLDER
+#include <nada.hpp>
+
+#include <cstdio>
+#include <cstring>
+#include <stdexcept>
+#include <type_traits>
+
+static int failures = 0;
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) { \
+            std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+            failures++; \
+        } \
+    } while (0)
+
+template <typename Call>
+static nada_status status_of(Call call) {
+    try {
+        call();
+    } catch (const nada::error &e) {
+        CHECK(std::strlen(e.what()) > 0 && std::strcmp(e.name(), nada_status_name(static_cast<int32_t>(e.status()))) == 0);
+        return e.status();
+    }
+    return NADA_OK;
+}
+
+int main(int argc, char **argv) try {
+    if (argc != 3) return 2;
+    const std::string out = argv[2];
+    static_assert(!std::is_copy_constructible<nada::image>::value, "handles move");
+    static_assert(std::is_nothrow_move_constructible<nada::image>::value, "handles move");
+
+    nada_context_options two = nada::context_options();
+    two.threads = 2;
+    nada::context context(two);
+    CHECK(context.threads() == 2);
+    CHECK(status_of([] { nada::image::open("/nowhere.png"); }) == NADA_NOT_FOUND);
+    nada::model model(context);
+    nada::model_list list(context);
+    CHECK(list.count() >= 1 && !list.folder(0).empty() && list.name(list.count()).empty());
+    CHECK(model.phrases().find("a pencil sketch") != std::string::npos);
+    CHECK(model.check_text("a pencil sketch").empty());
+    CHECK(model.check_text("a flibbertigibbet").find("flibbertigibbet") != std::string::npos);
+    nada::generator generator = model.generator();
+    nada::image picture = nada::image::open(argv[1]);
+
+    nada::image moved = std::move(picture);
+    CHECK(!picture && moved);
+    CHECK(status_of([&] { picture.save_png(out + "/none.png"); }) == NADA_INVALID_ARGUMENT);
+    picture = std::move(moved);
+    CHECK(picture && !moved);
+
+    nada_adaptation_options adapt = model.adaptation_options();
+    adapt.target_text = "a pencil sketch";
+    adapt.steps = 2;
+    adapt.batch = 2;
+    adapt.learning_rate = 0.02;
+    adapt.stop_latents = 0;
+    int calls = 0;
+    nada::domain domain = generator.adapt(adapt, [&](const nada_progress &p) { return calls++, p.step <= p.total; });
+    CHECK(calls == 2 && domain.step() == 2 && domain.target() == "a pencil sketch" && !domain.clips().empty());
+    CHECK(status_of([&] { generator.adapt(adapt, [](const nada_progress &) { return false; }); }) == NADA_CANCELLED);
+    bool thrown = false;
+    try {
+        generator.adapt(adapt, [](const nada_progress &) -> bool { throw std::runtime_error("from the callback"); });
+    } catch (const std::runtime_error &e) {
+        thrown = std::strcmp(e.what(), "from the callback") == 0;
+    }
+    CHECK(thrown);
+    nada::cancel cancel;
+    cancel.trigger();
+    CHECK(cancel.is_triggered());
+    CHECK(status_of([&] { generator.adapt(adapt, {}, &cancel); }) == NADA_CANCELLED);
+
+    nada::adaptation adaptation(generator, adapt);
+    adaptation.step();
+    adaptation.run();
+    CHECK(adaptation.outcome().steps == 2 && adaptation.warning().empty());
+    CHECK(adaptation.preview(1).width() > 0 && adaptation.result().step() == 2);
+
+    nada::latent latent = generator.sample(2, 5);
+    CHECK(latent.count() == 2 && latent.data().size() == 2 * generator.dimension() && latent.space() == NADA_SPACE_W);
+    std::vector<nada::image> images = generator.render(latent, {{&domain, 0.5f}});
+    CHECK(images.size() == 2 && images[1].width() == generator.size());
+    CHECK(status_of([&] { generator.render(latent, {{&domain, 2.0f}}); }) == NADA_INVALID_ARGUMENT);
+    generator.with_domains({{&domain}}).render(latent);
+
+    nada_inversion_options invert = model.inversion_options();
+    invert.steps = 2;
+    nada::inversion inversion = generator.invert(picture, invert);
+    CHECK(inversion.psnr > 0 && inversion.found.count() == 1);
+    std::vector<unsigned char> bytes(64 * 48 * 4, 99), layer(bytes.size());
+    nada_pixels source = {bytes.data(), 64 * 4, 64, 48, NADA_FORMAT_RGBA8, NADA_TRANSFER_SRGB};
+    nada_pixels_mut target = {layer.data(), 64 * 4, 64, 48, NADA_FORMAT_RGBA8, NADA_TRANSFER_SRGB};
+    nada_region_options region = nada::region_options();
+    generator.render_region(source, region, inversion.found, {{&domain}}, target);
+    CHECK(std::memcmp(&layer[0], &bytes[0], 4) == 0 && std::memcmp(&layer[4 * (24 * 64 + 32)], &bytes[0], 4) != 0);
+    generator.restyle_region(source, region, {}, target, invert);
+    CHECK(nada::image::from_region(source, region, 16).width() == 16);
+
+    nada::gallery empty(context, out + "/domains");
+    CHECK(empty.count() == 0);
+    const std::string file = empty.install(domain, "", &images[0]);
+    CHECK(empty.install(domain) != file);
+    nada::gallery gallery(context, out + "/domains");
+    CHECK(gallery.count() == 2 && gallery.file(0) == file && gallery.thumbnail(0) && !gallery.thumbnail(1));
+    CHECK(gallery.domain(0).fingerprint() == generator.fingerprint());
+    return failures != 0;
+} catch (const std::exception &e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 1;
+}
