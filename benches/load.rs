@@ -10,6 +10,7 @@ use nada::nn::clip::Clip;
 use nada::nn::stylegan2::{Config, Generator};
 use nada::rng::Rng;
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::hint::black_box;
@@ -59,15 +60,10 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-enum Loaded {
-    Generator(Generator),
-    Clip(Clip),
-}
-
-fn load(path: &Path) -> nada::Result<Loaded> {
+fn load(path: &Path) -> nada::Result<Box<dyn Any>> {
     match path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("clip")) {
-        true => Clip::open(path).map(Loaded::Clip),
-        false => Generator::open(path).map(Loaded::Generator),
+        true => Ok(Box::new(Clip::open(path)?)),
+        false => Ok(Box::new(Generator::open(path)?)),
     }
 }
 
@@ -102,7 +98,7 @@ fn measure(path: &Path) -> bool {
     PEAK.store(before, Relaxed);
     let loaded = load(path).unwrap_or_else(|e| must(e.to_string()));
     let (peak, kept) = (PEAK.load(Relaxed) - before, HELD.load(Relaxed) - before);
-    if let Loaded::Generator(g) = &loaded {
+    if let Some(g) = loaded.downcast_ref::<Generator>() {
         // What is kept is the tensors, once.
         let numbers = g.weights().values().chain(g.noise_maps()).map(Tensor::elem_count).sum::<usize>();
         println!("{}: {:.1} MB of tensors, {:.1} MB are held", path.display(), numbers as f64 * 4e-6, kept as f64 * 1e-6);

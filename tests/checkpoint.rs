@@ -249,7 +249,7 @@ fn flipped_bytes_neither_panic_nor_take_memory() {
     for name in CORPUS {
         let whole = std::fs::read(data(name)).unwrap();
         // Every third byte (of larger files fewer, of all kinds), with a value that depends on the place; some become the largest number.
-        for at in (0..whole.len()).step_by(3.max(whole.len() / 800 | 1)) {
+        for at in (0..whole.len()).step_by(3.max((whole.len() / 800) | 1)) {
             let mut bytes = whole.clone();
             bytes[at] = if at % 7 == 0 { 0xff } else { bytes[at] ^ (1 << (at % 8)) };
             let held = peak(|| match open_bytes(folder.path(), &bytes) {
@@ -382,7 +382,7 @@ fn no_table_of_contents_takes_more_than_twice_the_file_and_64_mib() {
         let len = bytes.len() as isize;
         let mut result = None;
         // The copy that is handed over counts as the file's own.
-        let held = peak(|| result = Some(checkpoint::open_bytes(Path::new("case"), bytes).map(|c| drop(c))));
+        let held = peak(|| result = Some(checkpoint::open_bytes(Path::new("case"), bytes).map(drop)));
         println!(
             "{name}: {len} bytes, {held} held, {:?}",
             result.map(|r| r.map_err(|e| e.to_string().chars().take(120).collect::<String>()))
