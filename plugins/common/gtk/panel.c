@@ -715,6 +715,8 @@ bool plugin_panel_run(GtkWidget *dialog, plugin_kind kind, plugin_session *sessi
     use_model(p);
     show_left(p);
     update_buttons(p);
+    /* What was hidden since needs no room. */
+    gtk_window_resize(GTK_WINDOW(dialog), 1, 1);
     bool finished = false;
     for (bool open = true; open;) {
         switch (gtk_dialog_run(GTK_DIALOG(dialog))) {
