@@ -8,7 +8,7 @@
 
 enum { RESPONSE_RESET = 1, RESPONSE_WORK = 2, RESPONSE_FINISHED = 3 };
 enum { COLUMN_PICTURE, COLUMN_LABEL, COLUMN_NAME, COLUMNS };
-enum { THUMBNAIL_SIDE = 48, PICTURE_SIDE = 208, TEXT_WIDTH = 48 };
+enum { THUMBNAIL_SIDE = 48, PICTURE_SIDE = 208, TEXT_WIDTH = 48, WARNING_LENGTH = 90 };
 
 /* What the running job is for. */
 enum work { NOTHING, OPENING, WORKING, DRAWING, INSTALLING };
@@ -327,10 +327,15 @@ static gboolean tick(gpointer data) {
 /* --- Packs, domains, words --- */
 
 static void check_words(panel *p) {
-    char warning[600] = "";
+    char warning[2048] = "", first[600] = "";
     const char *text = gtk_entry_get_text(GTK_ENTRY(p->target));
     if (p->model && *text) p->library->model_check_text(p->model, text, warning, sizeof warning, NULL);
-    gtk_label_set_text(GTK_LABEL(p->warning), warning);
+    /* It goes on with what the pack knows, which the list above shows; all of it would make the window grow while the user types. */
+    bool whole = g_utf8_strlen(warning, -1) <= WARNING_LENGTH;
+    g_utf8_strncpy(first, warning, whole ? WARNING_LENGTH : WARNING_LENGTH - 1);
+    if (!whole) g_strlcat(first, "\342\200\246", sizeof first);
+    gtk_label_set_text(GTK_LABEL(p->warning), first);
+    gtk_widget_set_tooltip_text(p->warning, *warning ? warning : NULL);
 }
 
 static void fill_phrases(panel *p) {
@@ -515,7 +520,7 @@ static void on_left(GtkInfoBar *bar, gint response, panel *p) {
 static GtkWidget *form_row(GtkWidget *form, GtkSizeGroup *labels, const char *text, GtkWidget *widget, const char *help) {
     GtkWidget *row = row_box(8), *label = left_label(text);
     gtk_size_group_add_widget(labels, label);
-    gtk_label_set_mnemonic_widget(GTK_LABEL(label), widget);
+    gtk_label_set_mnemonic_widget(GTK_LABEL(label), GTK_IS_SCROLLED_WINDOW(widget) ? gtk_bin_get_child(GTK_BIN(widget)) : widget);
     gtk_box_pack_start(GTK_BOX(row), label, FALSE, FALSE, 0);
     gtk_box_pack_start(GTK_BOX(row), widget, TRUE, TRUE, 0);
     gtk_box_pack_start(GTK_BOX(form), row, FALSE, FALSE, 0);
@@ -715,6 +720,8 @@ bool plugin_panel_run(GtkWidget *dialog, plugin_kind kind, plugin_session *sessi
     use_model(p);
     show_left(p);
     update_buttons(p);
+    /* What was hidden since needs no room. */
+    gtk_window_resize(GTK_WINDOW(dialog), 1, 1);
     bool finished = false;
     for (bool open = true; open;) {
         switch (gtk_dialog_run(GTK_DIALOG(dialog))) {
