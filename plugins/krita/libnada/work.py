@@ -234,7 +234,7 @@ class Engine:
         return generator.render(latent, [(domain, strength)]).bitmap()
 
     def diagnostics(self, host=()):
-        """For bug reports: versions, paths, models, gallery, the last error, the last log lines. Never fails. `host`: lines of the host's."""
+        """For bug reports: versions, paths, models, gallery, the last error, the last log lines. Never fails. `host`: lines of its own."""
         lines = ["libnada plug-in for Krita %s" % VERSION]
         lines += list(host)
         lines.append("Python %s on %s, %s processors" % (platform.python_version(), platform.platform(), os.cpu_count()))

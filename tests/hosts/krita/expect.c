@@ -1,9 +1,9 @@
-/* What the library makes of a square of pixels that Krita stores, by the C interface alone, to compare the plug-in's layers with.
+/* What the library makes of a square of pixels that Krita stores, by the C interface alone: the plug-in's layers are compared with it.
  *
  *     expect DOMAIN STRENGTH STEPS DEPTH TRANSFER EDGES SIDE IN OUT [MASK]
  *
- * DEPTH: U8 or U16 (B, G, R, A), F16 or F32 (R, G, B, A); TRANSFER: srgb or linear; EDGES: those that do not fade, a sum of NADA_EDGE_*. IN, OUT: raw pixels of a
- * square; MASK: a byte a pixel, which multiplies alpha. The conversions here are not those of the plug-in.
+ * DEPTH: U8 or U16 (B, G, R, A), F16 or F32 (R, G, B, A); TRANSFER: srgb or linear; EDGES: those that do not fade, a sum of
+ * NADA_EDGE_*. IN, OUT: raw pixels of a square; MASK: a byte a pixel, which multiplies alpha. The conversions here are not those of the plug-in.
  */
 #include <nada.h>
 #include <stdio.h>

@@ -1,10 +1,10 @@
 """What restyling a picture of 6000 x 4000 pixels costs in memory, in Krita: run in kritarunner, by hand.
 
-    NADA_LIBRARY=$PWD/target/release/libnada.so NADA_MODELS=$PWD/models NADA_TEST_ROOT=$PWD QT_QPA_PLATFORM=offscreen \\
+    NADA_LIBRARY=$PWD/target/release/libnada.so NADA_MODELS=$PWD/models NADA_MEASURE=U8 QT_QPA_PLATFORM=offscreen \\
         PYTHONPATH=plugins/krita:tests/hosts/krita kritarunner -s measure_memory -f __main__
 
-Prints for each depth how much the process grew at the most, in copies of the picture, the new layer included; and how long the GUI thread
-was away.
+Prints how much the process grew at the most for a picture of the depth in NADA_MEASURE (U8, U16, F16, F32), in copies of the picture, the
+new layer included; and how long the GUI thread was away.
 """
 import os
 import random
@@ -15,7 +15,7 @@ import time
 from krita import Krita
 from PyQt5.QtCore import QEventLoop, QTimer
 
-WIDTH, HEIGHT = 6000, 4000
+LARGE, SMALL = (6000, 4000), (600, 400)
 
 
 def status(key):
@@ -23,33 +23,29 @@ def status(key):
         return int([line for line in file if line.startswith(key)][0].split()[1]) / 1024
 
 
-def measure(engine, desk, host, work, wish, depth, selection=None):
-    from krita import Selection
+def measure(engine, desk, host, wish, depth, extent):
+    width, height = extent
     size = {"U8": 4, "U16": 8, "F16": 8, "F32": 16}[depth]
-    document = Krita.instance().createDocument(WIDTH, HEIGHT, "large", "RGBA", depth, "sRGB-elle-V2-srgbtrc.icc", 72.0)
+    document = Krita.instance().createDocument(width, height, "large", "RGBA", depth, "sRGB-elle-V2-srgbtrc.icc", 72.0)
     document.setBatchmode(True)
     node = document.topLevelNodes()[0]
     # Noise in colour; opaque, for floats that are numbers.
     rng = random.Random(1)
     if depth[0] == "U":
-        row = bytearray(rng.randbytes(WIDTH * size))
+        row = bytearray(rng.randbytes(width * size))
         for byte in range(size // 4):
-            row[size - 1 - byte::size] = b"\xff" * WIDTH
+            row[size - 1 - byte::size] = b"\xff" * width
     else:
         import struct
         code = "e" if depth == "F16" else "f"
-        row = struct.pack("=%d%s" % (WIDTH * 4, code), *(1.0 if i % 4 == 3 else rng.random() for i in range(WIDTH * 4)))
-    for y in range(0, HEIGHT, 100):
-        node.setPixelData(bytes(row) * 100, 0, y, WIDTH, 100)
-    if selection:
-        chosen = Selection()
-        chosen.select(*selection, 255)
-        document.setSelection(chosen)
+        row = struct.pack("=%d%s" % (width * 4, code), *(1.0 if i % 4 == 3 else rng.random() for i in range(width * 4)))
+    for y in range(0, height, 100):
+        node.setPixelData(bytes(row) * 100, 0, y, width, 100)
     document.refreshProjection()
     document.waitForDone()
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
-    before, picture_mib = status("VmRSS"), WIDTH * HEIGHT * size / 2 ** 20
+    before, picture_mib = status("VmRSS"), width * height * size / 2 ** 20
     start = time.monotonic()
     place, picture = host.take(document, node)
     taken = time.monotonic() - start
@@ -76,8 +72,8 @@ def measure(engine, desk, host, work, wish, depth, selection=None):
     delivered = time.monotonic() - start
     document.waitForDone()
     peak = status("VmHWM") - before
-    print("%s%s: picture %.0f MiB, the process grew by %.0f MiB at the most: %.2f copies; the GUI thread took %.2f s to read, %.2f s to "
-          "write, and was away %.2f s at the most during the %.1f s between" % (depth, " selection" if selection else "", picture_mib, peak,
+    print("%s: picture %.0f MiB, the process grew by %.0f MiB at the most: %.2f copies; the GUI thread took %.2f s to read, %.2f s to "
+          "write, and was away %.2f s at the most during the %.1f s between" % (depth, picture_mib, peak,
           peak / picture_mib, taken, delivered, gap[0], worked), file=sys.stderr, flush=True)
     document.close()
 
@@ -91,7 +87,6 @@ def __main__(*_):
         file = engine.new_domain(work.Wish(target="a pencil sketch", steps=2), lambda report: None).file
         wish = work.Wish(domain=file, inversion_steps=20)
         # What a first job costs whatever the picture's size is not the picture's.
-        measure(engine, desk, host, work, wish, "U8", (100, 100, 500, 500))
-        for depth in ("U8", "U16", "F16", "F32"):
-            measure(engine, desk, host, work, wish, depth)
+        measure(engine, desk, host, wish, "U8", SMALL)
+        measure(engine, desk, host, wish, os.environ["NADA_MEASURE"], LARGE)
         desk.close()

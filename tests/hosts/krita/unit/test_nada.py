@@ -36,8 +36,8 @@ class Header(unittest.TestCase):
         values = {"NADA_ABI_VERSION": nada.ABI_VERSION, "NADA_OK": nada.OK, "NADA_CANCELLED": nada.CANCELLED,
                   "NADA_CONTINUE": nada.CONTINUE, "NADA_STOP": nada.STOP, "NADA_FORMAT_RGBA8": nada.RGBA8,
                   "NADA_FORMAT_BGRA8": nada.BGRA8, "NADA_FORMAT_RGBA16": nada.RGBA16, "NADA_FORMAT_RGBA32F": nada.RGBA32F,
-                  "NADA_TRANSFER_SRGB": nada.SRGB, "NADA_TRANSFER_LINEAR": nada.LINEAR, "NADA_NOISE_NONE": nada.NOISE_NONE, "NADA_EDGE_LEFT": nada.EDGE_LEFT,
-                  "NADA_EDGE_TOP": nada.EDGE_TOP, "NADA_EDGE_RIGHT": nada.EDGE_RIGHT, "NADA_EDGE_BOTTOM": nada.EDGE_BOTTOM}
+                  "NADA_TRANSFER_SRGB": nada.SRGB, "NADA_TRANSFER_LINEAR": nada.LINEAR, "NADA_NOISE_NONE": nada.NOISE_NONE,
+                  "NADA_EDGE_LEFT": nada.EDGE_LEFT, "NADA_EDGE_TOP": nada.EDGE_TOP, "NADA_EDGE_RIGHT": nada.EDGE_RIGHT, "NADA_EDGE_BOTTOM": nada.EDGE_BOTTOM}
         lines = ['printf("%%ld %s\\n", (long)%s);' % (name, name) for name in values]
         self.assertEqual(self.run_c(lines), ["%d %s" % (value, name) for name, value in values.items()])
 
@@ -75,7 +75,8 @@ class Loading(unittest.TestCase):
         for version, word in ((1, "older"), (1 << 16, "newer")):
             with tempfile.TemporaryDirectory() as folder:
                 file = compile_library(folder, "unsigned nada_abi_version(void) { return %d; }" % version)
-                with self.assertRaisesRegex(nada.LibraryError, "ABI version is %d, the plug-in needs 2: the library is %s" % (version, word)):
+                message = "ABI version is %d, the plug-in needs 2: the library is %s" % (version, word)
+                with self.assertRaisesRegex(nada.LibraryError, message):
                     nada.Library([file])
 
     def test_the_next_place_is_tried(self):
@@ -88,7 +89,8 @@ class Loading(unittest.TestCase):
     def test_candles_own_threads_are_off_before_the_library_is_loaded(self):
         code = "import os, common; from libnada import nada; nada.Library(); print(os.environ['CANDLE_NUM_THREADS'])"
         environment = {key: value for key, value in os.environ.items() if key != "CANDLE_NUM_THREADS"}
-        out = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, cwd=os.path.dirname(__file__), env=environment)
+        out = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, cwd=os.path.dirname(__file__),
+                             env=environment)
         self.assertEqual(out.stdout.strip(), b"1")
 
     def test_no_qt_and_no_krita_are_needed(self):
