@@ -55,7 +55,7 @@ agrees() {
 # The same for what a dialog made with its defaults, 10 steps of inversion and the new domain a-sepia-photo.
 agrees_with_dialog() {
     "$work/reference" check "$work/$1-before.raw" "$work/$1-after.raw" 320 240 rgb8 0 0 320 240 in-place \
-        "$NADA_DOMAINS/a-sepia-photo.nada.safetensors" 10 1 1.0 0
+        "$NADA_DOMAINS/a-sepia-photo.nada.safetensors" 10 1 1.0 0.000001
 }
 
 # step_is_between DOMAIN LEAST MOST
