@@ -3,7 +3,7 @@
 //! The sums name what the code below holds at its worst moment: what candle's graph keeps for gradients, what a layer works on, copies of
 //! trained weights. They are in numbers of 4 bytes until the end. tests/memory.rs compares them with what processes really took.
 
-use crate::adapt::{Parameters, Phase, Settings};
+use crate::adapt::{judge, parts, Parameters, Phase, Settings};
 use crate::invert;
 use crate::kernels::SCRATCH_KEPT;
 use crate::nn::clip::{self, VisionConfig};
@@ -151,10 +151,15 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let eyes = |gradients: bool| clips.iter().map(|c| looking(c, gradients)).sum::<usize>();
     let n = settings.batch;
     let pictures = n * 2 * picture(config);
-    let judged = if settings.stop.is_some() { 8 * (drawing(config) + eyes(false)) } else { 0 };
+    let judged = if settings.stop.is_some() { judge::TOGETHER * (drawing(config) + eyes(false)) } else { 0 };
     // The graph stays from drawing until the end of the step; beside it one of: the frozen twin at its widest, the CLIPs, the way back
-    // with the weights' gradients, the optimiser's next state. Between steps the stop rule looks.
-    let phases = [n * drawing(config), n * eyes(true), n * way_back(config, trained > 0) + 2 * trained, 4 * trained];
+    // with the weights' gradients, the optimiser's next state. Between steps the stop rule looks. Parts of the batch run side by side,
+    // each with gradients of its own.
+    let parts = parts::ranges(settings.mode, n).len();
+    let side_by_side = parts.min(rayon::current_num_threads());
+    let at_once = n.div_ceil(parts) * side_by_side;
+    let back = at_once * way_back(config, trained > 0) + (parts + side_by_side) * trained;
+    let phases = [at_once * drawing(config), at_once * eyes(true), back, 4 * trained];
     let small = 4 * n * largest(config, Layer::given) < GIVEN_BACK;
     let beside = if small { phases.iter().sum::<usize>() + judged } else { phases.into_iter().max().unwrap_or(0) };
     let step = n * graph(config) + pictures + beside + scratch(config, n);

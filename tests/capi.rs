@@ -1199,7 +1199,8 @@ fn memory_has_a_limit() {
         };
         replace(&mut w, open(with_limit(1 << 20)));
         let mut estimates = vec![];
-        let calls: [(&str, &dyn Fn(&World) -> nada_status); 4] = [
+        type Call<'a> = (&'a str, &'a dyn Fn(&World) -> nada_status);
+        let calls: [Call; 4] = [
             ("rendering", &|w| w.render(w.latent, |_| ())),
             ("inverting", &|w| w.invert(w.image, |_| ())),
             ("rendering", &|w| w.draw(|_, _, _| ())),

@@ -25,7 +25,7 @@ pub struct Judgement {
 const STREAM: u64 = 3;
 
 /// Pictures that are drawn together.
-const TOGETHER: usize = 8;
+pub(crate) const TOGETHER: usize = 8;
 
 /// Pictures are compared within groups of so many.
 const GROUP: usize = 32;

@@ -3,9 +3,9 @@
 mod adam;
 mod augment;
 pub mod domain;
-mod judge;
+pub(crate) mod judge;
 mod losses;
-mod parts;
+pub(crate) mod parts;
 mod settings;
 mod structure;
 mod trainable;

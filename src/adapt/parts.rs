@@ -18,7 +18,7 @@ pub(super) struct Twins {
 
 /// How a batch is divided. It depends on nothing else, so that a seed gives the same domain however many threads there are. The
 /// published code's steps are compared to the last digits, and stay whole.
-pub(super) fn ranges(mode: Mode, batch: usize) -> Vec<Range<usize>> {
+pub(crate) fn ranges(mode: Mode, batch: usize) -> Vec<Range<usize>> {
     let parts = match (mode, batch) {
         (Mode::Reference, _) | (_, ..4) => 1,
         (_, ..8) => 2,

@@ -227,10 +227,14 @@ impl Adaptation {
 
     /// One training step. On an error the state is that of the last complete step.
     pub fn step(&mut self) -> Result<StepReport> {
+        self.step_unless(&Cancel::new())
+    }
+
+    fn step_unless(&mut self, cancel: &Cancel) -> Result<StepReport> {
         // A copy draws, so that a failed step can be tried again with the same numbers.
         let mut rng = self.rng.clone();
         let draws = self.draw(&mut rng)?;
-        let report = self.step_with(&draws, &mut rng)?;
+        let report = self.advance(&draws, &mut rng, cancel)?;
         self.rng = rng;
         Ok(report)
     }
@@ -278,6 +282,11 @@ impl Adaptation {
 
     /// One training step with given random numbers; `rng` serves the augmentation.
     pub fn step_with(&mut self, draws: &Draws, rng: &mut Rng) -> Result<StepReport> {
+        self.advance(draws, rng, &Cancel::new())
+    }
+
+    /// Looks at `cancel` between the parts of a step too: a large step takes longer than a user waits. Nothing is written before its end.
+    fn advance(&mut self, draws: &Draws, rng: &mut Rng, cancel: &Cancel) -> Result<StepReport> {
         let (rows, selected) = match &draws.selection {
             None => (vec![], self.trainable.all()),
             Some((z, noise)) => {
@@ -291,9 +300,14 @@ impl Adaptation {
         };
         let trained = self.trainable.generator(&selected)?;
         let ranges = parts::ranges(self.settings.mode, draws.z.dim(0)?);
-        let twins = |range: &Range<usize>| self.twins(&trained, &draws.narrow(range)?);
+        let twins = |range: &Range<usize>| {
+            cancel.check()?;
+            self.twins(&trained, &draws.narrow(range)?)
+        };
         let parts = ranges.par_iter().map(twins).collect::<Result<Vec<_>>>()?;
+        cancel.check()?;
         let (mut loss, mut seeds) = self.clip_seeds(&parts, rng)?;
+        cancel.check()?;
         if self.settings.losses.structure > 0.0 {
             let (apart, gradients) = structure::loss(&parts, self.settings.structure_floor, self.settings.losses.structure)?;
             loss += apart;
@@ -305,7 +319,12 @@ impl Adaptation {
         if !loss.is_finite() {
             return Err(Error::NotFinite(format!("the loss of step {} is {loss}: a smaller learning_rate may help", self.step + 1)));
         }
-        let grads = seeds.into_par_iter().map(|seed| Ok(seed.backward()?)).collect::<Result<Vec<_>>>()?;
+        let back = |seed: Tensor| {
+            cancel.check()?;
+            Ok(seed.backward()?)
+        };
+        let grads = seeds.into_par_iter().map(back).collect::<Result<Vec<_>>>()?;
+        cancel.check()?;
         let rate = self.settings.schedule(self.step);
         self.adam.step(&self.trainable.variables, &selected, &grads, rate)?;
         self.step += 1;
@@ -381,7 +400,7 @@ impl Adaptation {
         }
         while self.step < total {
             cancel.check()?;
-            self.step()?;
+            self.step_unless(cancel)?;
             let due = |every: usize| every > 0 && (self.step.is_multiple_of(every) || self.step == total);
             let (judge_due, snapshot_due) = (self.settings.stop.is_some_and(|r| due(r.every)), due(self.settings.snapshot_every));
             let (mut judgement, mut stop) = (None, false);
