@@ -658,7 +658,7 @@ nada_status nada_generator_adapt(const struct nada_generator *generator,
 // Makes an adaptation; nothing is trained yet.
 // Threads: any. Owner: `options` and all it points to are borrowed for the call; the caller frees *adaptation with
 // nada_adaptation_free(). Generator, CLIPs and model may be freed before it.
-// Fails: NADA_INVALID_ARGUMENT (also a text too long for a CLIP), and what opening the model's CLIPs fails with.
+// Fails: NADA_INVALID_ARGUMENT (also a text too long for a CLIP), NADA_OUT_OF_MEMORY, and what opening the model's CLIPs fails with.
 nada_status nada_adaptation_new(const struct nada_generator *generator,
                                 const struct nada_adaptation_options *options,
                                 struct nada_adaptation **adaptation);
