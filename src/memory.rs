@@ -142,8 +142,8 @@ pub fn invert(config: &Config, settings: &invert::Settings, clip: Option<&clip::
     bytes(graph(config) + noise + seen + way_back(config, false) + scratch(config, 1) + 8 * picture(config))
 }
 
-/// Adapting a generator.
-pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], templates: usize) -> u64 {
+/// Adapting a generator on so many threads.
+pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], templates: usize, threads: usize) -> u64 {
     let trained = match settings.parameters {
         Parameters::Stylespace => 0,
         Parameters::Full => trained_weights(config, settings.phase),
@@ -156,7 +156,7 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     // with the weights' gradients, the optimiser's next state. Between steps the stop rule looks. Parts of the batch run side by side,
     // each with gradients of its own.
     let parts = parts::ranges(settings.mode, n).len();
-    let side_by_side = parts.min(rayon::current_num_threads());
+    let side_by_side = parts.min(threads.max(1));
     let at_once = n.div_ceil(parts) * side_by_side;
     let back = at_once * way_back(config, trained > 0) + (parts + side_by_side) * trained;
     let phases = [at_once * drawing(config), at_once * eyes(true), back, 4 * trained];

@@ -82,7 +82,7 @@ fn growth(work: impl FnOnce()) -> u64 {
 fn adapting(generator: Arc<Generator>, pack: &ModelPack, settings: Settings) -> (u64, u64) {
     let clips = pack.load_clips().unwrap();
     let sizes: Vec<_> = clips.iter().map(|c| c.clip.config()).collect();
-    let need = memory::adapt(generator.config(), &settings, &sizes, pack.templates().0.len());
+    let need = memory::adapt(generator.config(), &settings, &sizes, pack.templates().0.len(), rayon::current_num_threads());
     let (source, target) = (Concept::Text("a photo".into()), Concept::Text("a pencil sketch".into()));
     let work = || {
         let mut adaptation = Adaptation::new(generator, &clips, source, target, &pack.templates(), settings).unwrap();

@@ -498,7 +498,8 @@ unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptatio
         })
         .collect();
     let sizes: Vec<&crate::nn::clip::Config> = clips.iter().map(|c| c.clip.config()).collect();
-    g.runtime.admit("adapting", crate::memory::adapt(g.generator.config(), &settings, &sizes, templates.0.len()))?;
+    let need = crate::memory::adapt(g.generator.config(), &settings, &sizes, templates.0.len(), g.runtime.threads());
+    g.runtime.admit("adapting", need)?;
     let adaptation = g.runtime.run(|| Adaptation::new(g.generator.clone(), &clips, source, target, &templates, settings))?;
     Ok(Training {
         runtime: g.runtime.clone(),
