@@ -895,7 +895,7 @@ nada_status nada_gallery_install(const struct nada_gallery *gallery,
 // Frees a gallery; NULL is allowed. Threads: any, once no other thread uses it.
 void nada_gallery_free(struct nada_gallery *gallery);
 
-// Opens a generator from any supported file: safetensors or a torch zip file in rosinality's layout. `file` is UTF-8.
+// Opens a StyleGAN2 generator from any supported file: rosinality's layout as safetensors or torch file, or NVIDIA's pickle. `file` is UTF-8.
 // Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the context.
 // Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED.
 nada_status nada_generator_open(const struct nada_context *context,

@@ -106,7 +106,7 @@ fn checked(name: &str) -> Result<&str> {
 }
 
 /// A name for a domain's file from words: lower-case letters and digits joined by '-'.
-fn file_name(words: &str) -> String {
+pub fn file_name(words: &str) -> String {
     let mut name = String::new();
     for part in words.split(|c: char| !c.is_alphanumeric()).filter(|p| !p.is_empty()) {
         let part = part.to_lowercase();

@@ -138,7 +138,7 @@ impl<'a> Render<'a> {
     }
 }
 
-/// Opens a generator from any supported file: safetensors or a torch zip file in rosinality's layout. `file` is UTF-8.
+/// Opens a StyleGAN2 generator from any supported file: rosinality's layout as safetensors or torch file, or NVIDIA's pickle. `file` is UTF-8.
 /// Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the context.
 /// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED.
 #[no_mangle]

@@ -1,10 +1,11 @@
 //! `nada adapt`: words (or pictures) into a domain.
 
-use crate::models::{adapted, before_after, pictures, recipe, slug, ClipArgs, ModelArgs, COLUMNS};
+use crate::models::{adapted, before_after, pictures, recipe, ClipArgs, ModelArgs, COLUMNS};
 use crate::settings::AdaptSettings;
 use crate::ui::{on_bar, plain, Ui};
 use clap::Args;
 use nada::adapt::{Adaptation, Concept, Domain, Ended, Settings, Snapshot, Templates, WeightedClip};
+use nada::gallery::file_name;
 use nada::nn::stylegan2::{Generator, Latent, Noise, Space};
 use nada::picture::Picture;
 use nada::{Error, Result};
@@ -73,7 +74,7 @@ impl Adapt {
                 self.clip.check_words(pack.as_ref(), text, ui);
             }
         }
-        let output = self.output.unwrap_or_else(|| PathBuf::from(format!("{}{EXTENSION}", slug(&name))));
+        let output = self.output.unwrap_or_else(|| PathBuf::from(format!("{}{EXTENSION}", file_name(&name))));
         let sheet = self.sheet.unwrap_or_else(|| beside(&output));
         let generator = self.model.generator(pack.as_ref())?;
         let clips = self.clip.load(pack.as_ref())?;

@@ -223,16 +223,6 @@ pub fn before_after(before: &[Picture], after: &[Picture]) -> Result<Picture> {
     Picture::contact_sheet(&rows, columns)
 }
 
-/// A name for a file from words: lower-case letters and digits joined by '-'.
-pub fn slug(words: &str) -> String {
-    let parts: Vec<String> = words.split(|c: char| !c.is_alphanumeric()).filter(|p| !p.is_empty()).map(str::to_lowercase).collect();
-    if parts.is_empty() {
-        "domain".into()
-    } else {
-        parts.join("-")
-    }
-}
-
 /// Parses an option by the name that settings files use.
 pub fn by_name<T: DeserializeOwned>(text: &str) -> std::result::Result<T, String> {
     serde_json::from_value(serde_json::Value::String(text.to_string())).map_err(|e| e.to_string())
@@ -257,13 +247,6 @@ mod tests {
         ] {
             assert_eq!(with_number(text), (PathBuf::from(path), number), "{text}");
         }
-    }
-
-    #[test]
-    fn names_of_files_from_words() {
-        assert_eq!(slug("A photo, at night!"), "a-photo-at-night");
-        assert_eq!(slug("../x"), "x");
-        assert_eq!(slug("?"), "domain");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! `nada restyle`: a picture in, the same picture in another domain out.
 
 use crate::adapt::{train, Job, EXTENSION};
-use crate::models::{invert_recipe, recipe, slug, ClipArgs, DomainArgs, ModelArgs, NoiseArgs};
+use crate::models::{invert_recipe, recipe, ClipArgs, DomainArgs, ModelArgs, NoiseArgs};
 use crate::render::open_latent;
 use crate::settings::InvertSettings;
 use crate::ui::{on_bar, plain, Ui};
 use clap::Args;
 use nada::adapt::{Concept, Domain};
+use nada::gallery::file_name;
 use nada::nn::stylegan2::Generator;
 use nada::pack::ModelPack;
 use nada::picture::Picture;
@@ -94,7 +95,7 @@ impl Restyle {
         }
         let output = self.output.clone().unwrap_or_else(|| {
             let stem = self.picture.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-            let words = domains.last().map(|(d, _)| slug(&d.description.target)).unwrap_or_default();
+            let words = domains.last().map(|(d, _)| file_name(&d.description.target)).unwrap_or_default();
             PathBuf::from(format!("{stem}-{words}.png"))
         });
         restyled.save_png(&output)?;
@@ -145,5 +146,5 @@ impl Restyle {
 }
 
 fn domain_file(words: &str) -> PathBuf {
-    PathBuf::from(format!("{}{EXTENSION}", slug(words)))
+    PathBuf::from(format!("{}{EXTENSION}", file_name(words)))
 }
