@@ -911,6 +911,17 @@ size_t nada_generator_rows(const struct nada_generator *generator);
 // Numbers in a z, a w, and a row of W+; 0 for NULL. Threads: any.
 size_t nada_generator_dimension(const struct nada_generator *generator);
 
+// Number of classes of a conditional generator; 0 for others and for NULL. Threads: any.
+uint32_t nada_generator_classes(const struct nada_generator *generator);
+
+// Makes the generator of one class of a conditional generator, from 0 to nada_generator_classes() - 1. Without a class such a generator draws
+// points of W and W+ alone: what maps a z (sampling, adapting, inverting) fails. Weights are shared, and domains of one class serve all.
+// Threads: any. Owner: the caller frees *of_class with nada_generator_free().
+// Fails: NADA_INVALID_ARGUMENT (a class that it does not have).
+nada_status nada_generator_with_class(const struct nada_generator *generator,
+                                      uint32_t class_index,
+                                      struct nada_generator **of_class);
+
 // The SHA-256 (hexadecimal) of the weights: domains know their generator by it; "" for NULL.
 // Threads: any. Owner: the generator; valid until it is freed.
 const char *nada_generator_fingerprint(const struct nada_generator *generator);

@@ -298,7 +298,11 @@ public:
     size_t rows() const noexcept { return nada_generator_rows(get()); }
     size_t dimension() const noexcept { return nada_generator_dimension(get()); }
     std::string fingerprint() const { return nada_generator_fingerprint(get()); }
+    uint32_t classes() const noexcept { return nada_generator_classes(get()); }
 
+    generator with_class(uint32_t class_index) const {
+        return generator(detail::made<nada_generator>(nada_generator_with_class, get(), class_index));
+    }
     generator with_domains(const drawing &domains) const {
         const nada_render_options o = domains.plain();
         return generator(detail::made<nada_generator>(nada_generator_with_domains, get(), o.domains, o.strengths, o.domain_count));

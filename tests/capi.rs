@@ -831,6 +831,8 @@ fn null_pointers() {
         nada_generator_open(null(), file, &mut null_mut()) "context";
         nada_generator_open(w.context, null(), &mut null_mut()) "file";
         nada_generator_open(w.context, file, null_mut()) "generator";
+        nada_generator_with_class(null(), 0, &mut null_mut()) "generator";
+        nada_generator_with_class(w.generator, 0, null_mut()) "of_class";
         nada_generator_with_domains(null(), null(), null(), 0, &mut null_mut()) "generator";
         nada_generator_with_domains(w.generator, null(), null(), 1, &mut null_mut()) "domains";
         nada_generator_with_domains(w.generator, null(), null(), 0, null_mut()) "adapted";
@@ -954,9 +956,10 @@ fn null_pointers() {
             nada_clip_resolution(null()),
             nada_clip_dimension(null()),
             nada_generator_size(null()),
+            nada_generator_classes(null()),
             nada_domain_step(null()),
         ];
-        assert_eq!(numbers, [0; 8]);
+        assert_eq!(numbers, [0; 9]);
         let sizes = [
             nada_generator_rows(null()),
             nada_generator_dimension(null()),
@@ -1099,6 +1102,64 @@ fn packs_are_listed_as_they_are_opened() {
         assert_eq!(text(nada_model_list_name(list, count)), "");
         nada_model_list_free(list);
         nada_context_free(context);
+    }
+}
+
+/// The starter's generator with three classes: a label that adds to z what its class says.
+fn with_classes(w: &World) -> &'static Path {
+    changed(&starter().join("generator.safetensors"), w.path("classes/generator.safetensors"), |tensors| {
+        let rows = tensors["style.1.weight"].clone();
+        let d = rows.dim(1).unwrap();
+        tensors.insert("style.1.weight".into(), Tensor::cat(&[&rows, &rows], 1).unwrap());
+        let embedding: Vec<f32> = (0..3 * d).map(|i| ((i * 7 % 13) as f32 - 6.0) / 6.0).collect();
+        tensors.insert("embed.weight".into(), Tensor::from_vec(embedding, (d, 3), &Device::Cpu).unwrap());
+        tensors.insert("embed.bias".into(), Tensor::zeros(d, DType::F32, &Device::Cpu).unwrap());
+    })
+}
+
+#[test]
+fn a_class_is_chosen() {
+    let world = World::new();
+    let w = &world;
+    unsafe {
+        assert_eq!(nada_generator_classes(w.generator), 0);
+        let all = made!(nada_generator_open(w.context, c_path(with_classes(w)).as_ptr()));
+        assert_eq!(nada_generator_classes(all), 3);
+        let mut cases = vec![];
+        let sample = |g| opened!(nada_generator_sample(g, 1, 3, 0.7)).0;
+        case!(cases, "no class", NADA_INVALID_ARGUMENT, ["class", "not chosen", "0 to 2"], sample(all));
+        let of = |g, class| opened!(nada_generator_with_class(g, class)).0;
+        case!(cases, "a class too many", NADA_INVALID_ARGUMENT, ["class", "3", "0 to 2"], of(all, 3));
+        case!(cases, "a class of none", NADA_INVALID_ARGUMENT, ["class", "has no classes"], of(w.generator, 0));
+        assert_eq!(check(cases), 3);
+        let numbers = |g| {
+            let latent = made!(nada_generator_sample(g, 1, 3, 1.0));
+            let mut numbers = vec![0f32; nada_generator_dimension(g)];
+            ok(nada_latent_copy_data(latent, numbers.as_mut_ptr(), numbers.len()));
+            nada_latent_free(latent);
+            numbers
+        };
+        let (one, two) = (made!(nada_generator_with_class(all, 1)), made!(nada_generator_with_class(all, 2)));
+        let again = made!(nada_generator_with_class(two, 1));
+        assert_ne!(numbers(one), numbers(two));
+        assert_eq!(numbers(one), numbers(again), "a class is chosen anew");
+        assert_eq!(CStr::from_ptr(nada_generator_fingerprint(one)), CStr::from_ptr(nada_generator_fingerprint(two)));
+
+        // A pack may name the class.
+        let manifest = |class| format!("name = 'classes'\nresolution = 128\ngenerator = 'generator.safetensors'\nclass = {class}\n");
+        w.file("classes/model.toml", manifest(1).as_bytes());
+        let model = made!(nada_model_open(w.context, c_path(w.path("classes")).as_ptr()));
+        let from_pack = made!(nada_model_generator(model));
+        assert_eq!(numbers(from_pack), numbers(one));
+        nada_model_free(model);
+        w.file("classes/model.toml", manifest(3).as_bytes());
+        let model = made!(nada_model_open(w.context, c_path(w.path("classes")).as_ptr()));
+        assert_eq!(opened!(nada_model_generator(model)).0, NADA_MISMATCH);
+        assert!(last().contains("model.toml") && last().contains("0 to 2"), "{}", last());
+        nada_model_free(model);
+        for g in [all, one, two, again, from_pack] {
+            nada_generator_free(g);
+        }
     }
 }
 

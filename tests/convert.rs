@@ -90,6 +90,14 @@ fn generators_with_classes_keep_them() {
     }
     let e = original.save(&path, Layout::Rosinality, false).unwrap_err();
     assert!(e.kind() == Kind::Unsupported && e.to_string().contains("3 classes"), "{e}");
+    // One class of it fits.
+    let one = original.with_class(1).unwrap();
+    one.save(&path, Layout::Rosinality, false).unwrap();
+    let written = Generator::open(&path).unwrap();
+    assert_eq!(written.config().c_dim, 0);
+    // Sums in another order, in units of w (about 1).
+    let w = |g: &Generator| g.sample_w(4, 1, 0.7).unwrap();
+    common::close("w of one class", &w(&written), &w(&one), 1e-5, 1e-5);
 }
 
 /// What rosinality's own file has, key by key.

@@ -338,4 +338,27 @@ fn reference_files_become_packs() {
         let findings = pack.check();
         assert!(findings.iter().all(|f| f.outcome.is_ok()), "{findings:?}");
     }
+
+    // A class: of the pack, or of the call.
+    let home = Home::new();
+    let classes = reference.join("stylegan2_nvidia/tiny64_cond.pkl").display().to_string();
+    let all = home.json(&["model", "add", "all", "--generator", &classes]);
+    assert!(all["warnings"].as_array().unwrap().iter().any(|w| w.as_str().unwrap().contains("--class")), "{all}");
+    assert_eq!(home.json(&["model", "add", "one", "--generator", &classes, "--class", "1"])["class"], 1);
+    assert!(home.error(&["model", "add", "three", "--generator", &classes, "--class", "3"]).contains("0 to 2"));
+    assert!(home.error(&["sample", "--model", "all"]).contains("0 to 2"));
+    home.json(&["model", "check", "one"]);
+    let draw = |name: &str, arguments: &[&str]| {
+        home.json(&[&["sample", "-n", "1", "--latents", name][..], arguments].concat());
+        checkpoint::read_npy(&home.path(name)).unwrap().to_vec2::<f32>().unwrap()
+    };
+    let one = draw("one.npy", &["--model", "one"]);
+    assert_eq!(draw("all.npy", &["--model", "all", "--class", "1"]), one);
+    assert_eq!(draw("file.npy", &["--generator", &classes, "--class", "1"]), one);
+    assert_ne!(draw("two.npy", &["--model", "one", "--class", "2"]), one);
+    // For programs that know no classes; the label is in a bias, so numbers are rounded otherwise.
+    assert!(home.error(&["convert", &classes, "one.pt", "--to", "rosinality"]).contains("3 classes"));
+    home.json(&["convert", &classes, "one.pt", "--to", "rosinality", "--class", "1"]);
+    let converted = draw("converted.npy", &["--generator", "one.pt"]);
+    assert!(converted[0].iter().zip(&one[0]).all(|(a, b)| (a - b).abs() < 1e-5), "{converted:?}\n{one:?}");
 }

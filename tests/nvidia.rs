@@ -145,9 +145,15 @@ fn a_conditional_generator_agrees() {
         // What comes of it has the class still.
         let same = set.replacing(BTreeMap::new(), BTreeMap::new()).unwrap();
         close("replacing", &same.map(&z).unwrap(), &set.map(&z).unwrap(), 0.0, 0.0);
+        // The label in the bias: sums are rounded in another order.
+        let alone = set.without_classes().unwrap();
+        assert_eq!(alone.config().c_dim, 0);
+        close("without_classes", &alone.map(&z).unwrap(), &set.map(&z).unwrap(), 1e-5, 1e-5);
+        close("its mean", &alone.mean_w().unwrap(), &set.mean_w().unwrap(), 0.0, 0.0);
     }
     for (result, message) in [
         (g.map(&z), "classes 0 to 2"),
+        (g.without_classes().map(|g| g.mean_w().unwrap()), "classes 0 to 2"),
         (g.map_labels(&z, &c.narrow(1, 0, 2).unwrap()), "takes [2 or 1, 3]"),
         (g.with_class(3).map(|g| g.mean_w().unwrap()), "has classes 0 to 2"),
         (g.with_label(&z).map(|g| g.mean_w().unwrap()), "takes [3]"),

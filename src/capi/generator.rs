@@ -174,6 +174,31 @@ pub unsafe extern "C" fn nada_generator_dimension(generator: *const nada_generat
     value(0, || borrow(generator, "generator").map_or(0, |g| g.generator.config().style_dim))
 }
 
+/// Number of classes of a conditional generator; 0 for others and for NULL. Threads: any.
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_classes(generator: *const nada_generator) -> u32 {
+    value(0, || borrow(generator, "generator").map_or(0, |g| count32(g.generator.config().c_dim)))
+}
+
+/// Makes the generator of one class of a conditional generator, from 0 to nada_generator_classes() - 1. Without a class such a generator draws
+/// points of W and W+ alone: what maps a z (sampling, adapting, inverting) fails. Weights are shared, and domains of one class serve all.
+/// Threads: any. Owner: the caller frees *of_class with nada_generator_free().
+/// Fails: NADA_INVALID_ARGUMENT (a class that it does not have).
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_with_class(
+    generator: *const nada_generator,
+    class_index: u32,
+    of_class: *mut *mut nada_generator,
+) -> nada_status {
+    guard(|| {
+        out!(of_class);
+        let g = handle!(generator);
+        let made = g.runtime.run(|| g.generator.with_class(class_index as usize))?;
+        *of_class = into_raw(LoadedGenerator::new(g.runtime.clone(), Arc::new(made)));
+        Ok(())
+    })
+}
+
 /// The SHA-256 (hexadecimal) of the weights: domains know their generator by it; "" for NULL.
 /// Threads: any. Owner: the generator; valid until it is freed.
 #[no_mangle]

@@ -75,7 +75,7 @@ fn finite(what: &str, tensor: &Tensor) -> Result<()> {
 
 /// One picture, [1, 3, size, size].
 fn draw(generator: &Generator) -> Result<Tensor> {
-    let of_a_class = if generator.config().c_dim > 0 { Some(generator.with_class(0)?) } else { None };
+    let of_a_class = if generator.has_all_classes() { Some(generator.with_class(0)?) } else { None };
     let generator = of_a_class.as_ref().unwrap_or(generator);
     let latent = Latent { space: Space::W, tensor: generator.sample_w(1, 1, 0.7)?, noise: None };
     let picture = generator.render(&latent, 1.0, Noise::Const)?;

@@ -26,6 +26,8 @@ pub struct NewPack {
     pub name: String,
     pub description: String,
     pub generator: PathBuf,
+    /// The class to draw, for a conditional generator.
+    pub class: Option<usize>,
     /// CLIP files or folders, and the weights of their losses.
     pub clips: Vec<(PathBuf, f32)>,
     pub encoder: Option<PathBuf>,
@@ -73,6 +75,9 @@ impl NewPack {
     fn fill(&self, folder: &Path) -> Result<()> {
         let mut sources = Vec::new();
         let generator = Generator::open(&self.generator)?;
+        if let Some(class) = self.class {
+            generator.with_class(class)?;
+        }
         let file = "generator.safetensors";
         generator.save(&folder.join(file), Layout::Nada, self.half)?;
         sources.push(source(&self.generator, file)?);
@@ -102,6 +107,7 @@ impl NewPack {
             description: self.description.clone(),
             resolution,
             generator: file.into(),
+            class: self.class,
             fingerprint: Some(fingerprint),
             clip,
             words: None,

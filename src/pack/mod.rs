@@ -5,6 +5,7 @@
 //! description = "..."
 //! resolution = 128                   # pixels, as the generator draws
 //! generator = "generator.safetensors"
+//! class = 3                          # the class to draw, for a generator that has classes
 //! words = "words.json"               # what the CLIPs know; leave it out for CLIPs of natural language
 //! held_out = "heldout.safetensors"   # latents and pictures to measure with
 //! licence = "CC-BY-4.0"
@@ -69,6 +70,8 @@ pub struct ModelPack {
     /// Canonical.
     pub folder: PathBuf,
     pub generator: PathBuf,
+    /// The class of a conditional generator.
+    pub class: Option<usize>,
     /// Side length of the generator's pictures in pixels.
     pub resolution: usize,
     pub clips: Vec<PackClip>,
@@ -132,6 +135,7 @@ struct Manifest {
     description: String,
     resolution: usize,
     generator: String,
+    class: Option<usize>,
     fingerprint: Option<String>,
     words: Option<String>,
     templates: Option<Vec<String>>,
@@ -258,6 +262,7 @@ impl ModelPack {
         }
         let pack = Self {
             generator: inside("generator", &manifest.generator)?,
+            class: manifest.class,
             held_out: optional("held_out", manifest.held_out)?,
             encoder: optional("encoder", manifest.encoder)?,
             boundaries: manifest.boundaries.iter().map(|p| inside("boundaries", p)).collect::<Result<_>>()?,
@@ -301,8 +306,17 @@ impl ModelPack {
         overlay(base, table).map_err(|message| Error::format(self.folder.join(MANIFEST), format!("[{section}] {message}")))
     }
 
-    /// Errors: as [`Generator::open`]; `Mismatch` where its size is not the pack's `resolution`.
+    /// The generator, of the pack's class where it names one.
+    ///
+    /// Errors: as [`Generator::open`]; `Mismatch` where its size is not the pack's `resolution`, or it has no such class.
     pub fn load_generator(&self) -> Result<Generator> {
+        let generator = self.load_all_classes()?;
+        let Some(class) = self.class else { return Ok(generator) };
+        generator.with_class(class).map_err(|e| Error::Mismatch(format!("{}: {e}", self.folder.join(MANIFEST).display())))
+    }
+
+    /// As [`ModelPack::load_generator`], without a class.
+    pub fn load_all_classes(&self) -> Result<Generator> {
         let generator = Generator::open(&self.generator)?;
         let size = generator.config().size;
         if size != self.resolution {

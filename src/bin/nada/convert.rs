@@ -11,7 +11,8 @@ use std::path::PathBuf;
 /// Write a generator in another program's format, with domains built in
 ///
 /// rosinality: a .pt for rosinality's stylegan2-pytorch and what builds on it (StyleGAN-NADA, pSp, e4e); ada-pytorch: a .pkl for NVIDIA's
-/// stylegan2-ada-pytorch; nada: safetensors. Numbers stay as they are, bit by bit; domains are added to the weights.
+/// stylegan2-ada-pytorch; nada: safetensors. Numbers stay as they are, bit by bit; domains are added to the weights. With --class, a generator
+/// that has classes becomes one of that class alone, which has none, for programs that know no classes.
 #[derive(Args)]
 #[command(after_help = "Examples:
   nada convert ffhq.pt ffhq-sketch.pkl --to ada-pytorch --domain a-pencil-sketch.nada.safetensors
@@ -29,6 +30,9 @@ pub struct Convert {
     /// f16 numbers, for nada: half the size. It is another generator then: domains of the f32 one do not fit
     #[arg(long)]
     half: bool,
+    /// Class to keep, from 0, of a generator that has classes [default: all, which rosinality's format has no place for]
+    #[arg(long, value_name = "N")]
+    class: Option<usize>,
     #[command(flatten)]
     domains: DomainArgs,
 }
@@ -40,7 +44,10 @@ impl Convert {
             return Err(Error::argument("OUT", format!("{} is the input; name another file", self.output.display())));
         }
         let before = generator_or_pack(&self.input)?;
-        let after = adapted(&before, &self.domains.load()?)?;
+        let mut after = adapted(&before, &self.domains.load()?)?;
+        if let Some(class) = self.class {
+            after = after.with_class(class)?.without_classes()?;
+        }
         if self.to == Layout::Rosinality && after.config().conv_clamp.is_some() {
             ui.warn("the generator clamps its activations, which rosinality's code does not: pictures may differ where it would".into());
         }

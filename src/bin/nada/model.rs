@@ -68,6 +68,9 @@ struct Add {
     /// Generator: StyleGAN2 of rosinality's or NVIDIA's code
     #[arg(long, value_name = "FILE")]
     generator: PathBuf,
+    /// Class to draw, from 0, where the generator has classes; the pack keeps all
+    #[arg(long, value_name = "N")]
+    class: Option<usize>,
     #[command(flatten)]
     clip: ClipArgs,
     /// Encoder of pictures into latents, to be kept with the pack
@@ -95,6 +98,7 @@ impl Add {
             name: self.name,
             description: self.description,
             generator: self.generator,
+            class: self.class,
             clips: self.clip.files()?,
             encoder: self.encoder,
             boundaries: self.boundaries,
@@ -108,6 +112,12 @@ impl Add {
             ui.warn("no --licence given: the licences of the files hold, whatever they are".into());
         }
         let pack = new.make(&self.folder.path()?)?;
+        if pack.load_generator()?.has_all_classes() {
+            ui.warn(
+                "the generator has classes and no --class was given: the commands will need one, and plug-ins cannot draw with the pack"
+                    .into(),
+            );
+        }
         let text = format!("model pack '{}' of {} px: {}", pack.name, pack.resolution, pack.folder.display());
         ui.finish(&text, about(&pack))
     }
@@ -180,6 +190,7 @@ impl Info {
         line("folder", pack.folder.display().to_string());
         line("resolution", format!("{} px", pack.resolution));
         line("generator", in_pack(&pack, &pack.generator));
+        pack.class.iter().for_each(|class| line("class", class.to_string()));
         for clip in &pack.clips {
             line("clip", format!("{}, weight {}", in_pack(&pack, &clip.path), clip.weight));
         }
@@ -210,7 +221,7 @@ fn about(pack: &ModelPack) -> Value {
     let clips: Vec<Value> = pack.clips.iter().map(|c| json!({"path": relative(&c.path), "weight": c.weight})).collect();
     json!({
         "name": pack.name, "description": pack.description, "folder": pack.folder, "resolution": pack.resolution,
-        "generator": relative(&pack.generator), "clips": clips, "encoder": pack.encoder.as_ref().map(relative),
+        "generator": relative(&pack.generator), "class": pack.class, "clips": clips, "encoder": pack.encoder.as_ref().map(relative),
         "boundaries": pack.boundaries.iter().map(relative).collect::<Vec<_>>(), "fingerprint": pack.fingerprint,
         "licence": pack.licence, "licence_note": pack.licence_note, "sources": pack.sources,
     })

@@ -40,6 +40,9 @@ pub struct ModelArgs {
     /// Generator file instead of the pack's (StyleGAN2 of rosinality's or NVIDIA's code: .pt, .pkl or .safetensors)
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub generator: Option<PathBuf>,
+    /// Class to draw, from 0, where the generator has classes [default: the pack's]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub class: Option<usize>,
 }
 
 #[derive(Args)]
@@ -56,10 +59,14 @@ impl ModelArgs {
     }
 
     pub fn generator(&self, pack: Option<&ModelPack>) -> Result<Arc<Generator>> {
-        Ok(Arc::new(match (&self.generator, pack) {
+        let generator = match (&self.generator, pack) {
             (Some(file), _) => Generator::open(file)?,
             (None, Some(pack)) => pack.load_generator()?,
             (None, None) => return Err(Error::argument("--generator", "give a file, or a pack with --model")),
+        };
+        Ok(Arc::new(match self.class {
+            Some(class) => generator.with_class(class)?,
+            None => generator,
         }))
     }
 }
@@ -136,10 +143,10 @@ impl DomainArgs {
     }
 }
 
-/// A generator file, or the generator of a pack's folder or name.
+/// A generator file, or the generator of a pack's folder or name; with all its classes.
 pub fn generator_or_pack(path: &Path) -> Result<Generator> {
     match path.to_str().filter(|_| !path.is_file()).map(ModelPack::find) {
-        Some(Ok(pack)) => pack.load_generator(),
+        Some(Ok(pack)) => pack.load_all_classes(),
         // What is there as a file, or nowhere, is best described as a file.
         Some(Err(e)) if path.exists() => Err(e),
         _ => Generator::open(path),

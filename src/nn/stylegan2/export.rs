@@ -109,7 +109,10 @@ impl Generator {
     fn rosinality(&self) -> Result<Python> {
         let c = self.config();
         if c.c_dim > 0 {
-            let message = format!("it has {} classes, which rosinality's code does not know", c.c_dim);
+            if self.label.is_some() {
+                return self.without_classes()?.rosinality();
+            }
+            let message = format!("it has {} classes, which rosinality's code does not know; choose one", c.c_dim);
             return Err(Error::unsupported("writing the generator for rosinality", message));
         }
         let tensors = self.state_dict()?.into_iter().map(|(key, tensor)| (key, Python::Tensor(tensor)));

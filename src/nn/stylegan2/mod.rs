@@ -198,6 +198,46 @@ impl Generator {
         self.with_label(&Tensor::from_vec(label, c_dim, &Device::Cpu)?)
     }
 
+    /// Whether it has classes and none is chosen, so that it maps no z.
+    pub fn has_all_classes(&self) -> bool {
+        self.config().c_dim > 0 && self.label.is_none()
+    }
+
+    /// The generator of its class alone, without labels: the label's part of the first mapping layer is the same for every z, so it goes into
+    /// that layer's bias. Draws the same pictures but for rounding, and is another generator to domains. One without classes stays as it is.
+    ///
+    /// Errors: `InvalidArgument` where no class is set.
+    pub fn without_classes(&self) -> Result<Self> {
+        let config = self.config();
+        if config.c_dim == 0 {
+            return Ok(self.clone());
+        }
+        let embedded = pixel_norm(&self.embed(self.label.as_ref().ok_or_else(|| self.no_class())?)?)?;
+        let mut weights = (*self.weights).clone();
+        let both = &self.weights["style.1.weight"];
+        let d = config.style_dim;
+        // A layer computes x * weight * lr_mlp / sqrt(inputs) + bias * lr_mlp, and has half as many inputs from now on.
+        let half = 0.5f64.sqrt();
+        let constant = embedded.matmul(&both.narrow(1, d, d)?.t()?)?.affine(half / (d as f64).sqrt(), 0.0)?.squeeze(0)?;
+        weights.insert("style.1.weight".into(), both.narrow(1, 0, d)?.affine(half, 0.0)?.contiguous()?);
+        weights.insert("style.1.bias".into(), (&self.weights["style.1.bias"] + constant)?);
+        weights.retain(|key, _| !key.starts_with("embed."));
+        let latent_avg = Some(self.mean_w()?);
+        let parts =
+            Parts { config: Config { c_dim: 0, ..config.clone() }, blur: self.parts.blur, noise: self.parts.noise.clone(), latent_avg };
+        Self::assemble(Arc::new(parts), weights, (*self.offsets).clone(), None)
+    }
+
+    /// Labels [n, c_dim] as vectors that stand beside z, [n, style_dim], before they are normalised.
+    fn embed(&self, labels: &Tensor) -> Result<Tensor> {
+        let scaled = labels.affine(1.0 / (self.config().c_dim as f64).sqrt(), 0.0)?;
+        Ok(scaled.matmul(&self.weights["embed.weight"].t()?)?.broadcast_add(&self.weights["embed.bias"])?)
+    }
+
+    fn no_class(&self) -> Error {
+        Error::argument("class", format!("is not chosen, and this generator has classes 0 to {}", self.config().c_dim.saturating_sub(1)))
+    }
+
     pub fn config(&self) -> &Config {
         &self.parts.config
     }
@@ -288,15 +328,12 @@ impl Generator {
         let mut x = pixel_norm(z)?;
         trace("map.style.0", &x);
         if config.c_dim > 0 {
-            let labels = labels.ok_or_else(|| {
-                Error::argument("class", format!("this generator has classes 0 to {}: choose one first", config.c_dim - 1))
-            })?;
+            let labels = labels.ok_or_else(|| self.no_class())?;
             if !matches!(labels.dims(), &[m, c] if (m == 1 || m == n) && c == config.c_dim) {
                 let want = format!("[{n} or 1, {}]", config.c_dim);
                 return Err(Error::argument("labels", format!("have shape {:?}, this generator takes {want}", labels.dims())));
             }
-            let y = labels.affine(1.0 / (config.c_dim as f64).sqrt(), 0.0)?.matmul(&self.weights["embed.weight"].t()?)?;
-            let y = y.broadcast_add(&self.weights["embed.bias"])?;
+            let y = self.embed(labels)?;
             trace("map.embed", &y);
             x = Tensor::cat(&[x, pixel_norm(&y)?.broadcast_as((n, config.style_dim))?.contiguous()?], 1)?;
         } else if labels.is_some() {
