@@ -4,6 +4,7 @@
  *     soak cancel MODEL TIMES                cancels adaptations and inversions at random moments; handles are as before
  *     soak kill MODEL TIMES FOLDER           kills a process at random moments while it installs domains into FOLDER
  *     soak memory MODEL                      resident memory from the 50th to the 500th render
+ *     soak race                              a mistake that ThreadSanitizer must report: two threads give one handle's place to a call
  *
  * `soak write MODEL FOLDER` is the process that `kill` kills.
  */
@@ -426,13 +427,29 @@ static void memory(const char *model) {
     CHECK(growth < 1 << 20);
 }
 
+static void *take_place(void *place) {
+    int i;
+    for (i = 0; i < 1000; i++) CHECK(nada_image_open("no such file", place) == NADA_NOT_FOUND);
+    return NULL;
+}
+
+/* The library writes NULL to *place before it does anything else. */
+static void race(void) {
+    nada_image *place = NULL;
+    pthread_t threads[2];
+    int i;
+    for (i = 0; i < 2; i++) CHECK(pthread_create(&threads[i], NULL, take_place, &place) == 0);
+    for (i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+}
+
 int main(int argc, char **argv) {
-    const char *mode = argc > 2 ? argv[1] : "";
+    const char *mode = argc > 1 ? argv[1] : "";
     if (!strcmp(mode, "mixed") && argc == 6) mixed(argv[2], atof(argv[3]), (unsigned)atoi(argv[4]), argv[5]);
     else if (!strcmp(mode, "cancel") && argc == 4) cancelling(argv[2], (unsigned)atoi(argv[3]));
     else if (!strcmp(mode, "kill") && argc == 5) killing(argv[0], argv[2], (unsigned)atoi(argv[3]), argv[4]);
     else if (!strcmp(mode, "write") && argc == 4) writing(argv[2], argv[3]);
     else if (!strcmp(mode, "memory") && argc == 3) memory(argv[2]);
+    else if (!strcmp(mode, "race") && argc == 2) race();
     else return fprintf(stderr, "usage: see the head of tests/soak.c\n"), 2;
     return 0;
 }
