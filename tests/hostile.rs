@@ -1,7 +1,7 @@
 //! Files that mean harm: model packs that reach for files outside, and what fuzzing found.
 
 use nada::pack::{ModelPack, MANIFEST};
-use nada::Kind;
+use nada::{checkpoint, Kind};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -124,4 +124,13 @@ fn pipes_are_not_waited_for() {
     std::fs::remove_file(pack.join(MANIFEST)).unwrap();
     pipe(MANIFEST);
     open(pack).unwrap_err();
+}
+
+/// Tuples of twice the same tuple: 200 bytes that stand for 2^60 values. (Found by fuzzing: readers that walk a million of them are slow.)
+#[test]
+fn a_graph_that_doubles_is_not_walked_to_its_end() {
+    // A dict with "a", then the empty tuple; 60 times DUP and TUPLE2; SETITEM, STOP.
+    let bytes = [&b"\x80\x02}U\x01a)"[..], &b"2\x86".repeat(60), b"s."].concat();
+    let e = checkpoint::open_bytes_as(Path::new("double.pkl"), bytes, checkpoint::Kind::Pickle).unwrap_err();
+    assert!(e.kind() == Kind::Format && e.to_string().contains("more values than any checkpoint"), "{e}");
 }

@@ -13,9 +13,9 @@ const MAX_KEY: usize = 1024;
 /// Longer texts in a checkpoint (arguments, logs) are not kept as metadata.
 const MAX_TEXT: usize = 4096;
 /// A container that occurs many times in one graph is walked each time; this bounds the sum, in values, bytes of keys and the memory of what is
-/// kept (keys, texts, and `PER_ENTRY` for each). A training checkpoint of 1024 px has 3000 tensors, which take 2 MB.
-const MAX_VISITS: usize = 1 << 20;
-const MAX_KEY_BYTES: usize = 32 << 20;
+/// kept (keys, texts, and `PER_ENTRY` for each). A training checkpoint of 1024 px has 3000 tensors, which take 2 MB and some 20 000 visits.
+const MAX_VISITS: usize = 1 << 17;
+const MAX_KEY_BYTES: usize = 8 << 20;
 const MAX_KEPT: usize = 24 << 20;
 /// Numbers in longer lists (a loss for each step) are not kept as metadata.
 const MAX_LIST: usize = 1024;
