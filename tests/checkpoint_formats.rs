@@ -122,6 +122,16 @@ fn one_clip_of_open_clip_and_of_hugging_face_in_parts() {
         close("image_features", &clip.encode_image(&get("image")).unwrap(), &get("image_features"), 2e-5, 2e-5);
         close("text_features", &clip.encode_tokens(&tokens).unwrap(), &get("text_features"), 2e-5, 2e-5);
     }
+    // open_clip's other arrangement of the same tensors: the text tower under a name of its own.
+    let custom = tempfile::tempdir().unwrap();
+    let original = checkpoint::open(&file("open_clip/open_clip_model.safetensors")).unwrap();
+    let name = |key: &str| if key.starts_with("visual.") || key == "logit_scale" { key.to_string() } else { format!("text.{key}") };
+    let tensors = original.keys().map(|key| (name(key), original.tensor(key).unwrap())).collect();
+    checkpoint::save_safetensors(&custom.path().join("open_clip_model.safetensors"), &tensors, &Default::default()).unwrap();
+    std::fs::copy(file("open_clip/open_clip_config.json"), custom.path().join("open_clip_config.json")).unwrap();
+    let clip = Clip::open(custom.path()).unwrap();
+    close("image_features", &clip.encode_image(&get("image")).unwrap(), &get("image_features"), 2e-5, 2e-5);
+    close("text_features", &clip.encode_tokens(&tokens).unwrap(), &get("text_features"), 2e-5, 2e-5);
     // Without its configuration the file is taken for OpenAI's, whose heads are 64 wide.
     let folder = tempfile::tempdir().unwrap();
     let alone = folder.path().join("a.safetensors");

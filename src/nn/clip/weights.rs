@@ -4,10 +4,12 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::kernels::BlockWeights;
 use candle_core::Tensor;
+use std::borrow::Cow;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// `visual.*`, `transformer.*`: OpenAI's state_dict and TorchScript archives.
+    /// `visual.*`, `transformer.*`: OpenAI's state_dict and TorchScript archives, open_clip's files. Some of open_clip's have the text tower
+    /// under `text.` (its CustomTextCLIP).
     OpenAi,
     /// `vision_model.*`, `text_model.*`: transformers' CLIPModel.
     HuggingFace,
@@ -17,6 +19,8 @@ pub(super) enum Layout {
 pub(super) struct Weights<'a> {
     checkpoint: &'a Checkpoint,
     layout: Layout,
+    /// The text tower's keys begin with `text.`.
+    text_apart: bool,
 }
 
 type Pair = (Tensor, Tensor);
@@ -34,15 +38,19 @@ impl<'a> Weights<'a> {
             return Err(Error::format(&checkpoint.path, message));
         };
         // Relatives of CLIP whose other keys are the same: they would give wrong numbers.
-        for (part, what) in
-            [(".ls_1.", "layer scale"), ("visual.attn_pool.", "attention pooling"), ("visual.trunk.", "a vision tower of timm")]
-        {
+        for (part, what) in [
+            (".ls_1.", "layer scale"),
+            ("visual.attn_pool.", "attention pooling"),
+            ("visual.trunk.", "a vision tower of timm"),
+            ("text.cls_emb", "a class token of texts"),
+            ("text.text_projection.bias", "a bias of the text projection"),
+        ] {
             if let Some(key) = checkpoint.keys().find(|key| key.contains(part)) {
                 let message = format!("a CLIP with {what} (tensor '{key}') is not supported");
                 return Err(Error::unsupported(checkpoint.path.display().to_string(), message));
             }
         }
-        Ok(Self { checkpoint, layout })
+        Ok(Self { checkpoint, layout, text_apart: layout == Layout::OpenAi && has("text.token_embedding.weight") })
     }
 
     pub(super) fn layout(&self) -> Layout {
@@ -53,24 +61,34 @@ impl<'a> Weights<'a> {
         Error::format(&self.checkpoint.path, message)
     }
 
+    /// What the file calls `key`.
+    fn name<'k>(&self, key: &'k str) -> Cow<'k, str> {
+        match self.text_apart && !key.starts_with("visual.") {
+            true => format!("text.{key}").into(),
+            false => key.into(),
+        }
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
-        self.checkpoint.contains(key)
+        self.checkpoint.contains(&self.name(key))
     }
 
     /// How many of `<prefix>0.`, `<prefix>1.`, ... are there without a gap.
     pub(super) fn count(&self, prefix: &str) -> usize {
+        let prefix = self.name(prefix);
         let there = |prefix: &str| self.checkpoint.keys().any(|key| key.starts_with(prefix));
         (0..).take_while(|i| there(&format!("{prefix}{i}."))).count()
     }
 
     /// The shape of `key`, which must have N dimensions.
     pub(super) fn dims<const N: usize>(&self, key: &str) -> Result<[usize; N]> {
-        let dims = self.checkpoint.shape(key).ok_or_else(|| self.format(format!("tensor '{key}' is missing")))?;
+        let key = self.name(key);
+        let dims = self.checkpoint.shape(&key).ok_or_else(|| self.format(format!("tensor '{key}' is missing")))?;
         dims.try_into().map_err(|_| self.format(format!("tensor '{key}' has shape {dims:?}, where {N} dimensions are needed")))
     }
 
     pub(super) fn get(&self, key: &str, shape: &[usize]) -> Result<Tensor> {
-        self.checkpoint.f32(key, Some(shape))
+        self.checkpoint.f32(&self.name(key), Some(shape))
     }
 
     /// `<key>.weight` and `<key>.bias`.
