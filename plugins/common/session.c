@@ -2,6 +2,7 @@
 #include "session.h"
 
 #include "reached.h"
+#include "words.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,6 +111,8 @@ nada_model *plugin_session_look_up(const plugin_session *session, const char *na
     if (session->library->model_open(session->context, *name ? name : NULL, &model) != NADA_OK) plugin_library_fail(session->library, error);
     return model;
 }
+
+const nada_model *plugin_session_model(const plugin_session *session) { return session->model; }
 
 uint32_t plugin_session_size(const plugin_session *session) { return session->library->generator_size(session->generator); }
 
@@ -351,7 +354,8 @@ bool plugin_work_restyle(plugin_job *job, void *data, plugin_error *error) {
     bool inverts = !plugin_session_inverted(session, &task->request);
     bool adapts = !*task->request.domain && !plugin_session_reached(session, &task->request).complete;
     double middle = !inverts ? 0 : adapts ? 0.4 : 0.95;
-    /* A wrong name is told before the long part. */
+    /* Wrong words and a wrong name are told before the long part. */
+    if (adapts && !plugin_words_known(session->library, session->model, &task->request, error)) return false;
     struct stretch adapting = {session->library, job, "Learning the words", middle, 0.95, 0, 0, 0};
     if (!adapts && !have_domain(task, &adapting, error)) return false;
     struct stretch inverting = {session->library, job, "Finding the picture", 0, middle, 0, 0, 0};
@@ -365,10 +369,11 @@ bool plugin_work_restyle(plugin_job *job, void *data, plugin_error *error) {
 
 bool plugin_work_new_domain(plugin_job *job, void *data, plugin_error *error) {
     plugin_task *task = data;
-    if (!is_open(task->session, error)) return false;
-    struct stretch adapting = {task->session->library, job, "Learning the words", 0, 1, 0, 0, 0};
+    const plugin_session *session = task->session;
+    if (!is_open(session, error) || !plugin_words_known(session->library, session->model, &task->request, error)) return false;
+    struct stretch adapting = {session->library, job, "Learning the words", 0, 1, 0, 0, 0};
     if (!have_domain(task, &adapting, error)) return false;
-    plugin_job_show(job, look(task->session, &task->request));
+    plugin_job_show(job, look(session, &task->request));
     plugin_job_report(job, 1, "Done");
     return true;
 }
