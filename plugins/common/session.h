@@ -84,8 +84,8 @@ bool plugin_work_install(plugin_job *job, void *data, plugin_error *error);
 /* What a state is that an ended process left: its words and step. */
 bool plugin_session_left(const plugin_session *session, const char *file, char words[PLUGIN_TEXT], uint32_t *step, plugin_error *error);
 
-/* Puts a state that an ended process left (plugin_reached_left()) into the gallery and removes the file; main thread. `installed` gets the
- * path. */
+/* Puts a state that an ended process left (plugin_reached_left()) into the gallery and removes the file; main thread, while no job runs.
+ * There is a thumbnail where the open pack's generator is the domain's. `installed` gets the path. */
 bool plugin_session_rescue(const plugin_session *session, const char *file, char installed[PLUGIN_PATH], plugin_error *error);
 
 #endif

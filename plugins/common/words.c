@@ -41,7 +41,7 @@ static bool knows_some(const plugin_library *library, const nada_model *model, c
         if (length > 0 && is_known(library, model, word)) return true;
         at += length > 0 ? length : 1;
     }
-    return plugin_fail(error, "%s: the model '%.200s' knows no word of \"%s\"; use words of those that it lists", argument,
+    return plugin_fail(error, "%s: the model '%.200s' knows no word of \"%s\"; use words that it lists", argument,
                        library->model_name(model), text);
 }
 
