@@ -615,7 +615,7 @@ static GtkWidget *build_preview(panel *p) {
         gtk_box_pack_start(GTK_BOX(pictures), framed(p->after, "Restyled"), FALSE, FALSE, 0);
     } else {
         gtk_widget_set_size_request(p->after, 2 * PICTURE_SIDE, PICTURE_SIDE);
-        gtk_box_pack_start(GTK_BOX(pictures), framed(p->after, "Before (above) and after (below)"), FALSE, FALSE, 0);
+        gtk_box_pack_start(GTK_BOX(pictures), framed(p->after, "Before (above) and after (below)"), TRUE, TRUE, 0);
     }
     gtk_box_pack_start(GTK_BOX(column), pictures, FALSE, FALSE, 0);
     p->bar = gtk_progress_bar_new();
