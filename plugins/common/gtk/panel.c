@@ -180,6 +180,8 @@ static void selected_domain(panel *p, char domain[PLUGIN_PATH]) {
 }
 
 static uint32_t whole(GtkWidget *range) {
+    /* What was typed is taken only when the field is left, which the keys of buttons do not do in GTK 3. */
+    if (GTK_IS_SPIN_BUTTON(range)) gtk_spin_button_update(GTK_SPIN_BUTTON(range));
     double value = GTK_IS_RANGE(range) ? gtk_range_get_value(GTK_RANGE(range)) : gtk_spin_button_get_value(GTK_SPIN_BUTTON(range));
     return (uint32_t)lrint(value);
 }
