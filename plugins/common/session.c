@@ -2,6 +2,7 @@
 #include "session.h"
 
 #include "reached.h"
+#include "words.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,6 +112,8 @@ nada_model *plugin_session_look_up(const plugin_session *session, const char *na
     return model;
 }
 
+const nada_model *plugin_session_model(const plugin_session *session) { return session->model; }
+
 uint32_t plugin_session_size(const plugin_session *session) { return session->library->generator_size(session->generator); }
 
 const char *plugin_session_fingerprint(const plugin_session *session) { return session->library->generator_fingerprint(session->generator); }
@@ -204,21 +207,20 @@ static bool invert(plugin_session *session, const plugin_request *request, struc
 }
 
 /* Options that draw as the inversion saw it: without noise, but for maps that it found. */
-static void drawing(const plugin_session *session, const plugin_request *request, nada_render_options *options, const nada_domain **domain,
-                    float *strength) {
+static void drawing(const plugin_session *session, const nada_domain *const *domain, const plugin_request *request,
+                    nada_render_options *options, float *strength) {
     session->library->render_options_init(options, sizeof *options);
-    *domain = session->domain;
     *strength = (float)request->strength;
     options->domains = domain, options->strengths = strength, options->domain_count = 1;
     options->noise = NADA_NOISE_NONE;
 }
 
-static plugin_picture *draw(const plugin_session *session, const nada_latent *latent, const plugin_request *request, int side) {
+static plugin_picture *draw(const plugin_session *session, const nada_latent *latent, const nada_domain *domain,
+                            const plugin_request *request, int side) {
     nada_render_options options;
-    const nada_domain *domain;
     float strength;
     nada_image *image = NULL;
-    drawing(session, request, &options, &domain, &strength);
+    drawing(session, &domain, request, &options, &strength);
     if (session->library->generator_render(session->generator, latent, &options, &image, 1) != NADA_OK) return NULL;
     plugin_picture *picture = plugin_picture_new(session->library, image, side);
     session->library->image_free(image);
@@ -227,7 +229,7 @@ static plugin_picture *draw(const plugin_session *session, const nada_latent *la
 
 /* What the preview shows: the user's picture where there is one, else pairs of the adaptation's own. */
 static plugin_picture *look(const plugin_session *session, const plugin_request *request) {
-    if (session->latent) return draw(session, session->latent, request, PLUGIN_PREVIEW_SIDE);
+    if (session->latent) return draw(session, session->latent, session->domain, request, PLUGIN_PREVIEW_SIDE);
     nada_image *pairs = NULL;
     if (!session->adaptation || session->library->adaptation_preview(session->adaptation, PAIRS, &pairs) != NADA_OK) return NULL;
     plugin_picture *picture = plugin_picture_new(session->library, pairs, PLUGIN_PREVIEW_SIDE);
@@ -351,7 +353,8 @@ bool plugin_work_restyle(plugin_job *job, void *data, plugin_error *error) {
     bool inverts = !plugin_session_inverted(session, &task->request);
     bool adapts = !*task->request.domain && !plugin_session_reached(session, &task->request).complete;
     double middle = !inverts ? 0 : adapts ? 0.4 : 0.95;
-    /* A wrong name is told before the long part. */
+    /* Wrong words and a wrong name are told before the long part. */
+    if (adapts && !plugin_words_known(session->library, session->model, &task->request, error)) return false;
     struct stretch adapting = {session->library, job, "Learning the words", middle, 0.95, 0, 0, 0};
     if (!adapts && !have_domain(task, &adapting, error)) return false;
     struct stretch inverting = {session->library, job, "Finding the picture", 0, middle, 0, 0, 0};
@@ -365,10 +368,11 @@ bool plugin_work_restyle(plugin_job *job, void *data, plugin_error *error) {
 
 bool plugin_work_new_domain(plugin_job *job, void *data, plugin_error *error) {
     plugin_task *task = data;
-    if (!is_open(task->session, error)) return false;
-    struct stretch adapting = {task->session->library, job, "Learning the words", 0, 1, 0, 0, 0};
+    const plugin_session *session = task->session;
+    if (!is_open(session, error) || !plugin_words_known(session->library, session->model, &task->request, error)) return false;
+    struct stretch adapting = {session->library, job, "Learning the words", 0, 1, 0, 0, 0};
     if (!have_domain(task, &adapting, error)) return false;
-    plugin_job_show(job, look(task->session, &task->request));
+    plugin_job_show(job, look(session, &task->request));
     plugin_job_report(job, 1, "Done");
     return true;
 }
@@ -382,24 +386,25 @@ bool plugin_work_apply(plugin_job *job, void *data, plugin_error *error) {
     plugin_job_report(job, 0.95, "Drawing");
     nada_region_options region;
     nada_render_options options;
-    const nada_domain *domain;
+    const nada_domain *domain = session->domain;
     float strength;
     if (!ok(session, library->region_options_init(&region, sizeof region), error)) return false;
     region.replace = task->replace, region.hard_edges = task->hard_edges;
-    drawing(session, &task->request, &options, &domain, &strength);
+    drawing(session, &domain, &task->request, &options, &strength);
     return ok(session, library->generator_render_region(session->generator, &task->source, &region, session->latent, &options, &task->target),
               error);
 }
 
-/* One picture of the generator with the domain; NULL without one, as thumbnails are not needed. */
-static nada_image *thumbnail(const plugin_session *session) {
+/* One picture of the generator with the domain; NULL where it cannot be drawn, as thumbnails are not needed. */
+static nada_image *thumbnail(const plugin_session *session, const nada_domain *domain) {
     const plugin_library *library = session->library;
+    if (!session->generator || strcmp(library->domain_fingerprint(domain), plugin_session_fingerprint(session)) != 0) return NULL;
     nada_latent *latent = NULL;
     nada_image *image = NULL;
     if (library->generator_sample(session->generator, 1, 1, 0.7f, &latent) != NADA_OK) return NULL;
     plugin_request full;
     plugin_request_init(&full);
-    plugin_picture *picture = draw(session, latent, &full, THUMBNAIL_SIDE);
+    plugin_picture *picture = draw(session, latent, domain, &full, THUMBNAIL_SIDE);
     library->latent_free(latent);
     if (!picture) return NULL;
     nada_pixels pixels = {picture->rgb, (size_t)picture->width * 3, (uint32_t)picture->width, (uint32_t)picture->height, NADA_FORMAT_RGB8,
@@ -423,7 +428,7 @@ bool plugin_work_install(plugin_job *job, void *data, plugin_error *error) {
     plugin_session *session = task->session;
     if (!plugin_session_reached(session, &task->request).usable) return plugin_fail(error, "there is no domain to install yet");
     plugin_job_report(job, 1, "Installing the domain");
-    nada_image *picture = thumbnail(session);
+    nada_image *picture = thumbnail(session, session->domain);
     bool done = install(session, session->domain, task->request.name, picture, task->file, error);
     session->library->image_free(picture);
     if (!done) return false;
@@ -444,7 +449,9 @@ bool plugin_session_left(const plugin_session *session, const char *file, char w
 bool plugin_session_rescue(const plugin_session *session, const char *file, char installed[PLUGIN_PATH], plugin_error *error) {
     nada_domain *domain = NULL;
     if (!ok(session, session->library->domain_open(session->context, file, &domain), error)) return false;
-    bool done = install(session, domain, "", NULL, installed, error);
+    nada_image *picture = thumbnail(session, domain);
+    bool done = install(session, domain, "", picture, installed, error);
+    session->library->image_free(picture);
     session->library->domain_free(domain);
     if (done) unlink(file);
     return done;

@@ -29,7 +29,8 @@ nada_model_list *plugin_session_models(const plugin_session *session, plugin_err
 /* A pack by name or folder ("" for the starter), beside the one that jobs work with; the caller frees it. NULL with a message. */
 nada_model *plugin_session_look_up(const plugin_session *session, const char *name, plugin_error *error);
 
-/* Of plugin_work_open(): its generator's side in pixels (0 before) and fingerprint ("" before). */
+/* Of plugin_work_open(): the pack (NULL before; the session's), its generator's side in pixels (0 before) and fingerprint ("" before). */
+const nada_model *plugin_session_model(const plugin_session *session);
 uint32_t plugin_session_size(const plugin_session *session);
 const char *plugin_session_fingerprint(const plugin_session *session);
 
@@ -70,7 +71,7 @@ typedef struct plugin_task {
 
 /* Opens the pack of the request. */
 bool plugin_work_open(plugin_job *job, void *data, plugin_error *error);
-/* After it and plugin_session_set_source(): inverts the picture, adapts or opens the domain, shows the restyled picture. What is there
+/* After it and plugin_session_set_source(): fails where the pack knows no word of the request's; inverts the picture, adapts or opens the domain, shows the restyled picture. What is there
  * already is used. A cancelled adaptation stays at its last step and goes on from there when the same is asked for again. */
 bool plugin_work_restyle(plugin_job *job, void *data, plugin_error *error);
 /* After plugin_work_open(): adapts, showing pairs of pictures before and after. Cancelling: the same. */
@@ -83,8 +84,8 @@ bool plugin_work_install(plugin_job *job, void *data, plugin_error *error);
 /* What a state is that an ended process left: its words and step. */
 bool plugin_session_left(const plugin_session *session, const char *file, char words[PLUGIN_TEXT], uint32_t *step, plugin_error *error);
 
-/* Puts a state that an ended process left (plugin_reached_left()) into the gallery and removes the file; main thread. `installed` gets the
- * path. */
+/* Puts a state that an ended process left (plugin_reached_left()) into the gallery and removes the file; main thread, while no job runs.
+ * There is a thumbnail where the open pack's generator is the domain's. `installed` gets the path. */
 bool plugin_session_rescue(const plugin_session *session, const char *file, char installed[PLUGIN_PATH], plugin_error *error);
 
 #endif

@@ -1,56 +1,45 @@
 /* The plug-in for GIMP 2.10: its procedures, and how it reaches a picture. The work is in plugins/common. */
-#include "../common/gegl/canvas.h"
-#include "../common/gtk/panel.h"
+#include "../common/gimp/run.h"
 
-#include <libgimp/gimp.h>
-#include <libgimp/gimpui.h>
 #include <string.h>
 
-#define RESTYLE "plug-in-nada-restyle"
-#define NEW_DOMAIN "plug-in-nada-new-domain"
+#define RUN_MODE_HELP "The run mode { RUN-INTERACTIVE (0), RUN-NONINTERACTIVE (1), RUN-WITH-LAST-VALS (2) }"
 
 static const GimpParamDef RESTYLE_ARGUMENTS[] = {
-    {GIMP_PDB_INT32, "run-mode", "The run mode { RUN-INTERACTIVE (0), RUN-NONINTERACTIVE (1), RUN-WITH-LAST-VALS (2) }"},
+    {GIMP_PDB_INT32, "run-mode", RUN_MODE_HELP},
     {GIMP_PDB_IMAGE, "image", "The image"},
     {GIMP_PDB_DRAWABLE, "drawable", "The layer to restyle; of its selected part, else of all of it, the largest centred square"},
-    {GIMP_PDB_STRING, "model", "Name or folder of a model pack; \"\" for the starter"},
-    {GIMP_PDB_STRING, "domain", "Name of an installed domain, or the path (with a slash) of a domain file; \"\" to learn `target`"},
-    {GIMP_PDB_STRING, "source", "What pictures of the generator are, in words; \"\" for the pack's own, such as \"a photo\""},
-    {GIMP_PDB_STRING, "target", "What the picture is to become, such as \"a pencil sketch\"; not used with `domain`"},
-    {GIMP_PDB_FLOAT, "strength", "How much of the domain, 0 to 1.5; 1 is what was learned"},
-    {GIMP_PDB_INT32, "seed", "Of everything that is drawn at random, 0 or more"},
-    {GIMP_PDB_INT32, "keep-identity", "Steps of the inversion: more come closer to the picture; 0 for what the pack recommends"},
-    {GIMP_PDB_INT32, "steps", "Steps of learning `target` at the most; 0 for the pack's recipe"},
+    {GIMP_PDB_STRING, "model", MODEL_HELP},
+    {GIMP_PDB_STRING, "domain", DOMAIN_HELP},
+    {GIMP_PDB_STRING, "source", SOURCE_HELP},
+    {GIMP_PDB_STRING, "target", TARGET_HELP},
+    {GIMP_PDB_FLOAT, "strength", STRENGTH_HELP},
+    {GIMP_PDB_INT32, "seed", SEED_HELP},
+    {GIMP_PDB_INT32, "keep-identity", IDENTITY_HELP},
+    {GIMP_PDB_INT32, "steps", STEPS_HELP},
     {GIMP_PDB_INT32, "output", "Where the result goes { NEW-LAYER (0), IN-PLACE (1) }"},
-    {GIMP_PDB_INT32, "install", "Whether a domain that was learned goes into the gallery { FALSE (0), TRUE (1) }"},
+    {GIMP_PDB_INT32, "install", INSTALL_HELP " { FALSE (0), TRUE (1) }"},
 };
 static const GimpParamDef RESTYLE_RESULTS[] = {{GIMP_PDB_LAYER, "layer", "The new layer; in place: `drawable`"}};
 
 static const GimpParamDef NEW_DOMAIN_ARGUMENTS[] = {
-    {GIMP_PDB_INT32, "run-mode", "The run mode { RUN-INTERACTIVE (0), RUN-NONINTERACTIVE (1), RUN-WITH-LAST-VALS (2) }"},
-    {GIMP_PDB_STRING, "model", "Name or folder of a model pack; \"\" for the starter"},
-    {GIMP_PDB_STRING, "source", "What pictures of the generator are, in words; \"\" for the pack's own, such as \"a photo\""},
-    {GIMP_PDB_STRING, "target", "What they are to become, such as \"a pencil sketch\""},
-    {GIMP_PDB_STRING, "name", "Under which the domain is installed; \"\": made from `target`. A taken name gets -2, -3, ..."},
-    {GIMP_PDB_INT32, "seed", "Of everything that is drawn at random, 0 or more"},
-    {GIMP_PDB_INT32, "steps", "Steps at the most; 0 for the pack's recipe"},
+    {GIMP_PDB_INT32, "run-mode", RUN_MODE_HELP},
+    {GIMP_PDB_STRING, "model", MODEL_HELP},
+    {GIMP_PDB_STRING, "source", SOURCE_HELP},
+    {GIMP_PDB_STRING, "target", TARGET_HELP},
+    {GIMP_PDB_STRING, "name", NAME_HELP},
+    {GIMP_PDB_INT32, "seed", SEED_HELP},
+    {GIMP_PDB_INT32, "steps", STEPS_HELP},
 };
-static const GimpParamDef NEW_DOMAIN_RESULTS[] = {{GIMP_PDB_STRING, "file", "The file of the installed domain"}};
+static const GimpParamDef NEW_DOMAIN_RESULTS[] = {{GIMP_PDB_STRING, "file", FILE_HELP}};
 
 static void query(void) {
-    gimp_install_procedure(RESTYLE, "Restyle a face by words, or with an installed domain",
-                           "Finds the picture in a StyleGAN2 generator, and draws it anew with the generator adapted to a text "
-                           "(StyleGAN-NADA). The result is blended into the layer with a soft edge, or becomes a layer above it. The "
-                           "selection, alpha and the picture's depth are kept; it is one step of undo.",
-                           "the libnada authors", "the libnada authors", "2026", "_Restyle with text...", "RGB*, GRAY*", GIMP_PLUGIN,
+    gimp_install_procedure(RESTYLE, RESTYLE_BLURB, RESTYLE_HELP, AUTHORS, AUTHORS, YEAR, RESTYLE_LABEL, RESTYLE_IMAGES, GIMP_PLUGIN,
                            G_N_ELEMENTS(RESTYLE_ARGUMENTS), G_N_ELEMENTS(RESTYLE_RESULTS), RESTYLE_ARGUMENTS, RESTYLE_RESULTS);
-    gimp_plugin_menu_register(RESTYLE, "<Image>/Filters/Artistic");
-    gimp_install_procedure(NEW_DOMAIN, "Adapt a generator to words and install the domain",
-                           "Adapts a StyleGAN2 generator to a text (StyleGAN-NADA) and puts the domain into the gallery, from which "
-                           "\"Restyle with text\" takes it. Needs no picture.",
-                           "the libnada authors", "the libnada authors", "2026", "_New domain from text...", NULL, GIMP_PLUGIN,
+    gimp_install_procedure(NEW_DOMAIN, NEW_DOMAIN_BLURB, NEW_DOMAIN_HELP, AUTHORS, AUTHORS, YEAR, NEW_DOMAIN_LABEL, NULL, GIMP_PLUGIN,
                            G_N_ELEMENTS(NEW_DOMAIN_ARGUMENTS), G_N_ELEMENTS(NEW_DOMAIN_RESULTS), NEW_DOMAIN_ARGUMENTS, NEW_DOMAIN_RESULTS);
-    gimp_plugin_menu_register(NEW_DOMAIN, "<Image>/Filters/Artistic");
+    gimp_plugin_menu_register(RESTYLE, MENU);
+    gimp_plugin_menu_register(NEW_DOMAIN, MENU);
 }
 
 /* --- The picture --- */
@@ -58,7 +47,6 @@ static void query(void) {
 typedef struct host {
     gint32 image, drawable;
     gint32 layer; /* the result's */
-    bool visible; /* a progress bar was begun */
 } host;
 
 static GeglBuffer *host_pixels(void *data) { return gimp_drawable_get_buffer(((host *)data)->drawable); }
@@ -104,27 +92,14 @@ static bool host_finish(void *data, bool new_layer, plugin_error *error) {
     return true;
 }
 
-static void host_progress(void *data, double fraction, const char *text) {
-    host *h = data;
-    if (!h->visible) {
-        h->visible = true;
-        gimp_progress_init(text ? text : "");
-    } else if (text) {
-        gimp_progress_set_text(text);
-    }
-    gimp_progress_update(fraction);
-}
-
 static bool open_picture(host *h, plugin_canvas *canvas, plugin_error *error) {
     int x, y, width, height;
     if (!gimp_item_is_layer(h->drawable)) return plugin_fail(error, "drawable: is no layer; choose a layer of the picture");
     if (!gimp_drawable_mask_intersect(h->drawable, &x, &y, &width, &height))
         return plugin_fail(error, "the selection does not meet the layer: there is nothing to restyle");
-    *canvas = (plugin_canvas){h, {x, y, width, height}, host_pixels, host_selection, host_begin, host_finish, host_progress};
+    *canvas = (plugin_canvas){h, {x, y, width, height}, host_pixels, host_selection, host_begin, host_finish, plugin_gimp_progress, plugin_gimp_warn};
     return true;
 }
-
-static bool source_of(void *canvas, plugin_session *session, plugin_error *error) { return plugin_canvas_source(canvas, session, error); }
 
 /* --- Arguments --- */
 
@@ -153,51 +128,9 @@ static bool take_new_domain(plugin_request *r, const GimpParam *p, plugin_error 
            take_number(&r->seed, p[5].data.d_int32, "seed", e) && take_number(&r->steps, p[6].data.d_int32, "steps", e);
 }
 
-static GtkWidget *window(const char *title, const char *procedure) {
-    gimp_ui_init("nada", TRUE);
-    GtkWidget *dialog = gimp_dialog_new(title, procedure, NULL, 0, gimp_standard_help_func, procedure, NULL);
-    gimp_window_set_transient(GTK_WINDOW(dialog));
-    return dialog;
-}
-
 /* --- Running --- */
 
-/* GIMP_PDB_SUCCESS, or what else to answer; the message of an error in `error`. */
-static GimpPDBStatusType run_restyle(GimpRunMode mode, const GimpParam *parameters, plugin_request *request, plugin_session *session,
-                                     gint32 *layer, plugin_error *error) {
-    host h = {parameters[1].data.d_image, parameters[2].data.d_drawable, -1, false};
-    plugin_canvas canvas;
-    if (!open_picture(&h, &canvas, error)) return GIMP_PDB_EXECUTION_ERROR;
-    if (mode == GIMP_RUN_INTERACTIVE) {
-        GtkWidget *dialog = window("Restyle with text", RESTYLE);
-        bool wanted = plugin_panel_run(dialog, PLUGIN_RESTYLE, session, request, source_of, &canvas);
-        gtk_widget_destroy(dialog);
-        if (!wanted) return GIMP_PDB_CANCEL;
-    }
-    bool done = plugin_canvas_restyle(&canvas, session, request, mode == GIMP_RUN_INTERACTIVE, error);
-    if (h.visible) gimp_progress_end();
-    *layer = h.layer;
-    if (done && mode != GIMP_RUN_NONINTERACTIVE) gimp_displays_flush();
-    return done ? GIMP_PDB_SUCCESS : GIMP_PDB_EXECUTION_ERROR;
-}
-
-static GimpPDBStatusType run_new_domain(GimpRunMode mode, plugin_request *request, plugin_session *session, char file[PLUGIN_PATH],
-                                        plugin_error *error) {
-    host h = {-1, -1, -1, false};
-    plugin_canvas canvas = {.host = &h, .progress = host_progress};
-    if (mode == GIMP_RUN_INTERACTIVE) {
-        GtkWidget *dialog = window("New domain from text", NEW_DOMAIN);
-        bool wanted = plugin_panel_run(dialog, PLUGIN_NEW_DOMAIN, session, request, NULL, NULL);
-        gtk_widget_destroy(dialog);
-        return wanted ? GIMP_PDB_SUCCESS : GIMP_PDB_CANCEL;
-    }
-    bool done = plugin_canvas_new_domain(&canvas, session, request, file, error);
-    if (h.visible) gimp_progress_end();
-    return done ? GIMP_PDB_SUCCESS : GIMP_PDB_EXECUTION_ERROR;
-}
-
 static GimpPDBStatusType run_procedure(bool restyle, gint count, const GimpParam *parameters, GimpParam *result, plugin_error *error) {
-    static plugin_library library;
     static char file[PLUGIN_PATH];
     const char *name = restyle ? RESTYLE : NEW_DOMAIN;
     GimpRunMode mode = parameters[0].data.d_int32;
@@ -214,14 +147,16 @@ static GimpPDBStatusType run_procedure(bool restyle, gint count, const GimpParam
         /* Another size is another version's. */
         gimp_get_data(name, &request);
     }
-    if (!plugin_library_open(&library, error)) return GIMP_PDB_EXECUTION_ERROR;
-    plugin_session *session = plugin_session_new(&library, error);
+    plugin_session *session = plugin_gimp_session(error);
     if (!session) return GIMP_PDB_EXECUTION_ERROR;
-    GimpPDBStatusType status;
+    GimpPDBStatusType status = GIMP_PDB_EXECUTION_ERROR;
     if (restyle) {
-        status = run_restyle(mode, parameters, &request, session, &result->data.d_layer, error);
+        host h = {parameters[1].data.d_image, parameters[2].data.d_drawable, -1};
+        plugin_canvas canvas;
+        if (open_picture(&h, &canvas, error)) status = plugin_gimp_restyle(mode, &canvas, session, &request, error);
+        result->data.d_layer = h.layer;
     } else {
-        status = run_new_domain(mode, &request, session, file, error);
+        status = plugin_gimp_new_domain(mode, session, &request, file, error);
         result->data.d_string = file;
     }
     if (mode == GIMP_RUN_INTERACTIVE && status == GIMP_PDB_SUCCESS) gimp_set_data(name, &request, sizeof request);
@@ -233,7 +168,6 @@ static void run(const gchar *name, gint count, const GimpParam *parameters, gint
     static GimpParam values[2];
     static plugin_error error;
     bool restyle = strcmp(name, RESTYLE) == 0;
-    gegl_init(NULL, NULL);
     values[1].type = restyle ? GIMP_PDB_LAYER : GIMP_PDB_STRING;
     values[0].type = GIMP_PDB_STATUS;
     values[0].data.d_status = run_procedure(restyle, count, parameters, &values[1], &error);

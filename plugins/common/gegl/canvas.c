@@ -1,5 +1,7 @@
 #include "canvas.h"
 
+#include "../words.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -131,10 +133,27 @@ static bool deliver(const plugin_canvas *canvas, plugin_task *task, plugin_error
     return done && canvas->finish(canvas->host, new_layer, error);
 }
 
-bool plugin_canvas_restyle(const plugin_canvas *canvas, plugin_session *session, const plugin_request *request, bool as_reached,
+static void warn_of(const plugin_canvas *canvas, const plugin_session *session, const char *argument, const char *text) {
+    char *sentence = plugin_unknown_words(plugin_session_library(session), plugin_session_model(session), text);
+    if (!sentence) return;
+    char *warning = g_strdup_printf("%s: %s", argument, sentence);
+    canvas->warn(canvas->host, warning);
+    g_free(warning);
+    free(sentence);
+}
+
+/* What a dialog shows while the user writes. */
+static void warn(const plugin_canvas *canvas, const plugin_session *session, const plugin_request *request) {
+    if (*request->domain) return;
+    warn_of(canvas, session, "source", request->source);
+    warn_of(canvas, session, "target", request->target);
+}
+
+bool plugin_canvas_restyle(const plugin_canvas *canvas, plugin_session *session, const plugin_request *request, bool shown,
                            plugin_error *error) {
-    plugin_task task = {.session = session, .request = *request, .as_reached = as_reached};
+    plugin_task task = {.session = session, .request = *request, .as_reached = shown};
     if (!plugin_request_check(request, PLUGIN_RESTYLE, error) || !run_job(canvas, plugin_work_open, &task, error)) return false;
+    if (!shown) warn(canvas, session, request);
     if (!plugin_session_inverted(session, request) && !plugin_canvas_source(canvas, session, error)) return false;
     if (!run_job(canvas, plugin_work_restyle, &task, error)) return false;
     /* Before the picture is drawn, so that what was learned is kept even where that fails. */
@@ -146,8 +165,9 @@ bool plugin_canvas_restyle(const plugin_canvas *canvas, plugin_session *session,
 bool plugin_canvas_new_domain(const plugin_canvas *canvas, plugin_session *session, const plugin_request *request, char file[PLUGIN_PATH],
                               plugin_error *error) {
     plugin_task task = {.session = session, .request = *request};
-    bool done = plugin_request_check(request, PLUGIN_NEW_DOMAIN, error) && run_job(canvas, plugin_work_open, &task, error) &&
-                run_job(canvas, plugin_work_new_domain, &task, error) && run_job(canvas, plugin_work_install, &task, error);
+    if (!plugin_request_check(request, PLUGIN_NEW_DOMAIN, error) || !run_job(canvas, plugin_work_open, &task, error)) return false;
+    warn(canvas, session, request);
+    bool done = run_job(canvas, plugin_work_new_domain, &task, error) && run_job(canvas, plugin_work_install, &task, error);
     memcpy(file, task.file, sizeof task.file);
     return done;
 }

@@ -21,16 +21,19 @@ typedef struct plugin_canvas {
     bool (*finish)(void *host, bool new_layer, plugin_error *error);
     /* The host's progress bar; NULL text leaves the text. */
     void (*progress)(void *host, double fraction, const char *text);
+    /* Tells the user something that is no error. */
+    void (*warn)(void *host, const char *text);
 } plugin_canvas;
 
 /* Gives the session the square that would be restyled, for previews. */
 bool plugin_canvas_source(const plugin_canvas *canvas, plugin_session *session, plugin_error *error);
 
-/* Does all that `request` asks for. What a dialog left in the session is used, also a stopped adaptation's domain (`as_reached`). */
-bool plugin_canvas_restyle(const plugin_canvas *canvas, plugin_session *session, const plugin_request *request, bool as_reached,
+/* Does all that `request` asks for. After a dialog (`shown`) what it left in the session is used, also a stopped adaptation's domain; without
+ * one there are warnings of words that the pack does not know. */
+bool plugin_canvas_restyle(const plugin_canvas *canvas, plugin_session *session, const plugin_request *request, bool shown,
                            plugin_error *error);
 
-/* Adapts and installs, without a dialog; `file` gets the path. Of the canvas only host and progress are used. */
+/* Adapts and installs, without a dialog; `file` gets the path. Of the canvas only host, progress and warn are used. */
 bool plugin_canvas_new_domain(const plugin_canvas *canvas, plugin_session *session, const plugin_request *request, char file[PLUGIN_PATH],
                               plugin_error *error);
 

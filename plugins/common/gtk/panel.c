@@ -1,14 +1,16 @@
 #include "panel.h"
 
 #include "../reached.h"
+#include "../words.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum { RESPONSE_RESET = 1, RESPONSE_WORK = 2, RESPONSE_FINISHED = 3 };
 enum { COLUMN_PICTURE, COLUMN_LABEL, COLUMN_NAME, COLUMNS };
-enum { THUMBNAIL_SIDE = 48, PICTURE_SIDE = 208, TEXT_WIDTH = 48, WARNING_LENGTH = 90 };
+enum { THUMBNAIL_SIDE = 48, PICTURE_SIDE = 208, TEXT_WIDTH = 48, WARNING_LENGTH = 90, TROUBLE_LENGTH = 300 };
 
 /* What the running job is for. */
 enum work { NOTHING, OPENING, WORKING, DRAWING, INSTALLING };
@@ -86,6 +88,36 @@ static GtkWidget *text_label(int width) {
     return label;
 }
 
+#if GTK_MAJOR_VERSION < 3
+/* Of a colour, [0, 65535]. */
+static int brightness(const GdkColor *c) { return (3 * c->red + 6 * c->green + c->blue) / 10; }
+
+/* The dark theme of GIMP 2.10 draws a list's selected row in light grey on the same light grey. Where a theme's two colours are that close,
+ * the text becomes what differs most from the theme's background. */
+static void keep_readable(GtkWidget *view, GtkStyle *before, gpointer data) {
+    (void)before, (void)data;
+    static const GtkStateType SELECTED[] = {GTK_STATE_SELECTED, GTK_STATE_ACTIVE};
+    static const GdkColor BLACK = {0, 0, 0, 0}, WHITE = {0, 65535, 65535, 65535};
+    const GtkStyle *style = gtk_widget_get_style(view);
+    for (size_t i = 0; i < G_N_ELEMENTS(SELECTED); i++) {
+        int back = brightness(&style->base[SELECTED[i]]), text = brightness(&style->text[SELECTED[i]]);
+        /* Changing it calls this again, which then finds them apart. */
+        if (abs(back - text) < 65536 / 4) gtk_widget_modify_text(view, SELECTED[i], back < 32768 ? &WHITE : &BLACK);
+    }
+}
+#endif
+
+/* A list, which keeps the rows; its columns are the caller's to add. */
+static GtkWidget *list_of(GtkListStore *rows) {
+    GtkWidget *view = gtk_tree_view_new_with_model(GTK_TREE_MODEL(rows));
+    g_object_unref(rows);
+    gtk_tree_view_set_headers_visible(GTK_TREE_VIEW(view), FALSE);
+#if GTK_MAJOR_VERSION < 3
+    g_signal_connect(view, "style-set", G_CALLBACK(keep_readable), NULL);
+#endif
+    return view;
+}
+
 static void show_fraction(panel *p, double fraction) { gtk_progress_bar_set_fraction(GTK_PROGRESS_BAR(p->bar), fraction); }
 
 /* --- Pictures --- */
@@ -118,15 +150,16 @@ static void show_after(panel *p, plugin_picture *picture) {
     show_picture(p->after, picture, p->kind == PLUGIN_RESTYLE ? PICTURE_SIDE : 2 * PICTURE_SIDE, PICTURE_SIDE);
 }
 
-static void say(panel *p, const char *text, bool trouble) {
-    if (trouble) {
-        char *markup = g_markup_printf_escaped("<b>%s</b>", text);
-        gtk_label_set_markup(GTK_LABEL(p->status), markup);
-        g_free(markup);
-    } else {
-        gtk_label_set_text(GTK_LABEL(p->status), text);
-    }
+/* As much of `text` as leaves the window its size, with the whole as tooltip. */
+static void set_text(GtkWidget *label, const char *text, const char *format, glong most) {
+    char *first = g_utf8_strlen(text, -1) <= most ? g_strdup(text) : g_utf8_substring(text, 0, most - 1);
+    char *shown = g_strconcat(first, strlen(first) < strlen(text) ? "\342\200\246" : "", NULL), *markup = g_markup_printf_escaped(format, shown);
+    gtk_label_set_markup(GTK_LABEL(label), markup);
+    gtk_widget_set_tooltip_text(label, strlen(first) < strlen(text) ? text : NULL);
+    g_free(first), g_free(shown), g_free(markup);
 }
+
+static void say(panel *p, const char *text, bool trouble) { set_text(p->status, text, trouble ? "<b>%s</b>" : "%s", TROUBLE_LENGTH); }
 
 /* --- From the widgets to the request, and back --- */
 
@@ -147,6 +180,8 @@ static void selected_domain(panel *p, char domain[PLUGIN_PATH]) {
 }
 
 static uint32_t whole(GtkWidget *range) {
+    /* What was typed is taken only when the field is left, which the keys of buttons do not do in GTK 3. */
+    if (GTK_IS_SPIN_BUTTON(range)) gtk_spin_button_update(GTK_SPIN_BUTTON(range));
     double value = GTK_IS_RANGE(range) ? gtk_range_get_value(GTK_RANGE(range)) : gtk_spin_button_get_value(GTK_SPIN_BUTTON(range));
     return (uint32_t)lrint(value);
 }
@@ -199,6 +234,8 @@ static void update_buttons(panel *p) {
     gtk_widget_set_sensitive(p->go, p->work != OPENING && p->work != INSTALLING && plugin_session_size(p->session) > 0);
     gtk_dialog_set_response_sensitive(GTK_DIALOG(p->dialog), GTK_RESPONSE_OK, !busy && plugin_session_size(p->session) > 0);
     gtk_dialog_set_response_sensitive(GTK_DIALOG(p->dialog), RESPONSE_RESET, !busy);
+    /* What was left is drawn with what jobs work with. */
+    gtk_widget_set_sensitive(p->left, !p->job);
 }
 
 static gboolean tick(gpointer data);
@@ -327,15 +364,11 @@ static gboolean tick(gpointer data) {
 /* --- Packs, domains, words --- */
 
 static void check_words(panel *p) {
-    char warning[2048] = "", first[600] = "";
-    const char *text = gtk_entry_get_text(GTK_ENTRY(p->target));
-    if (p->model && *text) p->library->model_check_text(p->model, text, warning, sizeof warning, NULL);
-    /* It goes on with what the pack knows, which the list above shows; all of it would make the window grow while the user types. */
-    bool whole = g_utf8_strlen(warning, -1) <= WARNING_LENGTH;
-    g_utf8_strncpy(first, warning, whole ? WARNING_LENGTH : WARNING_LENGTH - 1);
-    if (!whole) g_strlcat(first, "\342\200\246", sizeof first);
-    gtk_label_set_text(GTK_LABEL(p->warning), first);
-    gtk_widget_set_tooltip_text(p->warning, *warning ? warning : NULL);
+    char *source = p->model ? plugin_unknown_words(p->library, p->model, gtk_entry_get_text(GTK_ENTRY(p->source_entry))) : NULL;
+    char *target = p->model ? plugin_unknown_words(p->library, p->model, gtk_entry_get_text(GTK_ENTRY(p->target))) : NULL;
+    /* It goes on with what the pack knows, which the list above shows. */
+    set_text(p->warning, target ? target : source ? source : "", "%s", WARNING_LENGTH);
+    free(source), free(target);
 }
 
 static void fill_phrases(panel *p) {
@@ -377,6 +410,10 @@ static void fill_domains(panel *p) {
         if (library->gallery_thumbnail(gallery, i, &image) == NADA_OK && image)
             thumbnail = pixbuf_of(plugin_picture_new(library, image, THUMBNAIL_SIDE));
         library->image_free(image);
+        if (!thumbnail) {
+            thumbnail = gdk_pixbuf_new(GDK_COLORSPACE_RGB, FALSE, 8, THUMBNAIL_SIDE, THUMBNAIL_SIDE);
+            if (thumbnail) gdk_pixbuf_fill(thumbnail, 0x808080ff);
+        }
         const char *name = library->gallery_name(gallery, i);
         char *label = g_markup_printf_escaped("%s\n<small>%s</small>", name, library->gallery_target(gallery, i));
         gtk_list_store_insert_with_values(rows, &row, -1, COLUMN_PICTURE, thumbnail, COLUMN_LABEL, label, COLUMN_NAME, name, -1);
@@ -402,7 +439,7 @@ static void on_changed(GtkWidget *widget, panel *p) {
     redraw(p);
 }
 
-static void on_target(GtkWidget *widget, panel *p) {
+static void on_words(GtkWidget *widget, panel *p) {
     (void)widget;
     check_words(p);
 }
@@ -556,20 +593,14 @@ static GtkWidget *model_chooser(void) {
 }
 
 static GtkWidget *domain_chooser(void) {
-    GtkListStore *rows = gtk_list_store_new(COLUMNS, GDK_TYPE_PIXBUF, G_TYPE_STRING, G_TYPE_STRING);
-    GtkWidget *view = gtk_tree_view_new_with_model(GTK_TREE_MODEL(rows));
-    g_object_unref(rows);
-    gtk_tree_view_set_headers_visible(GTK_TREE_VIEW(view), FALSE);
+    GtkWidget *view = list_of(gtk_list_store_new(COLUMNS, GDK_TYPE_PIXBUF, G_TYPE_STRING, G_TYPE_STRING));
     gtk_tree_view_insert_column_with_attributes(GTK_TREE_VIEW(view), -1, NULL, gtk_cell_renderer_pixbuf_new(), "pixbuf", COLUMN_PICTURE, NULL);
     gtk_tree_view_insert_column_with_attributes(GTK_TREE_VIEW(view), -1, NULL, gtk_cell_renderer_text_new(), "markup", COLUMN_LABEL, NULL);
     return view;
 }
 
 static GtkWidget *phrase_chooser(void) {
-    GtkListStore *rows = gtk_list_store_new(1, G_TYPE_STRING);
-    GtkWidget *view = gtk_tree_view_new_with_model(GTK_TREE_MODEL(rows));
-    g_object_unref(rows);
-    gtk_tree_view_set_headers_visible(GTK_TREE_VIEW(view), FALSE);
+    GtkWidget *view = list_of(gtk_list_store_new(1, G_TYPE_STRING));
     gtk_tree_view_insert_column_with_attributes(GTK_TREE_VIEW(view), -1, NULL, gtk_cell_renderer_text_new(), "text", 0, NULL);
     return view;
 }
@@ -586,7 +617,7 @@ static GtkWidget *build_preview(panel *p) {
         gtk_box_pack_start(GTK_BOX(pictures), framed(p->after, "Restyled"), FALSE, FALSE, 0);
     } else {
         gtk_widget_set_size_request(p->after, 2 * PICTURE_SIDE, PICTURE_SIDE);
-        gtk_box_pack_start(GTK_BOX(pictures), framed(p->after, "Before (above) and after (below)"), FALSE, FALSE, 0);
+        gtk_box_pack_start(GTK_BOX(pictures), framed(p->after, "Before (above) and after (below)"), TRUE, TRUE, 0);
     }
     gtk_box_pack_start(GTK_BOX(column), pictures, FALSE, FALSE, 0);
     p->bar = gtk_progress_bar_new();
@@ -678,7 +709,8 @@ static void build(panel *p) {
 
     g_signal_connect(p->go, "clicked", G_CALLBACK(on_go), p);
     g_signal_connect(p->models, "changed", G_CALLBACK(on_model), p);
-    g_signal_connect(p->target, "changed", G_CALLBACK(on_target), p);
+    g_signal_connect(p->source_entry, "changed", G_CALLBACK(on_words), p);
+    g_signal_connect(p->target, "changed", G_CALLBACK(on_words), p);
     g_signal_connect(p->left, "response", G_CALLBACK(on_left), p);
     g_signal_connect(gtk_tree_view_get_selection(GTK_TREE_VIEW(p->phrases)), "changed", G_CALLBACK(on_phrase), p);
     if (p->kind == PLUGIN_RESTYLE) {

@@ -2,6 +2,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "../reached.h"
 #include "../session.h"
+#include "../words.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -261,6 +262,26 @@ static void test_session(void) {
     CHECK(plugin_session_inverted(session, &other) && plugin_session_reached(session, &other).complete);
     other.identity = 13, other.target[0] = 'A';
     CHECK(!plugin_session_inverted(session, &other) && !plugin_session_reached(session, &other).usable);
+
+    /* Words that the pack does not know: some are told, none at all is an error, and before the picture is inverted. */
+    const nada_model *pack = plugin_session_model(session);
+    char *sentence = plugin_unknown_words(&library, pack, "a flibbertigibbet sketch");
+    CHECK(sentence && strstr(sentence, "never learned 'flibbertigibbet', so") && strstr(sentence, "it knows: a photo, "));
+    free(sentence);
+    CHECK(!plugin_unknown_words(&library, pack, "A Pencil Sketch!"));
+    plugin_task none = {.session = session, .request = task.request};
+    none.request.identity = 14;
+    static const char *const UNKNOWN[] = {"The FLIBBERTIGIBBET of a zw\303\266lf", "flibbertigibbet"};
+    for (size_t i = 0; i < sizeof UNKNOWN / sizeof *UNKNOWN; i++) {
+        plugin_request_text(none.request.target, sizeof none.request.target, UNKNOWN[i], "target", &error);
+        CHECK(!plugin_words_known(&library, pack, &none.request, &error) && strstr(error.text, "target: the model 'starter' knows no word of"));
+        CHECK(work(plugin_work_restyle, &none, 0).state == PLUGIN_FAILED && !plugin_session_inverted(session, &none.request));
+        CHECK(work(plugin_work_new_domain, &none, 0).state == PLUGIN_FAILED);
+    }
+    plugin_request_text(none.request.target, sizeof none.request.target, "flibbertigibbet, SKETCH", "target", &error);
+    CHECK(plugin_words_known(&library, pack, &none.request, &error));
+    plugin_request_text(none.request.source, sizeof none.request.source, "flibbertigibbet", "source", &error);
+    CHECK(!plugin_words_known(&library, pack, &none.request, &error) && strstr(error.text, "source: the model"));
 
     /* Installed with a thumbnail, and found by its name. */
     CHECK(work(plugin_work_install, &task, 0).state == PLUGIN_DONE && strstr(task.file, "/a-pencil-sketch.nada.safetensors"));

@@ -19,6 +19,13 @@ says() {
     grep -qF -- "$2" "$1" || { echo "    not said: $2"; return 1; }
 }
 
+# says_often FILE TEXT COUNT: in that many lines.
+says_often() {
+    local count
+    count=$(grep -cF -- "$2" "$1" || true)
+    [ "$count" = "$3" ] || { echo "    said $count times, not $3: $2"; return 1; }
+}
+
 ends() {
     echo "$passed passed, $failed failed"
     [ "$failed" = 0 ]
@@ -52,9 +59,9 @@ agrees() {
         15 7 0.9 "$5" ${6:+"$work/$6.raw"}
 }
 
-# The same for what a dialog made with its defaults, 10 steps of inversion and the new domain a-sepia-photo.
+# agrees_with_dialog NAME OUTPUT: the same for what a dialog made with its defaults, 10 steps of inversion and the new domain a-sepia-photo.
 agrees_with_dialog() {
-    "$work/reference" check "$work/$1-before.raw" "$work/$1-after.raw" 320 240 rgb8 0 0 320 240 in-place \
+    "$work/reference" check "$work/$1-before.raw" "$work/$1-after.raw" 320 240 rgb8 0 0 320 240 "$2" \
         "$NADA_DOMAINS/a-sepia-photo.nada.safetensors" 10 1 1.0 0.000001
 }
 
@@ -122,6 +129,14 @@ keys() {
 words() {
     xdotool type --delay 20 "$1"
     sleep 0.2
+}
+
+# press_until KEY COMMAND...: until it succeeds, two minutes at most; for what does nothing before it can be used, and nothing the second time.
+press_until() {
+    local key=$1
+    shift
+    pressed_and() { "$@" || { xdotool key --clearmodifiers "$key" && "$@"; }; }
+    wait_for pressed_and "$@"
 }
 
 # until_gone KEY: presses it until the window closes; buttons that cannot be used yet ignore it.

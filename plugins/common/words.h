@@ -1,0 +1,14 @@
+/* Words that a model pack knows. Packs with a small CLIP list them; the others know natural language. */
+#ifndef NADA_PLUGIN_WORDS_H
+#define NADA_PLUGIN_WORDS_H
+
+#include "request.h"
+
+/* The library's sentence on the words of `text` that the pack does not know, with those that it does; the caller frees it. NULL where it
+ * knows all. */
+char *plugin_unknown_words(const plugin_library *library, const nada_model *model, const char *text);
+
+/* False with a message where the pack knows no word of what `request` wants to learn: it would learn nothing of what was meant. */
+bool plugin_words_known(const plugin_library *library, const nada_model *model, const plugin_request *request, plugin_error *error);
+
+#endif
