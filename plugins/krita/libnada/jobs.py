@@ -10,7 +10,8 @@ from . import nada, work
 
 
 class Job(QThread):
-    """One call of the engine: `task(report, cancel)`. Ends with `ended`, on the GUI thread: its result and None, or None and the error."""
+    """One call of the engine: `task(report, cancel)`. Ends with `ended`, on the GUI thread: its result and None, or None and the error.
+    A job that is cancelled ends at once; its thread follows after the step that it is in, and what it makes is dropped."""
     reported = pyqtSignal(object)
     ended = pyqtSignal(object, object)
 
@@ -19,7 +20,14 @@ class Job(QThread):
         self._engine, self._task = engine, task
         self._lock, self._token, self._stop = threading.Lock(), None, False
         self.result = self.error = None
-        self.finished.connect(lambda: self.ended.emit(self.result, self.error))
+        self.is_over = False
+        self.finished.connect(lambda: self._end(self.result, self.error))
+        self.finished.connect(self.deleteLater)
+
+    def _end(self, result, error):
+        if not self.is_over:
+            self.is_over = True
+            self.ended.emit(result, error)
 
     def run(self):
         work.calm()
@@ -36,11 +44,16 @@ class Job(QThread):
             if not isinstance(error, nada.Cancelled):
                 self._engine.log.error(error)
 
-    def cancel(self):
+    def stop(self):
+        """Lets the thread end soon, with Cancelled."""
         with self._lock:
             self._stop = True
             if self._token:
                 self._token.trigger()
+
+    def cancel(self):
+        self.stop()
+        self._end(None, nada.Cancelled.here())
 
 
 class Desk(QObject):
@@ -82,8 +95,10 @@ class Desk(QObject):
     def close(self):
         """Ends what is running; called when the host quits, where a thread that still ran would end it badly."""
         self._waiting.clear()
+        # All before the first is waited for: one may wait for another. None is told that it ended: windows may be gone.
         for job in self.findChildren(Job):
-            job.cancel()
+            job.stop()
+        for job in self.findChildren(Job):
             job.wait()
 
     def _run(self, task, reported, ended, is_long):
@@ -91,14 +106,14 @@ class Desk(QObject):
         if is_long:
             self._job = job
         if reported:
-            job.reported.connect(reported)
+            # What is on its way while the user cancels is not shown any more.
+            job.reported.connect(lambda report: None if job.is_over else reported(report))
 
         def done(result, error):
             if is_long:
                 self._job, self._long = None, False
             else:
                 self._small = None
-            job.deleteLater()
             try:
                 ended(result, error)
             except Exception as problem:

@@ -35,6 +35,11 @@ class NadaError(Exception):
 class Cancelled(NadaError):
     """The callback or the token said stop."""
 
+    @classmethod
+    def here(cls):
+        """As the library raises it."""
+        return cls(CANCELLED, "NADA_CANCELLED", "cancelled")
+
 
 class LibraryError(Exception):
     """The library was not found, cannot be loaded, or is too old or too new."""
@@ -142,6 +147,7 @@ STATUS_FUNCTIONS = {
 }
 # Functions that give a value and cannot fail.
 VALUE_FUNCTIONS = {
+    "nada_cancel_is_triggered": (c_uint32, [c_void_p]),
     "nada_abi_version": (c_uint32, []),
     "nada_version": (c_char_p, []),
     "nada_status_name": (c_char_p, [c_int32]),
@@ -302,6 +308,11 @@ class Cancel(Handle):
 
     def trigger(self):
         self.library.dll.nada_cancel_trigger(self)
+
+    def check(self):
+        """Raises Cancelled once it is triggered: for work outside of the library."""
+        if self.library.dll.nada_cancel_is_triggered(self):
+            raise Cancelled.here()
 
 
 class Context(Handle):

@@ -2,6 +2,7 @@
 
 Krita stores RGBA as B, G, R, A in U8 and U16, and as R, G, B, A in F16 and F32; all in the machine's byte order, alpha straight.
 """
+import mmap
 import re
 import struct
 from array import array
@@ -32,10 +33,18 @@ def is_empty(data, depth):
     return alpha.count(0) == len(alpha)
 
 
-def _by_bands(data, size, convert):
-    """Converts many pixels with little memory beside the result, which has `size` bytes for each byte of `data`."""
-    result, data = bytearray(int(len(data) * size)), memoryview(data)
+def room(size):
+    """Memory for many pixels, zero: the system's, which costs nothing before it is used; a bytearray is filled at once, and no other
+    Python runs meanwhile: the host's would wait."""
+    return mmap.mmap(-1, size)
+
+
+def _by_bands(data, size, convert, look):
+    """Converts many pixels with little memory beside the result, which has `size` bytes for each byte of `data`. `look` is called between
+    bands: it raises where the user cancelled."""
+    result, data = room(int(len(data) * size)), memoryview(data)
     for start in range(0, len(data), BAND):
+        look()
         band = convert(data[start:start + BAND])
         at = int(start * size)
         result[at:at + len(band)] = band
@@ -60,26 +69,26 @@ def _to_halves(data):
     return struct.pack("=%de" % len(values), *values)
 
 
-def from_krita(data, depth):
+def from_krita(data, depth, look=lambda: None):
     """Krita's RGBA pixels of a depth in the library's format, FORMATS[depth]."""
     if depth == "U16":
-        return _by_bands(data, 1, _swapped)
+        return _by_bands(data, 1, _swapped, look)
     if depth == "F16":
-        return _by_bands(data, 2, _floats)
+        return _by_bands(data, 2, _floats, look)
     return data
 
 
-def to_krita(data, depth):
+def to_krita(data, depth, look=lambda: None):
     """The other way."""
     if depth == "U16":
-        return _by_bands(data, 1, _swapped)
+        return _by_bands(data, 1, _swapped, look)
     if depth == "F16":
-        return _by_bands(data, 0.5, _to_halves)
+        return _by_bands(data, 0.5, _to_halves, look)
     return data
 
 
 def multiply_alpha(data, format, mask):
-    """Multiplies the alpha of pixels (a bytearray, changed in place) with a mask of 8 bits a pixel; integers are rounded to the nearest.
+    """Multiplies the alpha of pixels (changed in place) with a mask of 8 bits a pixel; integers are rounded to the nearest.
 
     Only what the mask touches is looked at: it is mostly 0 or 255.
     """

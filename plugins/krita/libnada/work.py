@@ -163,6 +163,7 @@ class Engine:
         domain, file = adaptation.result(), ""
         if wish.install:
             thumbnail = generator.render(self._face(generator), [(domain, 1.0)])
+            look_at(cancel)
             file = self.context().gallery(self.gallery_folder).install(domain, wish.name or None, thumbnail)
             self.log.add("new domain %s" % file)
         return domain, file, adaptation.warning
@@ -174,6 +175,7 @@ class Engine:
 
     def new_domain(self, wish, report, cancel=None):
         with self._lock:
+            look_at(cancel)
             self.log.add("new domain: %s" % (wish,))
             domain, file, warning = self._adapt(wish, report, cancel)
             return NewDomain(file, warning, self._preview(wish.model, domain, wish.strength))
@@ -181,7 +183,10 @@ class Engine:
     def restyle(self, wish, picture, report, cancel=None):
         """Finds the picture in the generator (once: it is remembered), then draws it with the domain. Raises nada.Cancelled, and leaves
         nothing behind but what is remembered and a domain that was complete."""
+        def look():
+            look_at(cancel)
         with self._lock:
+            look()
             self.log.add("restyle: %s, %d pixels a side, %s" % (wish, picture.side, picture.depth))
             model, generator = self._model(wish.model)
             warning, file = "", wish.domain
@@ -190,23 +195,26 @@ class Engine:
             else:
                 domain, file, warning = self._adapt(wish, report, cancel)
             # A large picture is held once.
-            source, picture.data = pixels.from_krita(picture.data, picture.depth), None
+            source, picture.data = pixels.from_krita(picture.data, picture.depth, look), None
             latent, psnr = self._invert(model, generator, wish, picture.view(source), report, cancel)
             self._last = (generator.fingerprint, latent)
+            look()
             report(Report("Drawing", 0, 0, None))
-            target = bytearray(len(source))
+            target = pixels.room(len(source))
             # Where the picture ends there is nothing to blend into.
             generator.render_region(picture.view(source), latent, [(domain, wish.strength)], picture.view(target), replace=1,
                                     hard_edges=picture.edges)
             del source
+            look()
             if picture.mask is not None:
                 pixels.multiply_alpha(target, pixels.FORMATS[picture.depth], picture.mask)
-            target = pixels.to_krita(target, picture.depth)
+            target = pixels.to_krita(target, picture.depth, look)
             preview = generator.render(latent, [(domain, wish.strength)]).bitmap()
             return Restyled(target, domain.target, file, psnr, warning, preview)
 
     def _invert(self, model, generator, wish, view, report, cancel):
         image = nada.image_from_square(self.library, view, generator.size)
+        look_at(cancel)
         steps = wish.inversion_steps or model.inversion_options().steps
         digest = hashlib.blake2b(image.bitmap(nada.RGBA32F).data).digest()
         key = (generator.fingerprint, steps, digest)
@@ -263,6 +271,12 @@ class Engine:
         lines.append("log:")
         lines += ["  " + line for line in list(self.log.lines)]
         return "\n".join(lines) + "\n"
+
+
+def look_at(cancel):
+    """Raises nada.Cancelled where the user cancelled."""
+    if cancel:
+        cancel.check()
 
 
 def calm(thread_niceness=5):

@@ -81,6 +81,29 @@ class Desk(unittest.TestCase):
         until(lambda: self.ended)
         self.assertIsInstance(self.ended[0][1], nada.Cancelled)
 
+    def test_a_cancelled_job_ends_at_once_and_what_its_thread_makes_is_dropped(self):
+        go_on, threads_end = threading.Event(), []
+
+        def task(report, cancel):
+            report("before")
+            go_on.wait()
+            report("after")
+            return "result"
+        self.start(task)
+        until(lambda: self.reports)
+        thread = self.desk.findChildren(jobs.Job)[0]
+        thread.finished.connect(lambda: threads_end.append(True))
+        self.desk.cancel()
+        # Without an event being handled.
+        self.assertIsInstance(self.ended[0][1], nada.Cancelled)
+        self.assertFalse(self.desk.is_busy)
+        self.assertTrue(thread.isRunning())
+        self.assertTrue(self.start(lambda report, cancel: "another"))
+        until(lambda: len(self.ended) == 2)
+        go_on.set()
+        until(lambda: threads_end)
+        self.assertEqual((self.ended[1:], self.reports), ([("another", None)], ["before"]))
+
     def test_of_small_jobs_only_the_newest_is_done_and_after_the_long_one(self):
         go_on, done = threading.Event(), []
         self.start(lambda report, cancel: go_on.wait())

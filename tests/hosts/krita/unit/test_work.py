@@ -177,6 +177,25 @@ class Engine(unittest.TestCase):
         # The next job is not cancelled.
         self.restyle()
 
+    def test_a_job_that_is_cancelled_while_it_draws_gives_nothing(self):
+        self.restyle()
+        halves = struct.pack("=%de" % len(self.rgba), *(v / 255 for v in self.rgba))
+        for picture in (self.picture(), self.picture(data=halves, depth="F16")):
+            token = self.engine.token()
+
+            def report(report):
+                if report.stage == "Drawing":
+                    token.trigger()
+            with self.assertRaises(nada.Cancelled):
+                self.engine.restyle(self.words._replace(domain=self.file), picture, report, token)
+
+    def test_a_job_that_is_cancelled_before_its_turn_does_nothing(self):
+        token = self.engine.token()
+        token.trigger()
+        with self.assertRaises(nada.Cancelled):
+            self.restyle(cancel=token)
+        self.assertEqual(self.reports, [])
+
     def test_previews_are_of_the_last_picture(self):
         self.restyle()
         last = self.engine.preview("starter", self.file, 1.0)

@@ -1,7 +1,7 @@
 """A second plug-in that uses the first one as a user does, in a real Krita under Xvfb (see `run`), and then quits.
 
 Writes one line a test to $NADA_TEST_RESULT, "end" last. With NADA_TEST_PICTURES, a folder, it makes the pictures of docs/images instead
-of hurrying: it adapts by the whole recipe.
+of hurrying: it adapts by the whole recipe. With NADA_TEST_SCRIPT=cancels it measures instead; see cancels.py.
 """
 import os
 import subprocess
@@ -12,6 +12,8 @@ import traceback
 from krita import Extension, Krita
 from PyQt5.QtCore import QTimer, Qt
 from PyQt5.QtWidgets import QApplication, QDockWidget
+
+from . import cancels
 
 WORK, PICTURES = os.environ["NADA_TEST_WORK"], os.environ.get("NADA_TEST_PICTURES", "")
 STEPS = 12
@@ -43,7 +45,8 @@ class Driver(Extension):
             return
         self.begun = True
         self.result = open(os.environ["NADA_TEST_RESULT"], "w")
-        self.name, self.script, self.condition, self.since = "start", self.run(), lambda: True, time.monotonic()
+        script = cancels.script(self) if os.environ.get("NADA_TEST_SCRIPT") == "cancels" else self.run()
+        self.name, self.script, self.condition, self.since = "start", script, lambda: True, time.monotonic()
         # How long the GUI thread was away, at the most.
         self.last_tick, self.gap = None, 0.0
         self.timer = QTimer(interval=20)
@@ -77,6 +80,8 @@ class Driver(Extension):
         self.timer.stop()
         self.tell("end")
         for document in Krita.instance().documents():
+            # What Krita still computes would count as a change.
+            document.waitForDone()
             document.setModified(False)
         QTimer.singleShot(0, Krita.instance().action("file_quit").trigger)
 
