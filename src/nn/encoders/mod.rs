@@ -75,8 +75,9 @@ impl Config {
     fn read(file: &Checkpoint) -> Option<Self> {
         let dims = |key: &str| file.shape(key).map(<[usize]>::to_vec);
         let count = |prefix: &str| {
-            let numbers = file.keys().filter_map(|key| key.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok());
-            numbers.max().map_or(0, |last| last + 1)
+            // Not the largest number: a key may have any.
+            let there = |i: &usize| file.keys().any(|key| key.strip_prefix(prefix).is_some_and(|key| key.starts_with(&format!("{i}."))));
+            (0..).take_while(there).count()
         };
         let (backbone, stem) = match (dims("input_layer.0.weight"), dims("conv1.weight")) {
             (Some(stem), _) => (Backbone::IrSe50, stem),
