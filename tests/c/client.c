@@ -144,6 +144,7 @@ static void images(const char *file, const char *out) {
 
 static void latents(nada_context *context, nada_generator *generator, const char *out) {
     nada_latent *a = NULL, *b = NULL, *mixed = NULL, *again = NULL;
+    nada_generator *of_class = NULL;
     size_t rows = nada_generator_rows(generator), dimension = nada_generator_dimension(generator);
     size_t numbers = 2 * rows * dimension;
     float *data = malloc(numbers * sizeof *data), *first = malloc(numbers * sizeof *first);
@@ -151,6 +152,8 @@ static void latents(nada_context *context, nada_generator *generator, const char
     size_t i;
     MUST(nada_generator_sample(generator, 2, 7, 0.7f, &a));
     MUST(nada_generator_sample(generator, 2, 8, 0.7f, &b));
+    CHECK(nada_generator_classes(generator) == 0);
+    CHECK(nada_generator_with_class(generator, 0, &of_class) == NADA_INVALID_ARGUMENT && !of_class);
     CHECK(nada_latent_count(a) == 2 && nada_latent_rows(a) == 1 && nada_latent_dimension(a) == dimension);
     MUST(nada_latent_space(a, &space));
     CHECK(space == NADA_SPACE_W);
