@@ -99,6 +99,7 @@ class Driver(Extension):
 
         self.name = "menu"
         window = krita.activeWindow().qwindow()
+        yield krita.activeDocument
         document = krita.activeDocument()
         check(document is not None, "no picture is open")
         menus = [menu for menu in window.menuBar().actions() if menu.text().replace("&", "").startswith("Filter")]

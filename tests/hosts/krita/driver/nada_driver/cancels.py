@@ -83,7 +83,9 @@ def script(driver):
     driver.timer.setInterval(TICK_MS)
     driver.name = "cancels"
     window, extension = Krita.instance().activeWindow().qwindow(), plugin.instance()
-    desk, engine, document = extension.desk, extension.engine, Krita.instance().activeDocument()
+    desk, engine = extension.desk, extension.engine
+    yield Krita.instance().activeDocument
+    document = Krita.instance().activeDocument()
     docker = [d for d in window.findChildren(QDockWidget) if isinstance(getattr(d, "panel", None), ui.Panel)][0]
     docker.setFloating(True)
     docker.show()
