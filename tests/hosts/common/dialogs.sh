@@ -46,7 +46,7 @@ test_dialogs() {
         "(begin $(new_domain_as RUN-INTERACTIVE) $(new_domain_as RUN-WITH-LAST-VALS) (say \"installed\"))" \
         "(begin $(new_domain_as RUN-INTERACTIVE) (say \"stopped\"))" \
         "$(new_domain_as RUN-INTERACTIVE)" \
-        '(say "done")' &
+        '(begin (gimp-image-clean-all (the-picture)) (say "done"))' &
     gimp_pid=$!
 
     # Keep what an ended run left; words, four steps, ten of inversion, in place, into the gallery.
