@@ -20,6 +20,7 @@ pub mod capi;
 pub mod checkpoint;
 pub mod error;
 pub mod eval;
+mod files;
 pub mod gallery;
 pub mod invert;
 pub mod kernels;

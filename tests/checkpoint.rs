@@ -1,52 +1,16 @@
 //! Files of every supported format against what PyTorch read from them, and files that mean harm.
 
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
 use candle_core::{DType, Device, Tensor};
 use common::{close, data, reference};
+use counting::peak;
 use nada::checkpoint::{self, open, Checkpoint, Dtype, Format};
 use nada::{Error, Kind};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// Counts what the current thread holds, so that a test can say how much a file cost.
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(bytes: isize) {
-    HELD.with(|held| {
-        held.set(held.get() + bytes);
-        PEAK.with(|peak| peak.set(peak.get().max(held.get())));
-    });
-}
-
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        System.alloc(layout)
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        System.dealloc(pointer, layout)
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// The most that this thread held above the start during `work`.
-fn peak(work: impl FnOnce()) -> isize {
-    let start = HELD.with(Cell::get);
-    PEAK.with(|peak| peak.set(start));
-    work();
-    PEAK.with(Cell::get) - start
-}
 
 fn load(name: &str) -> Checkpoint {
     open(&data(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
@@ -445,13 +409,19 @@ fn tensors_that_are_larger_than_their_file_are_refused() {
     bytes.extend(header.as_bytes());
     std::fs::write(&path, &bytes).unwrap();
     std::fs::File::options().write(true).open(&path).unwrap().set_len(bytes.len() as u64 + n).unwrap();
-    let file = open(&path).unwrap();
     let mut text = String::new();
-    let held = peak(|| text = file.f32("a", None).unwrap_err().to_string());
+    let held = peak(|| text = open(&path).unwrap_err().to_string());
+    assert!(text.contains("tensors that take 268435456 bytes altogether"), "{text}");
+    assert!(held < 1 << 20, "{held}");
+    // An array by itself.
+    let path = folder.path().join("bytes.npy");
+    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({n},), }}\n");
+    let bytes = [b"\x93NUMPY\x01\x00", (header.len() as u16).to_le_bytes().as_slice(), header.as_bytes()].concat();
+    std::fs::write(&path, &bytes).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(bytes.len() as u64 + n).unwrap();
+    let held = peak(|| text = checkpoint::read_npy(&path).unwrap_err().to_string());
     assert!(text.contains("needs 268435456 bytes"), "{text}");
     assert!(held < 1 << 20, "{held}");
-    let held = peak(|| drop(file.tensor("a").unwrap()));
-    assert!(held < (65 << 20), "{held}");
     // Many tensors that share one storage of 4 MB.
     let mut shared = b"\x80\x02]q\x00(".to_vec();
     for _ in 0..40 {
@@ -461,7 +431,7 @@ fn tensors_that_are_larger_than_their_file_are_refused() {
     }
     shared.extend(b"e.");
     let e = open_bytes(folder.path(), &zip(&[("a/data.pkl", &shared), ("a/data/0", &vec![0; 4 << 20])], false)).unwrap_err();
-    assert!(e.to_string().contains("tensors of 167772160 bytes altogether"), "{e}");
+    assert!(e.to_string().contains("tensors that take 167772160 bytes altogether"), "{e}");
 }
 
 #[test]

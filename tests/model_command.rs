@@ -8,6 +8,7 @@ use nada::checkpoint;
 use nada::nn::clip::Clip;
 use nada::nn::stylegan2::Generator;
 use nada::pack::{ModelPack, NewPack, MANIFEST};
+use nada::progress::Cancel;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -273,7 +274,7 @@ fn other_formats_become_packs() {
         encoder: Some(encoder.clone()),
         ..NewPack::default()
     };
-    let pack = new.make(folder.path()).unwrap();
+    let pack = new.make(folder.path(), &Cancel::new()).unwrap();
     // Their 32 tokens have no table, so texts cannot be embedded, and check says so.
     let wrong: Vec<(String, String)> = pack.check().into_iter().filter_map(|f| Some((f.what, f.outcome.err()?.to_string()))).collect();
     assert_eq!(wrong.iter().map(|(what, _)| what.as_str()).collect::<Vec<_>>(), ["clip open_clip", "clip hf_sharded"]);
@@ -315,7 +316,7 @@ fn reference_files_become_packs() {
         boundaries: vec![boundary.clone(), boundary],
         ..NewPack::default()
     };
-    let pack = new.make(folder.path()).unwrap();
+    let pack = new.make(folder.path(), &Cancel::new()).unwrap();
     let original = Generator::open(&new.generator).unwrap();
     assert_eq!(pack.fingerprint.as_deref(), Some(original.fingerprint()));
     let (have, want) = (checkpoint::open(pack.encoder.as_ref().unwrap()).unwrap(), checkpoint::open(&encoder).unwrap());
@@ -333,7 +334,7 @@ fn reference_files_become_packs() {
     for name in ["tiny64", "tiny64_cond"] {
         let generator = reference.join(format!("stylegan2_nvidia/{name}.pkl"));
         let nvidia = NewPack { name: name.into(), generator, ..NewPack::default() };
-        let pack = nvidia.make(folder.path()).unwrap();
+        let pack = nvidia.make(folder.path(), &Cancel::new()).unwrap();
         assert_eq!(pack.fingerprint.as_deref(), Some(Generator::open(&nvidia.generator).unwrap().fingerprint()));
         let findings = pack.check();
         assert!(findings.iter().all(|f| f.outcome.is_ok()), "{findings:?}");

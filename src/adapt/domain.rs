@@ -45,9 +45,13 @@ pub struct Domain {
 impl Domain {
     /// Reads a file that [`Domain::save`] wrote. Errors name the file and what is wrong with it.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = checkpoint::open(path)?;
-        let description = description(&file)?;
-        let deltas = keys(&file).map(|k| Ok((k.to_string(), file.f32(k, None)?))).collect::<Result<_>>()?;
+        Self::from_checkpoint(&checkpoint::open(path)?)
+    }
+
+    /// As [`Domain::open`], of a file that is open already.
+    pub fn from_checkpoint(file: &Checkpoint) -> Result<Self> {
+        let description = description(file)?;
+        let deltas = keys(file).map(|k| Ok((k.to_string(), file.f32(k, None)?))).collect::<Result<_>>()?;
         Ok(Self { description, deltas })
     }
 

@@ -37,11 +37,12 @@ mod write;
 mod write_pickle;
 mod zip;
 
-pub(crate) use npy::MAGIC as NPY_MAGIC;
+pub(crate) use npy::is_npy;
 pub use npy::{read_npy, read_npy_bytes, write_npy};
 pub use sniff::Kind;
 pub use source::Dtype;
-pub use write::{remove_stale, save_safetensors, save_safetensors_as_new, write_atomically};
+pub use write::{remove_stale, remove_unfinished, save_safetensors, save_safetensors_as_new, write_atomically};
+pub(crate) use write::{save_safetensors_one_by_one, temporary_folder};
 pub use write_pickle::{save_pickle, save_torch, Object, Python};
 
 use crate::error::Result;
@@ -50,6 +51,10 @@ use source::{Entry, Source};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Bytes that may be inflated to read every tensor once, in multiples of what they may take in memory. A zip of a checkpoint whose tensors
+/// have storages of their own stays below 1.
+const MAX_INFLATED: u64 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -128,10 +133,14 @@ fn read(source: Source, kind: Kind) -> Result<Checkpoint> {
         Kind::TorchLegacy => torch_legacy::read(&source)?,
         Kind::Pickle => python_pickle::read(&source)?,
     };
-    // Tensors may share a storage, and dimensions without a stride take none.
-    let bytes = contents.entries.values().fold(0u64, |sum, entry| sum.saturating_add(entry.bytes()));
-    if bytes > source.memory_limit() {
-        return Err(source.error(format!("declares tensors of {bytes} bytes altogether, and has {} itself", source.len)));
+    let limit = source.memory_limit();
+    check_sizes(&contents.entries, limit).map_err(|e| source.error(e))?;
+    // Tensors that share a compressed storage are each read from its beginning.
+    let inflated = contents.entries.values().fold(0u64, |sum, entry| sum.saturating_add(entry.inflated()));
+    if inflated > limit.saturating_mul(MAX_INFLATED) {
+        return Err(source.error(format!(
+            "is compressed, and reading its tensors one by one would inflate {inflated} bytes; unpack it and save it with torch.save"
+        )));
     }
     Ok(Checkpoint {
         path: source.path.clone(),
@@ -141,6 +150,16 @@ fn read(source: Source, kind: Kind) -> Result<Checkpoint> {
         entries: Arc::new(contents.entries),
         prefix: String::new(),
     })
+}
+
+/// Whether all tensors fit into `limit` bytes. They may share a storage, dimensions without a stride take none in a file, and small
+/// element types grow where f32 is wanted.
+fn check_sizes(entries: &BTreeMap<String, Entry>, limit: u64) -> std::result::Result<(), String> {
+    let bytes = entries.values().fold(0u64, |sum, entry| sum.saturating_add(entry.bytes()));
+    if bytes > limit {
+        return Err(format!("declares tensors that take {bytes} bytes altogether, where its size allows {limit}"));
+    }
+    Ok(())
 }
 
 impl Checkpoint {

@@ -1,13 +1,20 @@
 //! numpy's .npy files (numpy.lib.format, versions 1 to 3).
 
+use super::safetensors::write_elements;
 use super::source::{contiguous_strides, Block, Dtype, Entry, Source};
-use super::write::write_atomically;
+use super::write::atomically;
 use crate::error::{Error, Result};
+use crate::files::begins_with;
 use candle_core::{Device, Tensor};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 
-pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
+pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// Whether the file is an array by its content, whatever its name. Errors: `NotFound`, `Io`, `Format` where it is no ordinary file.
+pub(crate) fn is_npy(path: &Path) -> Result<bool> {
+    begins_with(path, "a file", MAGIC)
+}
 
 /// Reads an array as an f32 tensor of the same shape (f4, f8, f2 and integer arrays, little-endian; C or Fortran order).
 /// NaN and infinity are kept: whoever wants a latent or a picture says what he makes of them.
@@ -110,11 +117,11 @@ pub fn write_npy(path: &Path, tensor: &Tensor) -> Result<()> {
     header.push_str(&" ".repeat(total - 10 - header.len() - 1));
     header.push('\n');
     let length = u16::try_from(header.len()).map_err(|_| Error::argument("tensor", "has too many dimensions for an .npy file"))?;
-    let mut bytes = Vec::with_capacity(total + 4 * tensor.elem_count());
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&[1, 0]);
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(header.as_bytes());
-    bytes.extend(tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes));
-    write_atomically(path, &bytes)
+    atomically(path, |out| {
+        let head = [MAGIC, &[1, 0], &length.to_le_bytes(), header.as_bytes()].concat();
+        match out.write_all(&head) {
+            Ok(()) => write_elements(out, tensor),
+            Err(e) => Ok(Err(e)),
+        }
+    })
 }

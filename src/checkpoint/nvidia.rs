@@ -21,10 +21,15 @@ pub(super) fn is_dict(module: &str, name: &str) -> bool {
     name == "EasyDict" && is_in(module, "dnnlib.util")
 }
 
-/// The class name and the attributes of a persistent object: it is rebuilt from one dict {type, version, module_src, class_name, state}.
+/// The one dict from which a persistent object is rebuilt.
+pub(super) fn description(pickle: &Pickle, object: &Object) -> Option<Value> {
+    let meta = pickle.tuple(object.args)?.first().copied()?;
+    pickle.dict(meta).map(|_| meta)
+}
+
+/// The class name and the attributes of a persistent object, from its description {type, version, module_src, class_name, state}.
 pub(super) fn persistent(pickle: &Pickle, object: &Object) -> Result<(String, Value), String> {
-    let meta = pickle.tuple(object.args).and_then(|args| args.first()).copied();
-    let meta = meta.filter(|&meta| pickle.dict(meta).is_some()).ok_or("a persistent object without a description")?;
+    let meta = description(pickle, object).ok_or("a persistent object without a description")?;
     let class = pickle.get(meta, "class_name").and_then(|name| pickle.str(name)).unwrap_or("?");
     let state = pickle.get(meta, "state").ok_or_else(|| format!("persistent object {class} without a state"))?;
     Ok((class.chars().take(200).collect(), state))

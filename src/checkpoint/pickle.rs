@@ -65,6 +65,8 @@ pub(super) struct Pickle {
     pub root: Value,
     /// The byte after the pickle.
     pub end: u64,
+    /// What is left of the memory that was allowed, in bytes.
+    pub memory: usize,
 }
 
 #[derive(Debug, PartialEq)]
@@ -82,13 +84,17 @@ fn broken<T>(message: impl Into<String>) -> Result<T> {
 }
 
 impl Pickle {
-    /// Follows the opcodes in bytes `start .. end` of the source up to STOP. `allow(module, name)` says which globals may occur.
-    pub fn read(source: &Source, start: u64, end: u64, allow: &dyn Fn(&str, &str) -> bool) -> Result<Self> {
+    /// The memory that a file's main pickle may take, in bytes.
+    pub fn allowance(source: &Source) -> usize {
+        source.len.saturating_add(EXTRA_MEMORY).min(MAX_MEMORY) as usize
+    }
+
+    /// Follows the opcodes in bytes `start .. end` of the source up to STOP. The graph may take `memory` bytes; `allow(module, name)` says
+    /// which globals may occur.
+    pub fn read(source: &Source, start: u64, end: u64, memory: usize, allow: &dyn Fn(&str, &str) -> bool) -> Result<Self> {
         let end = end.min(source.len);
-        let memory = source.len.saturating_add(EXTRA_MEMORY).min(MAX_MEMORY);
         let bytes = Bytes { source, at: start, end, window: Vec::new(), start };
-        Machine { bytes, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), nodes: Vec::new(), memory: memory as usize, allow }
-            .run()
+        Machine { bytes, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), nodes: Vec::new(), memory, allow }.run()
     }
 
     pub fn nodes(&self) -> &[Node] {
@@ -205,7 +211,7 @@ impl Machine<'_, '_> {
             match opcode {
                 b'.' => {
                     let root = self.pop()?;
-                    return Ok(Pickle { nodes: self.nodes, root, end: self.bytes.at });
+                    return Ok(Pickle { nodes: self.nodes, root, end: self.bytes.at, memory: self.memory });
                 }
                 0x80 => {
                     let protocol = self.byte()?;

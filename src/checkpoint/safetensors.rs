@@ -1,6 +1,6 @@
 //! safetensors: 8 bytes header length, a JSON header, the tensors without a gap between them.
 
-use super::source::{Block, Dtype, Entry, Source};
+use super::source::{Block, Dtype, Entry, Source, MAX_KEPT, PER_ENTRY};
 use super::{Contents, Format};
 use crate::error::{Error, Result};
 use candle_core::{DType, Tensor};
@@ -39,7 +39,7 @@ impl<'de> Deserialize<'de> for Header {
                 let mut header = Header { tensors: BTreeMap::new(), metadata: BTreeMap::new() };
                 while let Some(key) = map.next_key::<String>()? {
                     if key == "__metadata__" {
-                        header.metadata = map.next_value()?;
+                        header.metadata = map.next_value::<Texts>()?.0;
                     } else {
                         let info = map.next_value()?;
                         if header.tensors.len() == MAX_TENSORS {
@@ -55,6 +55,33 @@ impl<'de> Deserialize<'de> for Header {
             }
         }
         deserializer.deserialize_map(Keys)
+    }
+}
+
+/// The texts of `__metadata__`.
+struct Texts(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Texts;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object of texts")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Texts, A::Error> {
+                let (mut texts, mut kept) = (BTreeMap::new(), 0);
+                while let Some((key, value)) = map.next_entry::<String, String>()? {
+                    kept += (key.len() + value.len()) as u64 + PER_ENTRY;
+                    if kept > MAX_KEPT {
+                        return Err(serde::de::Error::custom("more texts in __metadata__ than any checkpoint has"));
+                    }
+                    texts.insert(key, value);
+                }
+                Ok(Texts(texts))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
     }
 }
 
@@ -137,50 +164,70 @@ fn name(dtype: DType) -> Option<&'static str> {
     })
 }
 
-/// Writes the file, one tensor after the other, widest elements first (which keeps each tensor aligned), then by name.
+/// A tensor that is to be written: its key, element type and shape.
+pub(super) struct Planned {
+    pub key: String,
+    pub dtype: DType,
+    pub shape: Vec<usize>,
+}
+
+/// Writes the file, one tensor after the other, widest elements first (which keeps each tensor aligned), then by name. `tensor` gives each
+/// when it is its turn, so that they need not be in memory together.
 pub(super) fn write(
     out: &mut impl Write,
-    tensors: &BTreeMap<String, Tensor>,
+    mut planned: Vec<Planned>,
     metadata: &BTreeMap<String, String>,
+    mut tensor: impl FnMut(&str) -> Result<Tensor>,
 ) -> Result<io::Result<()>> {
-    let mut order: Vec<(&String, &Tensor, &'static str)> = Vec::new();
-    for (key, tensor) in tensors {
-        let name = name(tensor.dtype()).ok_or_else(|| {
-            Error::argument("tensors", format!("'{key}' has an element type that safetensors files do not hold here: {:?}", tensor.dtype()))
-        })?;
-        order.push((key, tensor, name));
-    }
-    order.sort_by_key(|(key, tensor, _)| (std::cmp::Reverse(tensor.dtype().size_in_bytes()), *key));
+    planned.sort_by(|a, b| (b.dtype.size_in_bytes(), &a.key).cmp(&(a.dtype.size_in_bytes(), &b.key)));
     let mut header = serde_json::Map::new();
     if !metadata.is_empty() {
         header.insert("__metadata__".into(), serde_json::json!(metadata));
     }
     let mut at = 0;
-    for (key, tensor, name) in &order {
-        let end = at + tensor.elem_count() * tensor.dtype().size_in_bytes();
-        header.insert((*key).clone(), serde_json::json!({"dtype": name, "shape": tensor.dims(), "data_offsets": [at, end]}));
+    for Planned { key, dtype, shape } in &planned {
+        let name = name(*dtype).ok_or_else(|| {
+            Error::argument("tensors", format!("'{key}' has an element type that safetensors files do not hold here: {dtype:?}"))
+        })?;
+        let end = at + shape.iter().product::<usize>() * dtype.size_in_bytes();
+        header.insert(key.clone(), serde_json::json!({"dtype": name, "shape": shape, "data_offsets": [at, end]}));
         at = end;
     }
     let mut header = serde_json::Value::Object(header).to_string();
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
-    let mut write = || -> Result<io::Result<()>> {
-        if let Err(e) = out.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| out.write_all(header.as_bytes())) {
+    if let Err(e) = out.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| out.write_all(header.as_bytes())) {
+        return Ok(Err(e));
+    }
+    for Planned { key, dtype, shape } in &planned {
+        let tensor = tensor(key)?;
+        if tensor.dtype() != *dtype || tensor.dims() != shape {
+            return Err(Error::Internal(format!("tensor '{key}' is {:?} {:?}, not {dtype:?} {shape:?}", tensor.dtype(), tensor.dims())));
+        }
+        if let Err(e) = write_elements(out, &tensor)? {
             return Ok(Err(e));
         }
-        for (_, tensor, _) in &order {
-            if let Err(e) = out.write_all(&bytes(tensor)?) {
-                return Ok(Err(e));
-            }
-        }
-        Ok(Ok(()))
-    };
-    write()
+    }
+    Ok(Ok(()))
 }
 
+/// Elements turned into bytes at a time: a tensor of hundreds of megabytes does not stand in memory a second time.
+const PIECE: usize = 1 << 16;
+
 /// A tensor's elements, row-major, little-endian.
-pub(super) fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
+pub(super) fn write_elements(out: &mut impl Write, tensor: &Tensor) -> Result<io::Result<()>> {
     let flat = tensor.flatten_all()?;
-    Ok(match tensor.dtype() {
+    let count = flat.elem_count();
+    for at in (0..count).step_by(PIECE) {
+        let piece = flat.narrow(0, at, PIECE.min(count - at))?;
+        if let Err(e) = out.write_all(&bytes(&piece)?) {
+            return Ok(Err(e));
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn bytes(flat: &Tensor) -> Result<Vec<u8>> {
+    Ok(match flat.dtype() {
         DType::U8 => flat.to_vec1::<u8>()?,
         DType::U32 => flat.to_vec1::<u32>()?.into_iter().flat_map(u32::to_le_bytes).collect(),
         DType::I16 => flat.to_vec1::<i16>()?.into_iter().flat_map(i16::to_le_bytes).collect(),

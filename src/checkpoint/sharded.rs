@@ -1,7 +1,9 @@
 //! A checkpoint in several files, as Hugging Face writes large ones: `<name>.index.json` says which file has which tensor.
 
+use super::source::{memory_limit, MAX_KEPT, PER_ENTRY};
 use super::{Checkpoint, Format};
 use crate::error::{Error, Result};
+use crate::files::read_small;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,11 +25,7 @@ pub(super) fn is_index(path: &Path) -> bool {
 /// Opens the index and every file that it names, all of which lie beside it.
 pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let error = |message: String| Error::format(path, message);
-    let length = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
-    if length > MAX_INDEX {
-        return Err(error(format!("has {length} bytes, which no index of a checkpoint has")));
-    }
-    let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let text = read_small(path, "the index of a checkpoint in several files", MAX_INDEX)?;
     let index: Index = serde_json::from_slice(&text).map_err(|e| error(format!("not an index of a checkpoint in several files: {e}")))?;
     let mut files: BTreeMap<&str, usize> = BTreeMap::new();
     for name in index.weight_map.values() {
@@ -42,35 +40,42 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
         }
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut parts = Vec::with_capacity(files.len());
     let mut in_order: Vec<(&str, usize)> = files.iter().map(|(name, i)| (*name, *i)).collect();
     in_order.sort_by_key(|&(_, i)| i);
-    for (name, _) in in_order {
+    let (mut entries, mut metadata, mut sources) = (BTreeMap::new(), BTreeMap::new(), Vec::with_capacity(files.len()));
+    // Each part keeps to its own limits; these are of all together, so that a thousand small parts take no more than one file.
+    let (mut length, mut kept) = (text.len() as u64, 0u64);
+    for (name, file) in in_order {
         let part = folder.join(name);
         if is_index(&part) {
             return Err(error(format!("names the file '{name}', an index again")));
         }
-        parts.push(super::open(&part)?);
+        let part = super::open(&part)?;
+        let shared = || Error::Internal("a shard that is still in use".into());
+        for source in Arc::try_unwrap(part.sources).map_err(|_| shared())? {
+            length += source.len;
+            sources.push(source);
+        }
+        // What the index does not place here is not the checkpoint's.
+        for (key, mut entry) in Arc::try_unwrap(part.entries).map_err(|_| shared())? {
+            if index.weight_map.get(&key).is_some_and(|place| place == name) {
+                kept += entry.kept(&key);
+                entry.file = file;
+                entries.insert(key, entry);
+            }
+        }
+        for (key, value) in Arc::try_unwrap(part.metadata).map_err(|_| shared())? {
+            kept += (key.len() + value.len()) as u64 + PER_ENTRY;
+            metadata.insert(key, value);
+        }
+        if kept > MAX_KEPT {
+            return Err(error("its files hold more values than any checkpoint".into()));
+        }
     }
-    let mut entries = BTreeMap::new();
-    for (key, name) in &index.weight_map {
-        let file = files[name.as_str()];
-        let mut entry = parts[file]
-            .entries
-            .get(key)
-            .cloned()
-            .ok_or_else(|| error(format!("places tensor '{key}' in '{name}', which has no such tensor")))?;
-        entry.file = file;
-        entries.insert(key.clone(), entry);
+    if let Some((key, name)) = index.weight_map.iter().find(|(key, _)| !entries.contains_key(*key)) {
+        return Err(error(format!("places tensor '{key}' in '{name}', which has no such tensor")));
     }
-    let mut metadata = BTreeMap::new();
-    for part in &parts {
-        metadata.extend(part.metadata.iter().map(|(key, value)| (key.clone(), value.clone())));
-    }
-    let mut sources = Vec::with_capacity(parts.len());
-    for part in parts {
-        sources.extend(Arc::try_unwrap(part.sources).map_err(|_| Error::Internal("a shard that is still in use".into()))?);
-    }
+    super::check_sizes(&entries, memory_limit(length)).map_err(error)?;
     Ok(Checkpoint {
         path: path.to_path_buf(),
         format: Format::Sharded,

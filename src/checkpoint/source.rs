@@ -1,7 +1,8 @@
 //! A file's bytes, and tensors that lie in them until they are asked for.
 
 use crate::error::{Error, Result};
-use candle_core::{Device, Tensor};
+use crate::files::open_ordinary;
+use candle_core::{DType, Device, Tensor};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 use std::fs::File;
@@ -14,6 +15,10 @@ const MAX_RANK: usize = 16;
 const MIN_ELEMENTS: u64 = 1 << 20;
 /// What reading a file may allocate beyond twice its size: 64 MiB together with what is small (pieces, tables of contents).
 const EXTRA_MEMORY: u64 = 48 << 20;
+/// What a key, its shape and its place take in a table of contents, beside the key's text.
+pub(super) const PER_ENTRY: u64 = 512;
+/// What a table of contents may take. A training checkpoint of 1024 px has 3000 tensors, which take 2 MB.
+pub(super) const MAX_KEPT: u64 = 24 << 20;
 /// Bytes read, converted and checked at a time: they stay in the cache of a core.
 const PIECE: usize = 128 << 10;
 
@@ -41,6 +46,21 @@ impl Dtype {
             Dtype::I16 | Dtype::F16 | Dtype::Bf16 => 2,
             Dtype::I32 | Dtype::U32 | Dtype::F32 => 4,
             Dtype::I64 | Dtype::F64 => 8,
+        }
+    }
+
+    /// The type that [`super::Checkpoint::tensor`] gives: the engine has no bool and no int8.
+    pub fn loaded(self) -> DType {
+        match self {
+            Dtype::Bool | Dtype::U8 => DType::U8,
+            Dtype::I8 | Dtype::I16 => DType::I16,
+            Dtype::I32 => DType::I32,
+            Dtype::U32 => DType::U32,
+            Dtype::I64 => DType::I64,
+            Dtype::F16 => DType::F16,
+            Dtype::Bf16 => DType::BF16,
+            Dtype::F32 => DType::F32,
+            Dtype::F64 => DType::F64,
         }
     }
 
@@ -79,17 +99,8 @@ enum Data {
 
 impl Source {
     pub fn open(path: &Path) -> Result<Self> {
-        let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-        if metadata.is_dir() {
-            return Err(Error::format(path, "is a folder, where a file was expected"));
-        }
-        // Opening a pipe would wait for its other end.
-        if !metadata.is_file() {
-            return Err(Error::format(path, "is a pipe or a device, where a file was expected"));
-        }
-        let file = File::open(path).map_err(|e| Error::io(path, e))?;
-        let metadata = file.metadata().map_err(|e| Error::io(path, e))?;
-        Ok(Source { path: path.to_path_buf(), len: metadata.len(), data: Data::File(file) })
+        let (file, len) = open_ordinary(path, "a file")?;
+        Ok(Source { path: path.to_path_buf(), len, data: Data::File(file) })
     }
 
     /// `bytes` as if they were the file `path`, which errors name.
@@ -128,10 +139,15 @@ impl Source {
         Reader { source: self, position }
     }
 
-    /// What a reader may allocate: twice the file, and so much more.
+    /// What a reader may allocate: see [`memory_limit`].
     pub fn memory_limit(&self) -> u64 {
-        self.len.saturating_mul(2).saturating_add(EXTRA_MEMORY)
+        memory_limit(self.len)
     }
+}
+
+/// What reading `len` bytes of files may allocate: twice as much, and so much more.
+pub(super) fn memory_limit(len: u64) -> u64 {
+    len.saturating_mul(2).saturating_add(EXTRA_MEMORY)
 }
 
 /// A cursor over a [`Source`].
@@ -288,9 +304,22 @@ impl Entry {
         Ok(Entry { file: 0, dtype, shape, strides, offset, count, span, block })
     }
 
-    /// Bytes of the tensor with its own element type.
+    /// Bytes of the tensor in memory, with its own element type or as f32, whichever is more.
     pub fn bytes(&self) -> u64 {
-        (self.count * self.dtype.size()) as u64
+        (self.count as u64).saturating_mul(self.dtype.size().max(4) as u64)
+    }
+
+    /// Bytes that are inflated to read it: a compressed block can only be read from its beginning.
+    pub fn inflated(&self) -> u64 {
+        if !self.block.deflated || self.count == 0 {
+            return 0;
+        }
+        (self.span as u64).saturating_mul(self.dtype.size() as u64).saturating_add(self.offset)
+    }
+
+    /// What the entry itself takes in a table under `key`, roughly and rather more.
+    pub fn kept(&self, key: &str) -> u64 {
+        key.len() as u64 + PER_ENTRY
     }
 
     fn is_contiguous(&self) -> bool {

@@ -1,7 +1,7 @@
 //! From a pickle's graph to named tensors: what PyTorch's rebuild functions mean, without calling them.
 
 use super::pickle::{Node, Pickle, PickleError, Value};
-use super::source::{Block, Dtype, Entry, Source};
+use super::source::{Block, Dtype, Entry, Source, MAX_KEPT, PER_ENTRY};
 use super::{nvidia, torch_legacy, Contents, Format};
 use crate::error::Error;
 use std::collections::{BTreeMap, HashMap};
@@ -13,13 +13,15 @@ const MAX_KEY: usize = 1024;
 /// Longer texts in a checkpoint (arguments, logs) are not kept as metadata.
 const MAX_TEXT: usize = 4096;
 /// A container that occurs many times in one graph is walked each time; this bounds the sum, in values, bytes of keys and the memory of what is
-/// kept (keys, texts, and `PER_ENTRY` for each). A training checkpoint of 1024 px has 3000 tensors, which take 2 MB and some 20 000 visits.
+/// kept (keys, texts, and `PER_ENTRY` for each, up to `MAX_KEPT`). A training checkpoint of 1024 px has some 20 000 visits.
 const MAX_VISITS: usize = 1 << 17;
 const MAX_KEY_BYTES: usize = 8 << 20;
-const MAX_KEPT: usize = 24 << 20;
 /// Numbers in longer lists (a loss for each step) are not kept as metadata.
 const MAX_LIST: usize = 1024;
-const PER_ENTRY: usize = 512;
+/// Values that are only passed over, a nanosecond each: the numbers of long lists, and what a dict has before the key that is looked up.
+const MAX_PASSED: usize = 1 << 26;
+
+const TOO_MANY: &str = "holds more values than any checkpoint";
 
 /// A pickle that is not read, and why.
 pub(super) struct ParseError(pub PickleError);
@@ -44,7 +46,7 @@ impl ParseError {
 }
 
 pub(super) fn parse(source: &Source, start: u64, end: u64, allow: &dyn Fn(&str, &str) -> bool) -> std::result::Result<Pickle, ParseError> {
-    Pickle::read(source, start, end, allow).map_err(ParseError)
+    Pickle::read(source, start, end, Pickle::allowance(source), allow).map_err(ParseError)
 }
 
 /// What a pickle may name besides `__torch__` classes: containers, tensors, storages, and the plain values that training scripts
@@ -178,6 +180,7 @@ pub(super) fn contents(pickle: &Pickle, source: &Source, storages: Storages, for
         entries: BTreeMap::new(),
         metadata: BTreeMap::new(),
         visits: 0,
+        passed: 0,
         key_bytes: 0,
         kept: 0,
     };
@@ -198,8 +201,9 @@ struct Walk<'a, 's> {
     entries: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
     visits: usize,
+    passed: usize,
     key_bytes: usize,
-    kept: usize,
+    kept: u64,
 }
 
 impl Walk<'_, '_> {
@@ -211,7 +215,7 @@ impl Walk<'_, '_> {
             return Err(format!("'{}...': nested deeper than any checkpoint", key.chars().take(80).collect::<String>()));
         }
         if self.visits > MAX_VISITS || self.key_bytes > MAX_KEY_BYTES || self.kept > MAX_KEPT {
-            return Err("holds more values than any checkpoint".into());
+            return Err(TOO_MANY.into());
         }
         let pickle = self.pickle;
         match value {
@@ -223,6 +227,7 @@ impl Walk<'_, '_> {
                 Some(Node::Str(s)) if s.len() <= MAX_TEXT => self.text(key, s.to_string()),
                 Some(Node::Dict(items)) => self.items(key, items, depth)?,
                 Some(Node::Tuple(items) | Node::List(items)) => {
+                    self.pass(items.len())?;
                     let numbers = items.len() <= MAX_LIST;
                     for (i, &item) in items.iter().enumerate().filter(|(_, item)| numbers || matches!(item, Value::Node(_))) {
                         self.walk(&join(key, &i.to_string()), item, depth + 1)?;
@@ -231,7 +236,7 @@ impl Walk<'_, '_> {
                 Some(Node::Object(object)) => match pickle.global(object.class) {
                     Some(("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor")) => {
                         let entry = self.tensor(object.args).map_err(|e| format!("tensor '{key}': {e}"))?;
-                        self.kept += key.len() + PER_ENTRY;
+                        self.kept += entry.kept(key);
                         if self.entries.insert(key.to_string(), entry).is_some() {
                             return Err(format!("tensor '{key}' occurs twice"));
                         }
@@ -249,6 +254,8 @@ impl Walk<'_, '_> {
                         }
                     }
                     Some((module, name)) if nvidia::is_persistent(module, name) => {
+                        // Two keys are looked up in the description.
+                        self.pass(2 * nvidia::description(pickle, object).and_then(|meta| pickle.dict(meta)).map_or(0, <[_]>::len))?;
                         let (class, state) = nvidia::persistent(pickle, object).map_err(|e| format!("'{key}': {e}"))?;
                         self.text(&join(key, "class_name"), class);
                         self.module(key, state, depth + 1)?;
@@ -266,7 +273,17 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
+    /// Counts values that are looked at and not entered.
+    fn pass(&mut self, n: usize) -> Result<(), String> {
+        self.passed += n;
+        if self.passed > MAX_PASSED {
+            return Err(TOO_MANY.into());
+        }
+        Ok(())
+    }
+
     fn items(&mut self, key: &str, items: &[(Value, Value)], depth: usize) -> Result<(), String> {
+        self.pass(items.len())?;
         for &(name, value) in items {
             let name = match name {
                 Value::Int(n) => n.to_string(),
@@ -284,7 +301,9 @@ impl Walk<'_, '_> {
     /// the arguments of the constructor are kept.
     fn module(&mut self, key: &str, state: Value, depth: usize) -> Result<(), String> {
         let pickle = self.pickle;
-        for &(name, value) in pickle.dict(state).ok_or_else(|| format!("'{key}': a module without attributes"))? {
+        let items = pickle.dict(state).ok_or_else(|| format!("'{key}': a module without attributes"))?;
+        self.pass(items.len())?;
+        for &(name, value) in items {
             match pickle.str(name) {
                 Some("_parameters" | "_buffers" | "_modules") => self.walk(key, value, depth + 1)?,
                 Some(name) if !name.starts_with('_') || name == "_init_kwargs" => self.walk(&join(key, name), value, depth + 1)?,
@@ -295,7 +314,7 @@ impl Walk<'_, '_> {
     }
 
     fn text(&mut self, key: &str, text: String) {
-        self.kept += key.len() + text.len() + PER_ENTRY;
+        self.kept += (key.len() + text.len()) as u64 + PER_ENTRY;
         self.metadata.insert(key.to_string(), text);
     }
 

@@ -12,6 +12,10 @@ use std::collections::HashMap;
 /// The integer that the file begins with (torch.serialization.MAGIC_NUMBER), as a pickle holds it: LONG1, length, bytes.
 pub(super) const MAGIC: &[u8] = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 const VERSION: i64 = 1001;
+/// Memory for a pickle of a few numbers: the magic number, the version, what the machine was, the name of a storage pickled by itself.
+const HEAD_MEMORY: usize = 64 << 10;
+/// The largest training checkpoints have some thousand.
+const MAX_STORAGES: usize = 1 << 16;
 
 /// Whether a file with this beginning is one: only protocol and framing stand before the magic number.
 pub(super) fn begins(head: &[u8]) -> bool {
@@ -24,20 +28,27 @@ struct File {
     storages: HashMap<String, Block>,
 }
 
-fn parse(source: &Source, start: u64, end: u64, allow: &dyn Fn(&str, &str) -> bool) -> std::result::Result<File, PickleError> {
+/// What the graph and the list of storages may take together in `memory`, in bytes.
+fn parse(
+    source: &Source,
+    start: u64,
+    end: u64,
+    memory: usize,
+    allow: &dyn Fn(&str, &str) -> bool,
+) -> std::result::Result<File, PickleError> {
     let broken = |message: String| PickleError::Broken(message);
     let nothing = |_: &str, _: &str| false;
-    let magic = Pickle::read(source, start, end, &nothing)?;
-    let version = Pickle::read(source, magic.end, end, &nothing)?;
+    let magic = Pickle::read(source, start, end, HEAD_MEMORY, &nothing)?;
+    let version = Pickle::read(source, magic.end, end, HEAD_MEMORY, &nothing)?;
     if version.root != Value::Int(VERSION) {
         return Err(broken(format!("version {:?} of PyTorch's old format, where {VERSION} is read", version.root)));
     }
-    let machine = Pickle::read(source, version.end, end, &nothing)?;
+    let machine = Pickle::read(source, version.end, end, HEAD_MEMORY, &nothing)?;
     if machine.get(machine.root, "little_endian") == Some(Value::Bool(false)) {
         return Err(broken("its tensors are big-endian; save it again on a little-endian machine".into()));
     }
-    let graph = Pickle::read(source, machine.end, end, allow)?;
-    let keys = Pickle::read(source, graph.end, end, &nothing)?;
+    let graph = Pickle::read(source, machine.end, end, memory, allow)?;
+    let keys = Pickle::read(source, graph.end, end, graph.memory, &nothing)?;
     let mut declared: HashMap<&str, (Dtype, usize)> = HashMap::new();
     for node in graph.nodes() {
         if let Node::Persistent(id) = node {
@@ -45,6 +56,9 @@ fn parse(source: &Source, start: u64, end: u64, allow: &dyn Fn(&str, &str) -> bo
             let known = declared.insert(storage.key, (storage.dtype, storage.numel));
             if known.is_some_and(|known| known != (storage.dtype, storage.numel)) {
                 return Err(broken(format!("storage '{}' is declared in two ways", storage.key)));
+            }
+            if declared.len() > MAX_STORAGES {
+                return Err(broken(format!("more than {MAX_STORAGES} storages")));
             }
         }
     }
@@ -71,7 +85,7 @@ fn parse(source: &Source, start: u64, end: u64, allow: &dyn Fn(&str, &str) -> bo
 }
 
 pub(super) fn read(source: &Source) -> Result<Contents> {
-    let file = parse(source, 0, source.len, &torch_graph::is_known_global).map_err(|e| match e {
+    let file = parse(source, 0, source.len, Pickle::allowance(source), &torch_graph::is_known_global).map_err(|e| match e {
         PickleError::Broken(m) if m.contains("big-endian") => Error::unsupported(source.path.display().to_string(), m),
         e => torch_graph::ParseError(e).of("PyTorch's old format", source),
     })?;
@@ -90,7 +104,7 @@ pub(super) fn storage(source: &Source, start: u64, len: u64) -> std::result::Res
     if !begins(&head) {
         return Err("its storage is in no known format".into());
     }
-    let file = parse(source, start, start.saturating_add(len), &torch_graph::is_storage_type).map_err(describe)?;
+    let file = parse(source, start, start.saturating_add(len), HEAD_MEMORY, &torch_graph::is_storage_type).map_err(describe)?;
     let id = match file.graph.node(file.graph.root) {
         Some(Node::Persistent(id)) => persistent_storage(&file.graph, *id)?,
         _ => return Err("its storage holds something else".into()),

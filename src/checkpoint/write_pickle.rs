@@ -238,15 +238,16 @@ fn legacy_storage(tensor: &Tensor) -> io::Result<Vec<u8>> {
     file.extend(b".");
     plain(&mut file, Python::List(vec![Python::str(KEY)]))?;
     file.extend((tensor.elem_count() as u64).to_le_bytes());
-    file.extend(elements(tensor)?);
+    file.reserve_exact(tensor.elem_count() * 4);
+    elements(&mut file, tensor)?;
     Ok(file)
 }
 
-fn elements(tensor: &Tensor) -> io::Result<Vec<u8>> {
+fn elements(out: &mut Vec<u8>, tensor: &Tensor) -> io::Result<()> {
     if tensor.dtype() != DType::F32 {
         return Err(io::Error::other(format!("tensors are written as f32, and this one is {:?}", tensor.dtype())));
     }
-    safetensors::bytes(tensor).map_err(io::Error::other)
+    safetensors::write_elements(out, tensor).map_err(io::Error::other)?
 }
 
 /// A pickle (protocol 3) that holds its tensors, to a temporary name first.
@@ -267,7 +268,9 @@ fn write_archive(out: impl Write, value: &Python) -> io::Result<()> {
     archive.entry("archive/data.pkl", &pickle)?;
     archive.entry("archive/byteorder", b"little")?;
     for (key, tensor) in tensors.iter().enumerate() {
-        archive.entry(&format!("archive/data/{key}"), &elements(tensor)?)?;
+        let mut storage = Vec::with_capacity(tensor.elem_count() * 4);
+        elements(&mut storage, tensor)?;
+        archive.entry(&format!("archive/data/{key}"), &storage)?;
     }
     archive.entry("archive/version", b"3\n")?;
     archive.end()

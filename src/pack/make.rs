@@ -3,17 +3,22 @@
 use super::{Manifest, ManifestClip, ModelPack, PackSource, MANIFEST, STARTER};
 use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::error::{Error, Result};
+use crate::files::{open_ordinary, read_small};
 use crate::nn::clip::{is_common_name, tensors_file, Clip};
 use crate::nn::stylegan2::{to_half, Generator, Layout};
-use candle_core::Tensor;
+use crate::progress::Cancel;
+use candle_core::DType;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// What begins a folder's name until the pack in it is complete, or while it is removed.
-const UNFINISHED: &str = ".nada-";
+/// Folders of packs that were begun and not completed, and in which nothing was written for so long, are left from killed processes.
+const STALE: Duration = Duration::from_secs(3600);
+/// Longer texts beside a CLIP are none of its; a vocabulary has 0.9 MB.
+const CLIP_TEXT_MAX: u64 = 8 << 20;
 
 /// Files beside the tensors in the folders of Hugging Face and open_clip, as far as a CLIP has them.
 const CLIP_TEXTS: [&str; 5] = ["config.json", OPEN_CLIP, "preprocessor_config.json", "vocab.json", "merges.txt"];
@@ -43,8 +48,11 @@ impl NewPack {
     /// Converts every file to safetensors and writes `model.toml`, in a folder of another name that becomes `folder/NAME` when all is done
     /// and the pack opens. Makes `folder` where it is missing.
     ///
-    /// Errors: `InvalidArgument` for a name that is no folder's name, is `starter`, or is taken; those of reading the files; `Io`.
-    pub fn make(&self, folder: &Path) -> Result<ModelPack> {
+    /// Also removes what killed processes left in `folder`. `cancel` is looked at between tensors; what was written is removed then.
+    ///
+    /// Errors: `InvalidArgument` for a name that is no folder's name, is `starter`, or is taken; those of reading the files; `Io`;
+    /// `Cancelled`.
+    pub fn make(&self, folder: &Path, cancel: &Cancel) -> Result<ModelPack> {
         check_name(&self.name)?;
         let target = folder.join(&self.name);
         if target.symlink_metadata().is_ok() {
@@ -54,17 +62,15 @@ impl NewPack {
             return Err(Error::argument("clip", format!("weight {weight} of {}; want a number above 0", path.display())));
         }
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(UNFINISHED).suffix(".tmp");
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-        let unfinished = builder.tempdir_in(folder).map_err(|e| Error::io(folder, e))?;
-        self.fill(unfinished.path())?;
+        checkpoint::remove_stale(folder, STALE);
+        let (unfinished, _listed) = checkpoint::temporary_folder(folder)?;
+        self.fill(unfinished.path(), cancel)?;
         let pack = ModelPack::open(unfinished.path())?;
         let written = pack.load_generator()?;
         if pack.fingerprint.as_deref() != Some(written.fingerprint()) {
             return Err(Error::Internal(format!("{} was not written as it was read", self.generator.display())));
         }
+        cancel.check()?;
         // Fails where somebody else has made the folder meanwhile, unless it is empty.
         std::fs::rename(unfinished.path(), &target).map_err(|e| Error::io(&target, e))?;
         let _ = unfinished.keep();
@@ -72,8 +78,9 @@ impl NewPack {
         ModelPack::open(&target)
     }
 
-    fn fill(&self, folder: &Path) -> Result<()> {
+    fn fill(&self, folder: &Path, cancel: &Cancel) -> Result<()> {
         let mut sources = Vec::new();
+        cancel.check()?;
         let generator = Generator::open(&self.generator)?;
         if let Some(class) = self.class {
             generator.with_class(class)?;
@@ -91,11 +98,12 @@ impl NewPack {
 
         let mut clip = Vec::new();
         for (path, weight) in &self.clips {
-            clip.push(ManifestClip { path: self.clip(path, folder, &mut sources)?, weight: *weight });
+            cancel.check()?;
+            clip.push(ManifestClip { path: self.clip(path, folder, &mut sources, cancel)?, weight: *weight });
         }
         let mut tensors = |path: &Path, kind: &str| {
             let name = free_name(folder, &format!("{kind}-{}", stem(path)), ".safetensors");
-            self.tensors(path, &folder.join(&name))?;
+            self.tensors(path, &folder.join(&name), cancel)?;
             sources.push(source(path, &name)?);
             Ok::<_, Error>(name)
         };
@@ -127,7 +135,7 @@ impl NewPack {
     }
 
     /// A CLIP gets a folder of its own, named as it was: domains name the CLIPs that they were made with.
-    fn clip(&self, path: &Path, folder: &Path, sources: &mut Vec<PackSource>) -> Result<String> {
+    fn clip(&self, path: &Path, folder: &Path, sources: &mut Vec<PackSource>, cancel: &Cancel) -> Result<String> {
         // Says what is wrong with a file that is no CLIP, before anything is written.
         drop(Clip::open(path)?);
         let name = free_name(folder, &stem(path), "");
@@ -135,7 +143,7 @@ impl NewPack {
         std::fs::create_dir(&into).map_err(|e| Error::io(&into, e))?;
         let file = tensors_file(path)?;
         let checkpoint = checkpoint::open(&file)?;
-        self.write(&checkpoint, &into.join("model.safetensors"))?;
+        self.write(&checkpoint, &into.join("model.safetensors"), cancel)?;
         for part in parts(&file)? {
             sources.push(source(&part, &format!("{name}/model.safetensors"))?);
         }
@@ -143,7 +151,7 @@ impl NewPack {
         // Beside an OpenAI file these names may belong to something else.
         let described = checkpoint.contains("vision_model.embeddings.patch_embedding.weight") || beside.join(OPEN_CLIP).is_file();
         for text in CLIP_TEXTS.into_iter().filter(|text| described && beside.join(text).is_file()) {
-            let bytes = std::fs::read(beside.join(text)).map_err(|e| Error::io(beside.join(text), e))?;
+            let bytes = read_small(&beside.join(text), "a text of a CLIP's folder", CLIP_TEXT_MAX)?;
             checkpoint::write_atomically(&into.join(text), &bytes)?;
             sources.push(source(&beside.join(text), &format!("{name}/{text}"))?);
         }
@@ -151,32 +159,36 @@ impl NewPack {
     }
 
     /// Every tensor of a checkpoint, under its own name; an .npy array as `boundary`.
-    fn tensors(&self, path: &Path, into: &Path) -> Result<()> {
-        if is_npy(path)? {
+    fn tensors(&self, path: &Path, into: &Path, cancel: &Cancel) -> Result<()> {
+        if checkpoint::is_npy(path)? {
             let tensor = checkpoint::read_npy(path)?;
             let tensor = if self.half { to_half("boundary", &tensor)? } else { tensor };
             return checkpoint::save_safetensors(into, &BTreeMap::from([("boundary".to_string(), tensor)]), &BTreeMap::new());
         }
-        self.write(&checkpoint::open(path)?, into)
+        self.write(&checkpoint::open(path)?, into, cancel)
     }
 
     /// Floating-point tensors as f32 or f16, others as they are; plain values of a pickle as text.
-    fn write(&self, file: &Checkpoint, into: &Path) -> Result<()> {
-        let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
-        for key in file.keys() {
-            let floating = matches!(file.dtype(key), Some(Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64));
-            let tensor = match (floating, self.half) {
-                (true, false) => file.f32(key, None)?,
-                (true, true) => to_half(key, &file.f32(key, None)?)?,
-                (false, _) => file.tensor(key)?,
-            };
-            tensors.insert(key.to_string(), tensor);
-        }
-        checkpoint::save_safetensors(into, &tensors, &file.metadata)?;
+    fn write(&self, file: &Checkpoint, into: &Path, cancel: &Cancel) -> Result<()> {
+        let kept = |key: &str| match (file.dtype(key), self.half) {
+            (Some(Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64), false) => DType::F32,
+            (Some(Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64), true) => DType::F16,
+            (other, _) => other.map_or(DType::F32, Dtype::loaded),
+        };
+        let planned: Vec<_> = file.keys().map(|key| (key.to_string(), kept(key), file.shape(key).unwrap_or_default().to_vec())).collect();
+        let count = planned.len();
+        checkpoint::save_safetensors_one_by_one(into, planned, &file.metadata, |key| {
+            cancel.check()?;
+            match kept(key) {
+                DType::F32 => file.f32(key, None),
+                DType::F16 => to_half(key, &file.f32(key, None)?),
+                _ => file.tensor(key),
+            }
+        })?;
         // Every key is accounted for.
         let written = checkpoint::open(into)?;
         match file.keys().find(|key| written.shape(key) != file.shape(key)) {
-            None if written.keys().count() == tensors.len() => Ok(()),
+            None if written.keys().count() == count => Ok(()),
             key => Err(Error::Internal(format!("{}: tensor {key:?} was not written as it was read", file.path.display()))),
         }
     }
@@ -201,7 +213,8 @@ pub fn remove(folder: &Path, name: &str) -> Result<PathBuf> {
         std::fs::remove_file(&path).map_err(io)?;
     } else {
         // Out of the way in one step: a removal that is interrupted leaves no half of a pack to be found.
-        let aside = tempfile::Builder::new().prefix(UNFINISHED).suffix(".tmp").tempdir_in(folder).map_err(|e| Error::io(folder, e))?;
+        checkpoint::remove_stale(folder, STALE);
+        let (aside, _listed) = checkpoint::temporary_folder(folder)?;
         std::fs::rename(&path, aside.path().join("pack")).map_err(io)?;
         aside.close().map_err(io)?;
     }
@@ -258,18 +271,11 @@ fn parts(file: &Path) -> Result<Vec<PathBuf>> {
     Ok(parts)
 }
 
-fn is_npy(path: &Path) -> Result<bool> {
-    let mut start = Vec::new();
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    io::Read::read_to_end(&mut io::Read::take(file, checkpoint::NPY_MAGIC.len() as u64), &mut start).map_err(|e| Error::io(path, e))?;
-    Ok(start == checkpoint::NPY_MAGIC)
-}
-
 /// Name, length and SHA-256 of a file.
 fn source(file: &Path, path: &str) -> Result<PackSource> {
     let io = |e| Error::io(file, e);
     let mut hash = Sha256::new();
-    let bytes = io::copy(&mut File::open(file).map_err(io)?, &mut hash).map_err(io)?;
+    let bytes = io::copy(&mut open_ordinary(file, "a file")?.0, &mut hash).map_err(io)?;
     let sha256 = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
     let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(PackSource { file: name, sha256, bytes, path: path.into() })

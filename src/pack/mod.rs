@@ -31,6 +31,7 @@ pub use make::{remove, NewPack};
 
 use crate::adapt::{self, WeightedClip};
 use crate::error::{Error, Result};
+use crate::files::read_small;
 use crate::invert;
 use crate::nn::clip::Clip;
 use crate::nn::stylegan2::Generator;
@@ -396,14 +397,10 @@ fn split(text: &str) -> impl Iterator<Item = String> + '_ {
     text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase)
 }
 
-/// The text of a file, which must be an ordinary one (a pipe would be waited for without end) of at most `most` bytes.
+/// The text of an ordinary file of at most `most` bytes.
 fn read_text(path: &Path, most: u64) -> Result<String> {
-    let io = |e| Error::io(path, e);
-    let about = path.metadata().map_err(io)?;
-    if !about.is_file() || about.len() > most {
-        return Err(Error::format(path, format!("must be an ordinary file of at most {most} bytes")));
-    }
-    std::fs::read_to_string(path).map_err(io)
+    let bytes = read_small(path, "a text", most)?;
+    String::from_utf8(bytes).map_err(|_| Error::format(path, "is not UTF-8 text"))
 }
 
 /// A CLIP's files are found by their names, so each link beside them counts as a path of the manifest.

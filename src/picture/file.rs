@@ -3,11 +3,13 @@
 use super::{check_size, Picture};
 use crate::checkpoint::write_atomically;
 use crate::error::{Error, Result};
+use crate::files::open_ordinary;
 use image::codecs::png::PngEncoder;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageFormat, ImageReader};
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+
+const WANTED: &str = "a PNG or JPEG picture";
 
 impl Picture {
     /// Reads a PNG or JPEG file of any depth, grey or coloured, with or without palette and alpha; the content decides, not the name.
@@ -16,10 +18,7 @@ impl Picture {
     /// Errors: `NotFound` or `Io`; `Format` where the file is no picture, is damaged or is larger than [`super::MAX_PIXELS`], which is
     /// looked at before memory is taken.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io(path, e))?;
-        if file.metadata().map_err(|e| Error::io(path, e))?.is_dir() {
-            return Err(Error::format(path, "is a folder; want a PNG or JPEG picture"));
-        }
+        let (file, _) = open_ordinary(path, WANTED)?;
         let reader = ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(|e| Error::io(path, e))?;
         let format = match reader.format() {
             Some(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
@@ -104,7 +103,7 @@ fn rgba(image: DynamicImage) -> Option<Vec<f32>> {
 
 /// Whether the file's markers lead to an end-of-image marker (ITU-T T.81, annex B), through every scan.
 fn jpeg_is_whole(path: &Path) -> Result<bool> {
-    let mut file = BufReader::new(File::open(path).map_err(|e| Error::io(path, e))?);
+    let mut file = BufReader::new(open_ordinary(path, WANTED)?.0);
     let whole = walk_markers(&mut file);
     match whole {
         Ok(()) => Ok(true),

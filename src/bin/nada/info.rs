@@ -125,16 +125,20 @@ fn describe(path: &Path) -> Result<About> {
         // A picture that is damaged is more to the point than that it holds no tensors.
         Err(e) => return Err(if looks_like_picture(path) { Picture::open(path).err().unwrap_or(e) } else { e }),
     };
-    describe_tensors(path, &file)
+    describe_tensors(&file)
 }
 
 fn looks_like_picture(path: &Path) -> bool {
     let mut start = [0u8; 3];
+    // A pipe would be waited for.
+    if !path.is_file() {
+        return false;
+    }
     let read = std::fs::File::open(path).and_then(|mut f| std::io::Read::read_exact(&mut f, &mut start));
     read.is_ok() && (start == *b"\x89PN" || start == [0xFF, 0xD8, 0xFF])
 }
 
-fn describe_tensors(path: &Path, file: &Checkpoint) -> Result<About> {
+fn describe_tensors(file: &Checkpoint) -> Result<About> {
     let keys: Vec<&str> = file.keys().collect();
     let latents: Vec<&str> = ["z", "w", "wplus"].into_iter().filter(|k| file.contains(k)).collect();
     let only_latents = keys.iter().all(|k| latents.contains(k) || k.starts_with("noise."));
@@ -142,7 +146,7 @@ fn describe_tensors(path: &Path, file: &Checkpoint) -> Result<About> {
         let shapes: Vec<Value> = latents.iter().map(|k| json!({"space": k, "shape": file.shape(k)})).collect();
         return Ok(object(json!({"kind": "latents", "latents": shapes, "own_noise": keys.iter().any(|k| k.starts_with("noise."))})));
     }
-    if let Ok(domain) = Domain::open(path) {
+    if let Ok(domain) = Domain::from_checkpoint(file) {
         let mut about = object(json!({"kind": "domain"}));
         about.extend(object(plain(&domain.description)?));
         about.insert("numbers".into(), json!(domain.deltas.values().map(|t| t.elem_count()).sum::<usize>()));
@@ -157,7 +161,7 @@ fn describe_tensors(path: &Path, file: &Checkpoint) -> Result<About> {
     if let Ok(g) = &generator {
         return Ok(describe_generator(file, g));
     }
-    let clip = Clip::open(path);
+    let clip = Clip::from_checkpoint(file);
     if let Ok(clip) = &clip {
         return Ok(describe_clip(clip));
     }

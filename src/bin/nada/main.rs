@@ -57,6 +57,17 @@ enum Command {
     Model(model::ModelCommand),
 }
 
+impl Command {
+    /// Whether it looks for a request to stop.
+    fn can_be_cancelled(&self) -> bool {
+        match self {
+            Command::Adapt(_) | Command::Invert(_) | Command::Restyle(_) => true,
+            Command::Model(c) => c.can_be_cancelled(),
+            _ => false,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     nada::threads::prepare();
     let cli = Cli::parse();
@@ -66,7 +77,7 @@ fn main() -> ExitCode {
         std::env::set_var("RAYON_NUM_THREADS", n.to_string());
     }
     let mut ui = Ui::new(cli.json, cli.quiet);
-    let result = match ui.watch_interrupts() {
+    let result = match ui.watch_interrupts(cli.command.can_be_cancelled()) {
         Err(e) => Err(e),
         Ok(()) => match cli.command {
             Command::Adapt(c) => c.run(&mut ui),

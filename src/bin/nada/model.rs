@@ -30,6 +30,11 @@ enum Command {
 }
 
 impl ModelCommand {
+    /// Whether it looks for a request to stop.
+    pub fn can_be_cancelled(&self) -> bool {
+        matches!(self.command, Command::Add(_))
+    }
+
     pub fn run(self, ui: &mut Ui) -> Result<()> {
         match self.command {
             Command::Add(c) => c.run(ui),
@@ -111,7 +116,7 @@ impl Add {
         if new.licence.is_none() {
             ui.warn("no --licence given: the licences of the files hold, whatever they are".into());
         }
-        let pack = new.make(&self.folder.path()?)?;
+        let pack = new.make(&self.folder.path()?, &ui.cancel)?;
         if pack.load_generator()?.has_all_classes() {
             ui.warn(
                 "the generator has classes and no --class was given: the commands will need one, and plug-ins cannot draw with the pack"

@@ -22,18 +22,22 @@ impl Ui {
         Self { json, quiet, warnings: Vec::new(), cancel: Cancel::new() }
     }
 
-    /// The first Ctrl-C (or SIGTERM) asks the work to stop after its step and keep what it has; another one ends the program.
-    pub fn watch_interrupts(&self) -> Result<()> {
+    /// The first Ctrl-C (or SIGTERM) asks the work to stop after its step and keep what it has; another one ends the program, as does the
+    /// first where the work does not look for the request. What was being written then goes.
+    pub fn watch_interrupts(&self, work_can_be_cancelled: bool) -> Result<()> {
         let cancel = self.cancel.clone();
         let mut first: Option<Instant> = None;
         ctrlc::set_handler(move || match first {
-            None => {
+            None if work_can_be_cancelled => {
                 first = Some(Instant::now());
                 cancel.cancel();
             }
             // Programs such as timeout(1) send one request twice: to the process, and to its group.
             Some(at) if at.elapsed() < SAME_REQUEST => {}
-            Some(_) => std::process::exit(130),
+            _ => {
+                nada::checkpoint::remove_unfinished();
+                std::process::exit(130)
+            }
         })
         .map_err(|e| Error::Internal(format!("watching for Ctrl-C: {e}")))
     }

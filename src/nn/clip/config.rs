@@ -3,6 +3,7 @@
 use super::files::Beside;
 use super::weights::{Layout, Weights};
 use crate::error::{Error, Result};
+use crate::files::read_small;
 use crate::kernels::Activation;
 use serde::Deserialize;
 use std::path::Path;
@@ -161,8 +162,11 @@ impl OpenClipConfig {
     }
 }
 
+/// Configurations have some thousand bytes.
+const MAX_CONFIG: u64 = 1 << 20;
+
 pub(super) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
-    let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let text = read_small(path, "a CLIP's configuration", MAX_CONFIG)?;
     serde_json::from_slice(&text).map_err(|e| Error::format(path, e.to_string()))
 }
 

@@ -14,7 +14,7 @@ pub(crate) use files::{is_common_name, tensors as tensors_file};
 pub use preprocess::Preprocessing;
 pub use tokenizer::Tokenizer;
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor, D};
 use resnet::ResNet;
@@ -71,10 +71,18 @@ impl Clip {
     /// OpenAI's layout without open_clip_config.json beside it is taken for OpenAI's own: QuickGELU, heads of 64.
     /// Errors: `NotFound`; `Format` with file and key where something is missing or has another shape than the rest says.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = files::tensors(path)?;
-        let folder = file.parent().unwrap_or(Path::new(""));
-        let checkpoint = checkpoint::open(&file)?;
-        let weights = Weights::new(&checkpoint)?;
+        Self::named(path, &checkpoint::open(&files::tensors(path)?)?)
+    }
+
+    /// As [`Clip::open`], of a file that is open already, with what stands beside it.
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+        Self::named(&checkpoint.path, checkpoint)
+    }
+
+    /// `path` is what the user named: the file, or its folder.
+    fn named(path: &Path, checkpoint: &Checkpoint) -> Result<Self> {
+        let folder = checkpoint.path.parent().unwrap_or(Path::new(""));
+        let weights = Weights::new(checkpoint)?;
         let beside = files::config(folder, weights.layout())?;
         let config = Config::read(&weights, beside.as_ref())?;
         let (vision, resolution) = match &config.vision {

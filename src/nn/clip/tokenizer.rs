@@ -4,6 +4,7 @@
 //! normalises it to NFC; and in the padding, 0 or the end token.
 
 use crate::error::{Error, Result};
+use crate::files::read_small;
 use regex::Regex;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,7 +22,7 @@ const END: &str = "<|endoftext|>";
 /// Longer texts are refused: a prompt has some hundred bytes, and repair and merging take time that grows faster than the length.
 const MAX_TEXT: usize = 16 << 10;
 /// Tables of a model folder; OpenAI's vocab.json has 0.9 MB.
-const MAX_TABLE: u64 = 64 << 20;
+const MAX_TABLE: u64 = 8 << 20;
 
 /// How a text becomes words.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -231,11 +232,7 @@ impl Tokenizer {
 }
 
 fn read(path: &Path) -> Result<String> {
-    let length = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
-    if length > MAX_TABLE {
-        return Err(Error::format(path, format!("has {length} bytes, which no tokenizer's table has")));
-    }
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = read_small(path, "a tokenizer's table", MAX_TABLE)?;
     String::from_utf8(bytes).map_err(|_| Error::format(path, "is not UTF-8 text"))
 }
 

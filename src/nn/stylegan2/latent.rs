@@ -4,7 +4,6 @@ use crate::checkpoint::{self, read_npy, save_safetensors, write_npy, Checkpoint}
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,13 +65,7 @@ impl Latent {
     ///
     /// A `Format` error where the shape is not that of the space, a value is not finite, or the key is missing.
     pub fn open(path: &Path, space: Space) -> Result<Self> {
-        let mut magic = [0; 6];
-        let is_npy = match std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)) {
-            Ok(()) => magic == checkpoint::NPY_MAGIC,
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => false,
-            Err(e) => return Err(Error::io(path, e)),
-        };
-        if is_npy {
+        if checkpoint::is_npy(path)? {
             let tensor = read_npy(path)?;
             space.check(tensor.dims()).map_err(|e| Error::format(path, e))?;
             let finite = tensor.flatten_all()?.to_vec1::<f32>()?.iter().all(|x| x.is_finite());
