@@ -12,6 +12,7 @@ use nada::progress::Cancel;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant, SystemTime};
 
 fn starter(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter").join(name)
@@ -362,4 +363,97 @@ fn reference_files_become_packs() {
     home.json(&["convert", &classes, "one.pt", "--to", "rosinality", "--class", "1"]);
     let converted = draw("converted.npy", &["--generator", "one.pt"]);
     assert!(converted[0].iter().zip(&one[0]).all(|(a, b)| (a - b).abs() < 1e-5), "{converted:?}\n{one:?}");
+}
+
+/// Temporary names that are left in a folder.
+fn unfinished(folder: &Path) -> Vec<String> {
+    names(folder).into_iter().filter(|name| name.starts_with(".nada-")).collect()
+}
+
+#[test]
+fn a_cancelled_pack_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let new = NewPack { name: "p".into(), generator: starter("generator.safetensors"), ..NewPack::default() };
+    assert!(matches!(new.make(folder.path(), &cancel), Err(nada::Error::Cancelled)));
+    assert_eq!(names(folder.path()), [""; 0]);
+}
+
+/// Folders that killed processes left go with the next pack that is made or removed; those of running ones stay.
+#[test]
+fn what_killed_processes_left_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let begun = |name: &str, age: Duration| {
+        std::fs::create_dir_all(path(name).join("clip")).unwrap();
+        std::fs::write(path(name).join("clip/model.safetensors"), "half of it").unwrap();
+        for part in ["clip/model.safetensors", "clip", ""] {
+            let part = std::fs::File::open(path(name).join(part)).unwrap();
+            part.set_modified(SystemTime::now() - age).unwrap();
+        }
+    };
+    let day = Duration::from_secs(24 * 3600);
+    begun(".nada-killed.tmp", day);
+    begun(".nada-running.tmp", day);
+    std::fs::write(path(".nada-running.tmp/clip/model.safetensors"), "more of it").unwrap();
+    begun("somebody's", day);
+    let new = NewPack { name: "p".into(), generator: starter("generator.safetensors"), ..NewPack::default() };
+    new.make(folder.path(), &Cancel::new()).unwrap();
+    assert_eq!(names(folder.path()), [".nada-running.tmp", "p", "somebody's"]);
+    begun(".nada-killed.tmp", day);
+    nada::pack::remove(folder.path(), "p").unwrap();
+    assert_eq!(names(folder.path()), [".nada-running.tmp", "somebody's"]);
+}
+
+/// Starts the program, waits until it has begun to write in `folder`, and sends it SIGTERM. Its exit status.
+fn ended_while_writing(home: &Home, folder: &Path, arguments: &[&str]) -> Option<i32> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nada"));
+    command.current_dir(home.0.path()).stdin(Stdio::null()).stdout(Stdio::null()).args(arguments);
+    let mut child = command.spawn().unwrap();
+    // SAFETY: signals to a process of our own that was not waited for.
+    let send = |signal| unsafe { libc::kill(child.id() as i32, signal) };
+    let start = Instant::now();
+    while unfinished(folder).is_empty() && start.elapsed() < Duration::from_secs(60) {}
+    // It stands still until the request is there.
+    for signal in [libc::SIGSTOP, libc::SIGTERM, libc::SIGCONT] {
+        send(signal);
+    }
+    child.wait().unwrap().code()
+}
+
+/// Ctrl-C in the middle of writing: what is there is whole, and nothing temporary is left.
+#[test]
+fn an_interrupt_leaves_nothing_half_written() {
+    let home = Home::new();
+    let folder = home.path("out");
+    std::fs::create_dir(&folder).unwrap();
+    // Large enough to be met while it is written.
+    let big = home.path("big.npy");
+    let numbers = candle_core::Tensor::zeros(30_000_000, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+    checkpoint::write_npy(&big, &numbers).unwrap();
+    let (generator, into, big) = (starter("generator.safetensors"), folder.display().to_string(), big.display().to_string());
+    let add = ["model", "add", "p", "--generator", generator.to_str().unwrap(), "--boundary", &big, "--folder", &into];
+    let output = folder.join("g.pkl").display().to_string();
+    let convert = ["convert", generator.to_str().unwrap(), &output, "--to", "ada-pytorch"];
+    for arguments in [&add[..], &convert] {
+        // The request may come too late, when all is done.
+        let met = (0..20).any(|_| {
+            let code = ended_while_writing(&home, &folder, arguments);
+            assert_eq!(unfinished(&folder), [""; 0], "{arguments:?}");
+            let there = names(&folder);
+            for name in &there {
+                let path = folder.join(name);
+                if path.is_dir() {
+                    assert!(ModelPack::open(&path).unwrap().check().iter().all(|f| f.outcome.is_ok()));
+                    std::fs::remove_dir_all(path).unwrap();
+                } else {
+                    Generator::open(&path).unwrap();
+                    std::fs::remove_file(path).unwrap();
+                }
+            }
+            code == Some(130) && there.is_empty()
+        });
+        assert!(met, "{arguments:?} was never ended");
+    }
 }
