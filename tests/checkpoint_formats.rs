@@ -156,7 +156,7 @@ fn an_index_names_only_files_beside_it_and_tensors_that_are_there() {
         (text.replace(two, ".."), "only files beside it", Kind::Format),
         (text.replace(two, "model.safetensors.index.json"), "an index again", Kind::Format),
         ("{}".into(), "weight_map", Kind::Format),
-        (" ".repeat(3 << 20), "which no index", Kind::Format),
+        (" ".repeat(3 << 20), "index of a checkpoint in several files of at most 2097152", Kind::Format),
     ] {
         std::fs::write(&path, text).unwrap();
         let e = message(checkpoint::open(&path), kind);
