@@ -1,5 +1,7 @@
 //! One error type for the whole crate; every variant names its cause, and [`Error::kind`] is what the C ABI numbers.
 
+use std::borrow::Cow;
+use std::fmt::{Display, Write};
 use std::path::{Path, PathBuf};
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -27,26 +29,27 @@ pub enum Kind {
     Internal,
 }
 
+/// Displayed as [`printable`], with an end to each part: names out of files may hold anything.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `argument` names what the caller passed, `message` says what is wrong and what would be right.
-    #[error("{argument}: {message}")]
+    #[error("{}: {}", shown(argument), shown(message))]
     InvalidArgument { argument: String, message: String },
-    #[error("{what} not found: {message}")]
+    #[error("{} not found: {}", shown(what), shown(message))]
     NotFound { what: String, message: String },
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", shown(&path.display()), shown(source))]
     Io { path: PathBuf, source: std::io::Error },
-    #[error("{}: {message}", path.display())]
+    #[error("{}: {}", shown(&path.display()), shown(message))]
     Format { path: PathBuf, message: String },
-    #[error("{what}: {message}")]
+    #[error("{}: {}", shown(what), shown(message))]
     Unsupported { what: String, message: String },
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     Mismatch(String),
     #[error("cancelled")]
     Cancelled,
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     NotFinite(String),
-    #[error("internal error (please report it): {0}")]
+    #[error("internal error (please report it): {}", shown(.0))]
     Internal(String),
 }
 
@@ -87,5 +90,65 @@ impl Error {
 impl From<candle_core::Error> for Error {
     fn from(e: candle_core::Error) -> Self {
         Error::Internal(e.to_string())
+    }
+}
+
+/// Characters of a part of a message, beyond which its middle is left out. A path has 4096 bytes at most.
+const MAX_SHOWN: usize = 4096;
+
+/// `text` as it can be shown in a terminal or a dialog: characters that would command a terminal or turn the direction of writing are
+/// written as `\u{1b}` is here. Line ends and tabs stay.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let commands = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    };
+    if !text.contains(commands) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match commands(c) {
+            // Nothing can fail: it is a String.
+            true => _ = write!(shown, "{}", c.escape_unicode()),
+            false => shown.push(c),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+fn shown(part: &impl Display) -> String {
+    let text = part.to_string();
+    let text = printable(&text);
+    let count = text.chars().count();
+    if count <= MAX_SHOWN {
+        return text.into_owned();
+    }
+    let (head, tail) = (text.chars().take(MAX_SHOWN / 2), text.chars().skip(count - MAX_SHOWN / 2));
+    format!("{} [{} characters left out] {}", head.collect::<String>(), count - MAX_SHOWN, tail.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_out_of_files_command_no_terminal() {
+        let e = Error::format("a\u{7}.pt", "tensor '\u{1b}[2J\u{9b}x\u{202e}' is\r\nmissing\tü");
+        assert_eq!(e.to_string(), "a\\u{7}.pt: tensor '\\u{1b}[2J\\u{9b}x\\u{202e}' is\\u{d}\nmissing\tü");
+        let io = Error::io("\u{1b}c", std::io::Error::other("\u{8}"));
+        assert_eq!(io.to_string(), "\\u{1b}c: \\u{8}");
+        for e in [Error::Mismatch("\u{1b}".into()), Error::NotFinite("\u{1b}".into()), Error::Internal("\u{1b}".into())] {
+            assert!(e.to_string().ends_with("\\u{1b}"), "{e}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_does_not_fill_the_screen() {
+        let name = format!("begin{}end", "ä".repeat(1_000_000));
+        let message = Error::argument("key", name).to_string();
+        assert!(message.starts_with("key: beginä") && message.ends_with("äend"), "{message}");
+        assert!(message.contains(" [995912 characters left out] "), "{message}");
+        assert_eq!(message.chars().count(), "key: ".len() + MAX_SHOWN + " [995912 characters left out] ".len());
     }
 }

@@ -42,6 +42,20 @@ fn every_command_has_an_example() {
 }
 
 #[test]
+fn names_out_of_files_command_no_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let header = r#"{"\u001b[2Jwiped\u0007":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 4]].concat();
+    std::fs::write(folder.path().join("a.safetensors"), bytes).unwrap();
+    for arguments in [&["info", "a.safetensors"][..], &["sample", "--generator", "a.safetensors"]] {
+        let out = run(folder.path(), arguments);
+        let text = [out.stdout, out.stderr].concat();
+        assert!(!text.contains(&0x1b) && !text.contains(&0x07), "{}", String::from_utf8_lossy(&text));
+        assert!(String::from_utf8_lossy(&text).contains(r"\u{1b}[2Jwiped\u{7}"), "{}", String::from_utf8_lossy(&text));
+    }
+}
+
+#[test]
 fn errors_name_their_cause() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("empty.npy"), b"").unwrap();

@@ -1,4 +1,6 @@
 """The form that docker and dialogs share. Knows nothing of Krita: a Host gives it pictures and takes results; see plugin.py."""
+import html
+
 from PyQt5.QtCore import QSize, Qt, QTimer, pyqtSignal
 from PyQt5.QtGui import QColor, QIcon, QImage, QPainter, QPen, QPixmap
 from PyQt5.QtWidgets import (QApplication, QComboBox, QDialog, QDialogButtonBox, QFormLayout, QHBoxLayout, QLabel, QLineEdit, QListView,
@@ -14,6 +16,11 @@ def pixmap(bitmap, width, height):
     """A Bitmap (RGBA8) that fits into a size."""
     image = QImage(bitmap.data, bitmap.width, bitmap.height, bitmap.width * 4, QImage.Format_RGBA8888)
     return QPixmap.fromImage(image).scaled(width, height, Qt.KeepAspectRatio, Qt.SmoothTransformation)
+
+
+def literal(text):
+    """What a tip shows as it stands: Qt takes a text that looks like HTML for it, and domains are called by what a file says."""
+    return "<p>%s</p>" % html.escape(text).replace("\n", "<br>")
 
 
 def plus(size):
@@ -84,6 +91,7 @@ class Panel(QWidget):
         self.domains.setMinimumHeight(THUMBNAIL + 60)
         self.source, self.target = self._words("What the pictures of the model are"), self._words("What they are to become")
         self.warning = QLabel()
+        self.warning.setTextFormat(Qt.PlainText)
         self.warning.setWordWrap(True)
         self.warning.hide()
         if self.restyles:
@@ -112,6 +120,7 @@ class Panel(QWidget):
         self.preview.setToolTip("While learning: faces of the model before and after. Else: the picture that was found last, or a face of "
                                 "the model")
         self.status = QLabel()
+        self.status.setTextFormat(Qt.PlainText)
         self.status.setWordWrap(True)
         self.status.setTextInteractionFlags(Qt.TextSelectableByMouse)
         self.progress = QProgressBar()
@@ -220,10 +229,10 @@ class Panel(QWidget):
             if thumbnail:
                 item.setIcon(QIcon(pixmap(thumbnail, THUMBNAIL, THUMBNAIL)))
             item.setData(Qt.UserRole, entry.file)
-            item.setToolTip("From \u201c%s\u201d to \u201c%s\u201d\n%s" % (entry.source, entry.target, entry.file))
+            item.setToolTip(literal("From \u201c%s\u201d to \u201c%s\u201d\n%s" % (entry.source, entry.target, entry.file)))
             if self._pack and entry.fingerprint != self._pack.fingerprint:
                 item.setFlags(Qt.NoItemFlags)
-                item.setToolTip("Made for another model than the chosen one\n%s" % entry.file)
+                item.setToolTip(literal("Made for another model than the chosen one\n%s" % entry.file))
             self.domains.addItem(item)
             if entry.file == chosen and item.flags() & Qt.ItemIsEnabled:
                 self.domains.setCurrentItem(item)

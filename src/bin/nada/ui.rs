@@ -1,6 +1,7 @@
 //! What the user sees: bars, warnings, results as text or as one JSON object; and Ctrl-C.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nada::error::printable;
 use nada::progress::{Cancel, Flow, Progress};
 use nada::{Error, Result};
 use serde_json::{json, Value};
@@ -45,7 +46,7 @@ impl Ui {
     /// At once on the standard error; with --json in the result instead.
     pub fn warn(&mut self, message: String) {
         if !self.json {
-            eprintln!("warning: {message}");
+            eprintln!("warning: {}", printable(&message));
         }
         self.warnings.push(message);
     }
@@ -71,7 +72,7 @@ impl Ui {
         } else if self.quiet || text.is_empty() {
             Ok(())
         } else {
-            writeln!(out, "{}", text.trim_end())
+            writeln!(out, "{}", printable(text.trim_end()))
         };
         match done.and_then(|()| out.flush()) {
             // The reader of a pipe may leave early.
