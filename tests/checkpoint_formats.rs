@@ -9,8 +9,11 @@ use nada::kernels::Activation;
 use nada::nn::clip::{Clip, VisionConfig};
 use nada::nn::encoders::{Backbone, EncoderFile};
 use nada::nn::stylegan2::{Generator, Latent, Space};
+use nada::pack::NewPack;
+use nada::progress::Cancel;
 use nada::{Error, Kind};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -61,6 +64,59 @@ fn one_generator_in_every_format() {
             close(&format!("{name}: mean of w"), &have.mean_w().unwrap(), &mean, 0.0, 1e-6);
         }
     }
+}
+
+/// The tensors of `file`, each under the name that `name` makes of its own.
+fn renamed(file: &Checkpoint, name: impl Fn(&str) -> String) -> BTreeMap<String, Tensor> {
+    file.keys().map(|key| (name(key), file.tensor(key).unwrap())).collect()
+}
+
+#[test]
+fn networks_are_found_where_trainers_and_parallel_wrappers_put_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = |tensors: &BTreeMap<String, Tensor>| {
+        let path = folder.path().join("a.safetensors");
+        checkpoint::save_safetensors(&path, tensors, &Default::default()).unwrap();
+        checkpoint::open(&path).unwrap()
+    };
+    let want = Generator::from_checkpoint(&expected("generator.")).unwrap();
+    for place in ["module.", "g_ema.module.", "g.", "g.module.", "state_dict.", "state_dict.decoder.module."] {
+        let tensors = renamed(&open("trainer.pt").with_prefix("g_ema."), |key| format!("{place}{key}"));
+        assert_eq!(Generator::from_checkpoint(&saved(&tensors)).unwrap().fingerprint(), want.fingerprint(), "{place}");
+    }
+    let nvidia = open("ada.pkl");
+    let tensors = renamed(&nvidia.with_prefix("G_ema."), |key| format!("G_ema.module.{key}"));
+    assert!(!tensors.is_empty());
+    assert_eq!(Generator::from_checkpoint(&saved(&tensors)).unwrap().fingerprint(), want.fingerprint());
+    // Of the two in a trainer's file the mean over the training, however it is wrapped.
+    let mut both = renamed(&open("trainer.pt").with_prefix("g_ema."), |key| format!("g_ema.module.{key}"));
+    both.extend(both.clone().into_iter().map(|(key, tensor)| (key.replace("g_ema.", "g."), tensor.zeros_like().unwrap())));
+    assert_eq!(Generator::from_checkpoint(&saved(&both)).unwrap().fingerprint(), want.fingerprint());
+
+    // As open_clip's trainer writes it, with the optimiser's state, which a pack leaves behind.
+    let original = checkpoint::open(&file("open_clip/open_clip_model.safetensors")).unwrap();
+    let picture = expected("clip.").f32("image", None).unwrap();
+    let features = |path: &Path| Clip::open(path).unwrap().encode_image(&picture).unwrap().to_vec2::<f32>().unwrap();
+    for place in ["module.", "state_dict.", "state_dict.module.", "model.", "model_state_dict."] {
+        let folder = folder.path().join(place);
+        std::fs::create_dir(&folder).unwrap();
+        let mut tensors = renamed(&original, |key| format!("{place}{key}"));
+        tensors.insert("optimizer.state.0.exp_avg".into(), picture.clone());
+        checkpoint::save_safetensors(&folder.join("open_clip_model.safetensors"), &tensors, &Default::default()).unwrap();
+        std::fs::copy(file("open_clip/open_clip_config.json"), folder.join("open_clip_config.json")).unwrap();
+        assert_eq!(features(&folder), features(&file("open_clip")), "{place}");
+        let clips = vec![(folder.clone(), 1.0)];
+        let new = NewPack { name: "a".into(), generator: file("trainer.pt"), clips, ..NewPack::default() };
+        let pack = new.make(&folder, &Cancel::new()).unwrap();
+        let kept = checkpoint::open(&pack.clips[0].path.join("model.safetensors")).unwrap();
+        assert_eq!(kept.keys().collect::<Vec<_>>(), original.keys().collect::<Vec<_>>(), "{place}");
+        assert_eq!(features(&pack.clips[0].path), features(&file("open_clip")), "{place}");
+    }
+    // What is wrong is named as the file names it.
+    let mut tensors = renamed(&original, |key| format!("state_dict.module.{key}"));
+    tensors.remove("state_dict.module.text_projection");
+    let e = message(Clip::from_checkpoint(&saved(&tensors)), Kind::Format);
+    assert!(e.contains("'state_dict.module.text_projection'"), "{e}");
 }
 
 #[test]

@@ -168,6 +168,13 @@ impl Checkpoint {
         Checkpoint { prefix: format!("{}{prefix}", self.prefix), ..self.clone() }
     }
 
+    /// Where a network stands in the file: the first of `places` under which there is one of `keys`. Each place is also tried with
+    /// `module.` behind it, as PyTorch's DataParallel and DistributedDataParallel name what they wrap.
+    pub fn find_prefix(&self, places: &[&str], keys: &[&str]) -> Option<String> {
+        let wrapped = places.iter().flat_map(|place| [place.to_string(), format!("{place}module.")]);
+        wrapped.into_iter().find(|prefix| keys.iter().any(|key| self.contains(&format!("{prefix}{key}"))))
+    }
+
     /// All keys (below the prefix), sorted.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.entries.range(self.prefix.clone()..).map_while(|(key, _)| key.strip_prefix(self.prefix.as_str()))
@@ -221,7 +228,8 @@ impl Checkpoint {
         &self.sources[entry.file]
     }
 
-    fn full(&self, key: &str) -> String {
+    /// What the file itself calls `key`.
+    pub fn full(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
 

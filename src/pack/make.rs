@@ -4,7 +4,7 @@ use super::{Manifest, ManifestClip, ModelPack, PackSource, MANIFEST, STARTER};
 use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::error::{Error, Result};
 use crate::files::{open_ordinary, read_small};
-use crate::nn::clip::{is_common_name, tensors_file, Clip};
+use crate::nn::clip::{is_common_name, place, tensors_file, Clip};
 use crate::nn::stylegan2::{to_half, Generator, Layout};
 use crate::progress::Cancel;
 use candle_core::DType;
@@ -136,13 +136,13 @@ impl NewPack {
 
     /// A CLIP gets a folder of its own, named as it was: domains name the CLIPs that they were made with.
     fn clip(&self, path: &Path, folder: &Path, sources: &mut Vec<PackSource>, cancel: &Cancel) -> Result<String> {
-        // Says what is wrong with a file that is no CLIP, before anything is written.
+        // Says what is wrong with a file that is no CLIP, before anything is written. What a trainer keeps beside the CLIP stays behind.
         drop(Clip::open(path)?);
         let name = free_name(folder, &stem(path), "");
         let into = folder.join(&name);
         std::fs::create_dir(&into).map_err(|e| Error::io(&into, e))?;
         let file = tensors_file(path)?;
-        let checkpoint = checkpoint::open(&file)?;
+        let checkpoint = place(&checkpoint::open(&file)?);
         self.write(&checkpoint, &into.join("model.safetensors"), cancel)?;
         for part in parts(&file)? {
             sources.push(source(&part, &format!("{name}/model.safetensors"))?);

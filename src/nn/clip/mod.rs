@@ -13,6 +13,7 @@ pub use config::{Config, End, ResNetConfig, TextConfig, TransformerConfig, Visio
 pub(crate) use files::{is_common_name, tensors as tensors_file};
 pub use preprocess::Preprocessing;
 pub use tokenizer::Tokenizer;
+pub(crate) use weights::place;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
@@ -82,6 +83,7 @@ impl Clip {
     /// `path` is what the user named: the file, or its folder.
     fn named(path: &Path, checkpoint: &Checkpoint) -> Result<Self> {
         let folder = checkpoint.path.parent().unwrap_or(Path::new(""));
+        let checkpoint = &place(checkpoint);
         let weights = Weights::new(checkpoint)?;
         let beside = files::config(folder, weights.layout())?;
         let config = Config::read(&weights, beside.as_ref())?;

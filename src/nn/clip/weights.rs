@@ -23,18 +23,30 @@ pub(super) struct Weights<'a> {
     text_apart: bool,
 }
 
+const OPENAI: &str = "visual.conv1.weight";
+const HUGGING_FACE: &str = "vision_model.embeddings.patch_embedding.weight";
+
+/// The CLIP in a file, without what a trainer keeps beside it: open_clip's trainer writes it under `state_dict`, others' under `model` or
+/// `model_state_dict`.
+pub(crate) fn place(file: &Checkpoint) -> Checkpoint {
+    const PLACES: [&str; 4] = ["", "state_dict.", "model.", "model_state_dict."];
+    file.with_prefix(&file.find_prefix(&PLACES, &[OPENAI, HUGGING_FACE]).unwrap_or_default())
+}
+
 type Pair = (Tensor, Tensor);
 
 impl<'a> Weights<'a> {
     pub(super) fn new(checkpoint: &'a Checkpoint) -> Result<Self> {
         let has = |key: &str| checkpoint.contains(key);
-        let layout = if has("visual.conv1.weight") {
+        let layout = if has(OPENAI) {
             Layout::OpenAi
-        } else if has("vision_model.embeddings.patch_embedding.weight") {
+        } else if has(HUGGING_FACE) {
             Layout::HuggingFace
         } else {
-            let message = "not a CLIP: it has neither OpenAI's 'visual.conv1.weight' nor Hugging Face's \
-                           'vision_model.embeddings.patch_embedding.weight'";
+            let message = format!(
+                "not a CLIP: it has neither OpenAI's '{OPENAI}' nor Hugging Face's '{HUGGING_FACE}', alone, under state_dict, under model or \
+                 under model_state_dict"
+            );
             return Err(Error::format(&checkpoint.path, message));
         };
         // Relatives of CLIP whose other keys are the same: they would give wrong numbers.
@@ -83,8 +95,10 @@ impl<'a> Weights<'a> {
     /// The shape of `key`, which must have N dimensions.
     pub(super) fn dims<const N: usize>(&self, key: &str) -> Result<[usize; N]> {
         let key = self.name(key);
-        let dims = self.checkpoint.shape(&key).ok_or_else(|| self.format(format!("tensor '{key}' is missing")))?;
-        dims.try_into().map_err(|_| self.format(format!("tensor '{key}' has shape {dims:?}, where {N} dimensions are needed")))
+        let dims = self.checkpoint.shape(&key).ok_or_else(|| self.format(format!("tensor '{}' is missing", self.checkpoint.full(&key))))?;
+        dims.try_into().map_err(|_| {
+            self.format(format!("tensor '{}' has shape {dims:?}, where {N} dimensions are needed", self.checkpoint.full(&key)))
+        })
     }
 
     pub(super) fn get(&self, key: &str, shape: &[usize]) -> Result<Tensor> {

@@ -132,7 +132,7 @@ pub struct Generator {
 
 impl Generator {
     /// Opens any supported file with a generator in rosinality's layout (alone, or with its tensors under `g_ema`, or as an encoder's
-    /// `decoder`) or in NVIDIA's (alone, or as `G_ema`). Errors name file and key.
+    /// `decoder`) or in NVIDIA's (alone, or as `G_ema`); each also as DataParallel saves it, under `module`. Errors name file and key.
     pub fn open(path: &Path) -> Result<Self> {
         Self::from_checkpoint(&checkpoint::open(path)?)
     }
@@ -140,7 +140,7 @@ impl Generator {
     /// As [`Generator::open`].
     pub fn from_checkpoint(file: &Checkpoint) -> Result<Self> {
         let loaded = match ada::prefix(file)? {
-            Some(prefix) => ada::load(&file.with_prefix(prefix))?,
+            Some(prefix) => ada::load(&file.with_prefix(&prefix))?,
             None => Self::load(file)?,
         };
         let Loaded { config, blur, noise, latent_avg, weights } = loaded;
@@ -150,7 +150,7 @@ impl Generator {
     /// Rosinality's layout.
     fn load(root: &Checkpoint) -> Result<Loaded> {
         let latent_avg = ["latent_avg", "g_ema.latent_avg"].into_iter().find(|k| root.contains(k));
-        let file = root.with_prefix(synthesis::prefix(root)?);
+        let file = root.with_prefix(&synthesis::prefix(root)?);
         let config = synthesis::config(&file)?;
         // Some tools store the mean once a layer: [n_latent, style_dim], all rows the same.
         let latent_avg = match latent_avg.map(|k| (k, root.shape(k).map(<[usize]>::len))) {

@@ -358,10 +358,10 @@ pub(super) fn config(checkpoint: &Checkpoint) -> Result<Config> {
     Ok(config)
 }
 
-/// Where the generator stands in a file: trainers keep it under `g_ema.`, encoders under `decoder.`.
-pub(super) fn prefix(checkpoint: &Checkpoint) -> Result<&'static str> {
-    const PREFIXES: [&str; 5] = ["g_ema.", "", "generator.", "state_dict.decoder.", "decoder."];
-    PREFIXES.into_iter().find(|p| checkpoint.contains(&format!("{p}conv1.conv.modulation.weight"))).ok_or_else(|| {
+/// Where the generator stands in a file: trainers keep it under `g_ema.` (beside the one in training, `g.`), encoders under `decoder.`.
+pub(super) fn prefix(checkpoint: &Checkpoint) -> Result<String> {
+    const PLACES: [&str; 7] = ["g_ema.", "", "generator.", "state_dict.decoder.", "decoder.", "state_dict.", "g."];
+    checkpoint.find_prefix(&PLACES, &["conv1.conv.modulation.weight"]).ok_or_else(|| {
         let some: Vec<_> = checkpoint.keys().take(3).collect();
         let message = format!(
             "no StyleGAN2 generator: there is neither rosinality's tensor conv1.conv.modulation.weight, alone or under g_ema, nor NVIDIA's synthesis.b4.const, alone or under G_ema; the first tensors are {}",
