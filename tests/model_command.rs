@@ -370,6 +370,24 @@ fn unfinished(folder: &Path) -> Vec<String> {
     names(folder).into_iter().filter(|name| name.starts_with(".nada-")).collect()
 }
 
+/// All look for the name before any of them has made the folder, or some later: one makes it, and the others say why they do not.
+#[test]
+fn of_packs_made_at_once_under_one_name_the_first_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = NewPack { name: "twice".into(), generator: common::data("formats/trainer.pt"), ..NewPack::default() };
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let makers: Vec<_> = (0..4).map(|_| scope.spawn(|| new.make(folder.path(), &Cancel::new()))).collect();
+        makers.into_iter().map(|maker| maker.join().unwrap()).collect()
+    });
+    let errors: Vec<_> = outcomes.into_iter().filter_map(|outcome| outcome.err()).collect();
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    for e in &errors {
+        assert!(e.kind() == nada::Kind::InvalidArgument && e.to_string().contains("twice is there already"), "{e}");
+    }
+    assert_eq!(unfinished(folder.path()), [""; 0]);
+    assert_eq!(ModelPack::open(&folder.path().join("twice")).unwrap().name, "twice");
+}
+
 #[test]
 fn a_cancelled_pack_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();

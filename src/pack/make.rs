@@ -55,8 +55,9 @@ impl NewPack {
     pub fn make(&self, folder: &Path, cancel: &Cancel) -> Result<ModelPack> {
         check_name(&self.name)?;
         let target = folder.join(&self.name);
+        let taken = || Error::argument("name", format!("{} is there already; take another name, or remove it first", target.display()));
         if target.symlink_metadata().is_ok() {
-            return Err(Error::argument("name", format!("{} is there already; take another name, or remove it first", target.display())));
+            return Err(taken());
         }
         if let Some((path, weight)) = self.clips.iter().find(|(_, w)| !(w.is_finite() && *w > 0.0)) {
             return Err(Error::argument("clip", format!("weight {weight} of {}; want a number above 0", path.display())));
@@ -72,7 +73,10 @@ impl NewPack {
         }
         cancel.check()?;
         // Fails where somebody else has made the folder meanwhile, unless it is empty.
-        std::fs::rename(unfinished.path(), &target).map_err(|e| Error::io(&target, e))?;
+        std::fs::rename(unfinished.path(), &target).map_err(|e| match e.kind() {
+            io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => taken(),
+            _ => Error::io(&target, e),
+        })?;
         let _ = unfinished.keep();
         sync(folder);
         ModelPack::open(&target)
