@@ -2,21 +2,17 @@
 //! a temporary name, which a gallery does not list, and renamed to one that no other has.
 
 use crate::adapt::domain::{Description, Domain};
-use crate::checkpoint::remove_stale;
 use crate::error::{Error, Result};
+use crate::output::remove_dead;
 use crate::pack::data_folder;
 use crate::picture::Picture;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// How the files of domains end.
 pub const ENDING: &str = ".nada.safetensors";
 
 /// The variable that names the folder.
 pub const DOMAINS_VARIABLE: &str = "NADA_DOMAINS";
-
-/// Nobody writes a domain for as long: a temporary file that is older belongs to a process that was killed.
-const STALE: Duration = Duration::from_secs(3600);
 
 /// The most bytes of a name: file systems allow 255, and ending and number need some.
 const LONGEST_NAME: usize = 200;
@@ -84,7 +80,7 @@ impl Gallery {
             None => file_name(&domain.description.target),
         };
         std::fs::create_dir_all(&self.folder).map_err(|e| Error::io(&self.folder, e))?;
-        remove_stale(&self.folder, STALE);
+        remove_dead(&self.folder);
         let numbered = (2..).map(|n| format!("{name}-{n}"));
         let paths = std::iter::once(name.clone()).chain(numbered).map(|n| self.folder.join(n + ENDING));
         domain.save_as_new(paths, thumbnail)

@@ -4,6 +4,7 @@ use super::{Parameters, Settings};
 use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::error::{Error, Result};
 use crate::nn::stylegan2::Generator;
+use crate::output::Destination;
 use crate::picture::pixels::{self, Layout, Transfer};
 use crate::picture::Picture;
 use candle_core::{Device, Tensor};
@@ -76,9 +77,9 @@ impl Domain {
     }
 
     /// Writes a safetensors file, by a temporary name and a rename.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    pub fn save<'a>(&self, to: impl Into<Destination<'a>>) -> Result<()> {
         let (tensors, metadata) = self.contents(None)?;
-        checkpoint::save_safetensors(path, &tensors, &metadata)
+        checkpoint::save_safetensors(to, &tensors, &metadata)
     }
 
     /// As [`Domain::save`], under the first of `paths` (in one folder) that is free, which is returned; with a picture of what the domain

@@ -41,8 +41,8 @@ pub(crate) use npy::is_npy;
 pub use npy::{read_npy, read_npy_bytes, write_npy};
 pub use sniff::Kind;
 pub use source::Dtype;
-pub use write::{remove_stale, remove_unfinished, save_safetensors, save_safetensors_as_new, write_atomically};
-pub(crate) use write::{save_safetensors_one_by_one, temporary_folder};
+pub(crate) use write::save_safetensors_one_by_one;
+pub use write::{save_safetensors, save_safetensors_as_new};
 pub use write_pickle::{save_pickle, save_torch, Object, Python};
 
 use crate::error::Result;

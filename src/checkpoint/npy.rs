@@ -2,9 +2,9 @@
 
 use super::safetensors::write_elements;
 use super::source::{contiguous_strides, Block, Dtype, Entry, Source};
-use super::write::atomically;
 use crate::error::{Error, Result};
 use crate::files::begins_with;
+use crate::output::{atomically, Destination};
 use candle_core::{Device, Tensor};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -103,7 +103,7 @@ fn parse(header: &str) -> Option<(&str, bool, Vec<usize>)> {
 }
 
 /// Writes `tensor` as f32 in C order, to a temporary name first.
-pub fn write_npy(path: &Path, tensor: &Tensor) -> Result<()> {
+pub fn write_npy<'a>(to: impl Into<Destination<'a>>, tensor: &Tensor) -> Result<()> {
     if tensor.dtype() != candle_core::DType::F32 {
         return Err(Error::argument("tensor", format!(".npy files are written from f32, and this is {:?}", tensor.dtype())));
     }
@@ -117,7 +117,7 @@ pub fn write_npy(path: &Path, tensor: &Tensor) -> Result<()> {
     header.push_str(&" ".repeat(total - 10 - header.len() - 1));
     header.push('\n');
     let length = u16::try_from(header.len()).map_err(|_| Error::argument("tensor", "has too many dimensions for an .npy file"))?;
-    atomically(path, |out| {
+    atomically(to.into(), |out| {
         let head = [MAGIC, &[1, 0], &length.to_le_bytes(), header.as_bytes()].concat();
         match out.write_all(&head) {
             Ok(()) => write_elements(out, tensor),

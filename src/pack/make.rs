@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::files::{open_ordinary, read_small};
 use crate::nn::clip::{is_common_name, place, tensors_file, Clip};
 use crate::nn::stylegan2::{to_half, Generator, Layout};
+use crate::output::{remove_dead, temporary_folder, write_atomically};
 use crate::progress::Cancel;
 use candle_core::DType;
 use sha2::{Digest, Sha256};
@@ -13,10 +14,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-/// Folders of packs that were begun and not completed, and in which nothing was written for so long, are left from killed processes.
-const STALE: Duration = Duration::from_secs(3600);
 /// Longer texts beside a CLIP are none of its; a vocabulary has 0.9 MB.
 const CLIP_TEXT_MAX: u64 = 8 << 20;
 
@@ -63,8 +61,8 @@ impl NewPack {
             return Err(Error::argument("clip", format!("weight {weight} of {}; want a number above 0", path.display())));
         }
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        checkpoint::remove_stale(folder, STALE);
-        let (unfinished, _listed) = checkpoint::temporary_folder(folder)?;
+        remove_dead(folder);
+        let (unfinished, _listed) = temporary_folder(folder)?;
         self.fill(unfinished.path(), cancel)?;
         let pack = ModelPack::open(unfinished.path())?;
         let written = pack.load_generator()?;
@@ -135,7 +133,7 @@ impl NewPack {
             source: sources,
         };
         let text = toml::to_string(&manifest).map_err(|e| Error::Internal(format!("{MANIFEST}: {e}")))?;
-        checkpoint::write_atomically(&folder.join(MANIFEST), text.as_bytes())
+        write_atomically(&folder.join(MANIFEST), text.as_bytes())
     }
 
     /// A CLIP gets a folder of its own, named as it was: domains name the CLIPs that they were made with.
@@ -156,7 +154,7 @@ impl NewPack {
         let described = checkpoint.contains("vision_model.embeddings.patch_embedding.weight") || beside.join(OPEN_CLIP).is_file();
         for text in CLIP_TEXTS.into_iter().filter(|text| described && beside.join(text).is_file()) {
             let bytes = read_small(&beside.join(text), "a text of a CLIP's folder", CLIP_TEXT_MAX)?;
-            checkpoint::write_atomically(&into.join(text), &bytes)?;
+            write_atomically(&into.join(text), &bytes)?;
             sources.push(source(&beside.join(text), &format!("{name}/{text}"))?);
         }
         Ok(name)
@@ -217,8 +215,8 @@ pub fn remove(folder: &Path, name: &str) -> Result<PathBuf> {
         std::fs::remove_file(&path).map_err(io)?;
     } else {
         // Out of the way in one step: a removal that is interrupted leaves no half of a pack to be found.
-        checkpoint::remove_stale(folder, STALE);
-        let (aside, _listed) = checkpoint::temporary_folder(folder)?;
+        remove_dead(folder);
+        let (aside, _listed) = temporary_folder(folder)?;
         std::fs::rename(&path, aside.path().join("pack")).map_err(io)?;
         aside.close().map_err(io)?;
     }

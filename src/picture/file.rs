@@ -1,9 +1,9 @@
 //! PNG and JPEG files.
 
 use super::{check_size, Picture};
-use crate::checkpoint::write_atomically;
 use crate::error::{Error, Result};
 use crate::files::open_ordinary;
+use crate::output::write_atomically;
 use image::codecs::png::PngEncoder;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageFormat, ImageReader};
 use std::io::{BufRead, BufReader, Read};

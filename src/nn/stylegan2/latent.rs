@@ -2,6 +2,7 @@
 
 use crate::checkpoint::{self, read_npy, save_safetensors, write_npy, Checkpoint};
 use crate::error::{Error, Result};
+use crate::output::Destination;
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -96,7 +97,9 @@ impl Latent {
     /// temporary name first.
     ///
     /// `InvalidArgument` where the tensor does not have the space's shape, and for .npy with noise maps, which it could not hold.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    pub fn save<'a>(&self, to: impl Into<Destination<'a>>) -> Result<()> {
+        let to = to.into();
+        let path = to.path();
         self.space.check(self.tensor.dims()).map_err(|e| Error::argument("latent", e))?;
         let tensor = plain(&self.tensor)?;
         if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy")) {
@@ -106,14 +109,14 @@ impl Latent {
                     format!("{} would lose the noise maps; use a name that ends in .safetensors", path.display()),
                 ));
             }
-            return write_npy(path, &tensor);
+            return write_npy(to, &tensor);
         }
         let mut tensors = BTreeMap::from([(self.space.name().to_string(), tensor)]);
         for (i, map) in self.noise.iter().flatten().enumerate() {
             check_noise(map.dims(), self.tensor.dim(0)?).map_err(|e| Error::argument("latent", format!("noise map {i} {e}")))?;
             tensors.insert(format!("noise.{i}"), plain(map)?);
         }
-        save_safetensors(path, &tensors, &BTreeMap::new())
+        save_safetensors(to, &tensors, &BTreeMap::new())
     }
 }
 

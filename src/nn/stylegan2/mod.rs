@@ -480,6 +480,17 @@ impl Generator {
     /// Renders a latent: with its own noise maps where it has them, else with `noise`; a few pictures at a time, so that memory stays
     /// bounded. [n, 3, size, size].
     pub fn render(&self, latent: &Latent, truncation: f32, noise: Noise) -> Result<Tensor> {
+        let mut out = vec![];
+        self.render_each(latent, truncation, noise, &mut |part| {
+            out.push(part);
+            Ok(())
+        })?;
+        Ok(if out.len() == 1 { out.remove(0) } else { Tensor::cat(&out, 0)? })
+    }
+
+    /// As [`Generator::render`], with each few pictures [m, 3, size, size] given to `on_part` when they are drawn; an error of it ends the
+    /// call.
+    pub fn render_each(&self, latent: &Latent, truncation: f32, noise: Noise, on_part: &mut dyn FnMut(Tensor) -> Result<()>) -> Result<()> {
         let wplus = self.wplus(latent, truncation)?;
         let n = wplus.dim(0)?;
         let slice = slice(self.config());
@@ -487,7 +498,6 @@ impl Generator {
             Some(maps) => Noise::Given(maps),
             None => noise,
         };
-        let mut out = vec![];
         for from in (0..n).step_by(slice) {
             let count = slice.min(n - from);
             let part = wplus.narrow(0, from, count)?;
@@ -502,9 +512,9 @@ impl Generator {
                     Noise::Given(&cut)
                 }
             };
-            out.push(self.synthesize(&part, noise)?);
+            on_part(self.synthesize(&part, noise)?)?;
         }
-        Ok(if out.len() == 1 { out.remove(0) } else { Tensor::cat(&out, 0)? })
+        Ok(())
     }
 }
 
