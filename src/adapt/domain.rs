@@ -3,6 +3,7 @@
 use super::{Parameters, Settings};
 use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::error::{Error, Result};
+use crate::progress::Cancel;
 use crate::nn::stylegan2::Generator;
 use crate::output::Destination;
 use crate::picture::pixels::{self, Layout, Transfer};
@@ -46,7 +47,12 @@ pub struct Domain {
 impl Domain {
     /// Reads a file that [`Domain::save`] wrote. Errors name the file and what is wrong with it.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::from_checkpoint(&checkpoint::open(path)?)
+        Self::open_unless(path, &Cancel::new())
+    }
+
+    /// As [`Domain::open`]; `Cancelled` once the flag is raised, which is looked at each 128 KiB.
+    pub fn open_unless(path: &Path, cancel: &Cancel) -> Result<Self> {
+        Self::from_checkpoint(&checkpoint::open_unless(path, cancel)?)
     }
 
     /// As [`Domain::open`], of a file that is open already.

@@ -5,6 +5,7 @@ use super::source::{contiguous_strides, Block, Dtype, Entry, Source};
 use crate::error::{Error, Result};
 use crate::files::begins_with;
 use crate::output::{atomically, Destination};
+use crate::progress::Cancel;
 use candle_core::{Device, Tensor};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -19,7 +20,13 @@ pub(crate) fn is_npy(path: &Path) -> Result<bool> {
 /// Reads an array as an f32 tensor of the same shape (f4, f8, f2 and integer arrays, little-endian; C or Fortran order).
 /// NaN and infinity are kept: whoever wants a latent or a picture says what he makes of them.
 pub fn read_npy(path: &Path) -> Result<Tensor> {
-    tensor(&Source::open(path)?)
+    read_npy_unless(path, &Cancel::new())
+}
+
+/// As [`read_npy`]; `Cancelled` once the flag is raised.
+pub fn read_npy_unless(path: &Path, cancel: &Cancel) -> Result<Tensor> {
+    let source = Source::open(path, cancel)?;
+    source.unless_cancelled(tensor(&source))
 }
 
 /// [`read_npy`] of bytes in memory; `name` is the file that errors name.
@@ -68,6 +75,7 @@ pub(super) fn entry(source: &Source, block: Block) -> std::result::Result<Entry,
         "<i4" => Dtype::I32,
         "<u4" => Dtype::U32,
         "<i8" => Dtype::I64,
+        "|O" => return Err("holds Python objects (a dict or a list), which are not read; save the array itself, or a dict with np.savez".into()),
         other => return Err(format!("element type '{other}' is not supported; save it as float32")),
     };
     let strides = if fortran {

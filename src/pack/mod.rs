@@ -35,6 +35,7 @@ use crate::files::read_small;
 use crate::invert;
 use crate::nn::clip::Clip;
 use crate::nn::stylegan2::Generator;
+use crate::progress::Cancel;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -311,14 +312,19 @@ impl ModelPack {
     ///
     /// Errors: as [`Generator::open`]; `Mismatch` where its size is not the pack's `resolution`, or it has no such class.
     pub fn load_generator(&self) -> Result<Generator> {
-        let generator = self.load_all_classes()?;
+        self.load_generator_unless(&Cancel::new())
+    }
+
+    /// As [`ModelPack::load_generator`]; `Cancelled` once the flag is raised, which is looked at each 128 KiB.
+    pub fn load_generator_unless(&self, cancel: &Cancel) -> Result<Generator> {
+        let generator = self.load_all_classes_unless(cancel)?;
         let Some(class) = self.class else { return Ok(generator) };
         generator.with_class(class).map_err(|e| Error::Mismatch(format!("{}: {e}", self.folder.join(MANIFEST).display())))
     }
 
-    /// As [`ModelPack::load_generator`], without a class.
-    pub fn load_all_classes(&self) -> Result<Generator> {
-        let generator = Generator::open(&self.generator)?;
+    /// As [`ModelPack::load_generator_unless`], without a class.
+    pub fn load_all_classes_unless(&self, cancel: &Cancel) -> Result<Generator> {
+        let generator = Generator::open_unless(&self.generator, cancel)?;
         let size = generator.config().size;
         if size != self.resolution {
             return Err(Error::Mismatch(format!(
@@ -333,11 +339,16 @@ impl ModelPack {
 
     /// Errors: as [`Clip::open`]; `Unsupported` where the pack names none.
     pub fn load_clips(&self) -> Result<Vec<WeightedClip>> {
+        self.load_clips_unless(&Cancel::new())
+    }
+
+    /// As [`ModelPack::load_clips`]; `Cancelled` once the flag is raised, which is looked at each 128 KiB.
+    pub fn load_clips_unless(&self, cancel: &Cancel) -> Result<Vec<WeightedClip>> {
         if self.clips.is_empty() {
             let message = format!("{} names no [[clip]]", self.folder.join(MANIFEST).display());
             return Err(Error::unsupported(format!("adapting with the pack '{}'", self.name), message));
         }
-        let load = |c: &PackClip| Ok(WeightedClip { clip: Arc::new(Clip::open(&c.path)?), weight: c.weight });
+        let load = |c: &PackClip| Ok(WeightedClip { clip: Arc::new(Clip::open_unless(&c.path, cancel)?), weight: c.weight });
         self.clips.iter().map(load).collect()
     }
 

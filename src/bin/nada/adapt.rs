@@ -76,8 +76,8 @@ impl Adapt {
         }
         let output = self.output.unwrap_or_else(|| PathBuf::from(format!("{}{EXTENSION}", file_name(&name))));
         let sheet = self.sheet.unwrap_or_else(|| beside(&output));
-        let generator = self.model.generator(pack.as_ref())?;
-        let clips = self.clip.load(pack.as_ref())?;
+        let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
+        let clips = self.clip.load(pack.as_ref(), &ui.cancel)?;
         let templates = self.clip.templates(pack.as_ref());
         let started = begin.elapsed();
         let (made, ended) = train(Job { generator: &generator, clips: &clips, source, target, templates: &templates, settings }, ui);

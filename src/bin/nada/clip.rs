@@ -61,7 +61,7 @@ impl ClipCommand {
         let plain = vec!["{}".to_string()];
         let templates = templates.as_ref().unwrap_or(&plain);
         let mut all = Vec::new();
-        for clip in self.clip.load(pack.as_ref())? {
+        for clip in self.clip.load(pack.as_ref(), &ui.cancel)? {
             let texts = self.texts.iter().map(|t| embed_text(&clip.clip, t, templates)).collect::<Result<Vec<_>>>()?;
             let drawn = pictures.iter().map(|p| embed_pictures(&clip.clip, p, self.clip_resize)).collect::<Result<Vec<_>>>()?;
             let join = |rows: Vec<Tensor>| if rows.is_empty() { Ok(None) } else { Tensor::cat(&rows, 0).map(Some) };

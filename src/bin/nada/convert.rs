@@ -43,8 +43,8 @@ impl Convert {
         if same {
             return Err(Error::argument("OUT", format!("{} is the input; name another file", self.output.display())));
         }
-        let before = generator_or_pack(&self.input)?;
-        let mut after = adapted(&before, &self.domains.load()?)?;
+        let before = generator_or_pack(&self.input, &ui.cancel)?;
+        let mut after = adapted(&before, &self.domains.load(&ui.cancel)?)?;
         if let Some(class) = self.class {
             after = after.with_class(class)?.without_classes()?;
         }

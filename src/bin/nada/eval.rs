@@ -40,7 +40,7 @@ impl Eval {
         let Some(pack) = self.model.pack()? else {
             return Err(Error::argument("--model", "name the pack whose held-out latents shall be drawn"));
         };
-        let domains = self.domains.load()?;
+        let domains = self.domains.load(&ui.cancel)?;
         let Some(target) = self.target.or_else(|| Some(domains.last()?.0.description.target.clone())) else {
             return Err(Error::argument("--domain or --target", "none given; name what to measure"));
         };
@@ -48,8 +48,8 @@ impl Eval {
             Some(name) => Some(name),
             None => known_truth(&pack, &target)?,
         };
-        let generator = self.model.generator(Some(&pack))?;
-        let clips = self.clip.load(Some(&pack))?;
+        let generator = self.model.generator(Some(&pack), &ui.cancel)?;
+        let clips = self.clip.load(Some(&pack), &ui.cancel)?;
         let domains: Vec<(&Domain, f32)> = domains.iter().map(|(d, s)| (d, *s)).collect();
         let done = eval::domains(&pack, &generator, &clips, &domains, &target, truth.as_deref())?;
         if let Some(path) = &self.sheet {

@@ -117,7 +117,7 @@ impl Add {
             ui.warn("no --licence given: the licences of the files hold, whatever they are".into());
         }
         let pack = new.make(&self.folder.path()?, &ui.cancel)?;
-        if pack.load_generator()?.has_all_classes() {
+        if pack.load_generator_unless(&ui.cancel)?.has_all_classes() {
             ui.warn(
                 "the generator has classes and no --class was given: the commands will need one, and plug-ins cannot draw with the pack"
                     .into(),
@@ -246,7 +246,7 @@ struct Check {
 impl Check {
     fn run(self, ui: &mut Ui) -> Result<()> {
         let pack = self.which.open()?;
-        let findings = pack.check();
+        let findings = pack.check_unless(&ui.cancel)?;
         let (mut text, mut values, mut failed) = (String::new(), Vec::new(), Vec::new());
         for f in &findings {
             let (state, message) = match &f.outcome {

@@ -8,6 +8,7 @@ use nada::nn::stylegan2::Generator;
 use nada::pack::{ModelPack, STARTER};
 use nada::picture::Picture;
 use nada::pipeline::{Drawing, NoiseKind};
+use nada::progress::Cancel;
 use nada::{invert, Error, Result};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -58,10 +59,10 @@ impl ModelArgs {
         self.pack.pack(self.generator.is_some())
     }
 
-    pub fn generator(&self, pack: Option<&ModelPack>) -> Result<Arc<Generator>> {
+    pub fn generator(&self, pack: Option<&ModelPack>, cancel: &Cancel) -> Result<Arc<Generator>> {
         let generator = match (&self.generator, pack) {
-            (Some(file), _) => Generator::open(file)?,
-            (None, Some(pack)) => pack.load_generator()?,
+            (Some(file), _) => Generator::open_unless(file, cancel)?,
+            (None, Some(pack)) => pack.load_generator_unless(cancel)?,
             (None, None) => return Err(Error::argument("--generator", "give a file, or a pack with --model")),
         };
         Ok(Arc::new(match self.class {
@@ -72,14 +73,14 @@ impl ModelArgs {
 }
 
 impl ClipArgs {
-    pub fn load(&self, pack: Option<&ModelPack>) -> Result<Vec<WeightedClip>> {
+    pub fn load(&self, pack: Option<&ModelPack>, cancel: &Cancel) -> Result<Vec<WeightedClip>> {
         if self.clips.is_empty() {
             return match pack {
-                Some(pack) => pack.load_clips(),
+                Some(pack) => pack.load_clips_unless(cancel),
                 None => Err(Error::argument("--clip", "none given; without a pack (--model) at least one is needed")),
             };
         }
-        let load = |(path, weight): (PathBuf, f32)| Ok(WeightedClip { clip: Arc::new(Clip::open(&path)?), weight });
+        let load = |(path, weight): (PathBuf, f32)| Ok(WeightedClip { clip: Arc::new(Clip::open_unless(&path, cancel)?), weight });
         self.files()?.into_iter().map(load).collect()
     }
 
@@ -134,22 +135,22 @@ pub struct DomainArgs {
 }
 
 impl DomainArgs {
-    pub fn load(&self) -> Result<Vec<(Domain, f32)>> {
+    pub fn load(&self, cancel: &Cancel) -> Result<Vec<(Domain, f32)>> {
         let load = |text: &String| {
             let (path, strength) = with_number(text);
-            Ok((Domain::open(&path)?, strength.unwrap_or(1.0)))
+            Ok((Domain::open_unless(&path, cancel)?, strength.unwrap_or(1.0)))
         };
         self.domains.iter().map(load).collect()
     }
 }
 
 /// A generator file, or the generator of a pack's folder or name; with all its classes.
-pub fn generator_or_pack(path: &Path) -> Result<Generator> {
+pub fn generator_or_pack(path: &Path, cancel: &Cancel) -> Result<Generator> {
     match path.to_str().filter(|_| !path.is_file()).map(ModelPack::find) {
-        Some(Ok(pack)) => pack.load_all_classes(),
+        Some(Ok(pack)) => pack.load_all_classes_unless(cancel),
         // What is there as a file, or nowhere, is best described as a file.
         Some(Err(e)) if path.exists() => Err(e),
-        _ => Generator::open(path),
+        _ => Generator::open_unless(path, cancel),
     }
 }
 

@@ -3,17 +3,18 @@
 use crate::models::{adapted, pictures, save_folder, DomainArgs, ModelArgs, NoiseArgs, COLUMNS};
 use crate::ui::Ui;
 use clap::{Args, ValueEnum};
-use nada::checkpoint::{read_npy, write_npy};
+use nada::checkpoint::write_npy;
 use nada::nn::stylegan2::{Latent, Space};
 use nada::picture::Picture;
-use nada::{checkpoint, Error, Result};
+use nada::progress::Cancel;
+use nada::{Error, Result};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Draw latents, with or without domains
 ///
-/// Latents are f32 [N, n] for z and w, [N, n_latent, n] for wplus: a .npy file, or a .safetensors file with the key z, w or wplus. Truncation
-/// moves every w towards the mean w: mean + T * (w - mean). The array of --out-npy is f32 [N, 3, size, size] as the network gives it, nominally
+/// Latents are f32 [N, n] for z and w, [N, n_latent, n] for wplus: a .npy file, a .safetensors file with the key z, w or wplus, or what encoders
+/// and projectors write (.pt, .npz). Truncation moves every w towards the mean w: mean + T * (w - mean). The array of --out-npy is f32 [N, 3, size, size] as the network gives it, nominally
 /// in [-1, 1], not clamped.
 #[derive(Args)]
 #[command(after_help = "Example:
@@ -23,7 +24,7 @@ pub struct Render {
     /// Latents to draw
     #[arg(long, value_name = "FILE")]
     latents: PathBuf,
-    /// What the latents are [default: the key of a .safetensors file; a .npy of 3 dimensions is wplus]
+    /// What the latents are [default: what the file's key or its shape says; 3 dimensions are wplus]
     #[arg(long, value_enum)]
     space: Option<SpaceName>,
     #[arg(long, value_name = "T", default_value_t = 1.0, help = "Truncation; 1 is none")]
@@ -68,9 +69,9 @@ impl Render {
             return Err(Error::argument("--out-npy, --folder or --sheet", "none given; say where the pictures go"));
         }
         let pack = self.model.pack()?;
-        let latent = open_latent(&self.latents, self.space)?;
-        let domains = self.domains.load()?;
-        let generator = adapted(self.model.generator(pack.as_ref())?.as_ref(), &domains)?;
+        let latent = open_latent(&self.latents, self.space, &ui.cancel)?;
+        let domains = self.domains.load(&ui.cancel)?;
+        let generator = adapted(self.model.generator(pack.as_ref(), &ui.cancel)?.as_ref(), &domains)?;
         let drawn = self.noise.drawing(self.truncation).images(&generator, &latent)?;
         if let Some(path) = &self.out_npy {
             write_npy(path, &drawn)?;
@@ -95,28 +96,9 @@ impl Render {
 }
 
 /// Latents of the space given, else of the one that the file shows.
-pub fn open_latent(path: &Path, space: Option<SpaceName>) -> Result<Latent> {
-    if let Some(space) = space {
-        return Latent::open(path, space.into());
-    }
-    let npy = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"));
-    let space = if npy {
-        match read_npy(path)?.rank() {
-            3 => Space::WPlus,
-            _ => return Err(Error::argument("--space", format!("say whether {} holds z or w", path.display()))),
-        }
-    } else {
-        let file = checkpoint::open(path)?;
-        let known = [("w", Space::W), ("wplus", Space::WPlus), ("z", Space::Z)];
-        let found: Vec<_> = known.into_iter().filter(|(key, _)| file.contains(key)).collect();
-        match found[..] {
-            [(_, space)] => space,
-            [] => return Err(Error::format(path, "holds no latents; want a tensor named z, w or wplus")),
-            _ => {
-                let keys: Vec<&str> = found.iter().map(|(key, _)| *key).collect();
-                return Err(Error::argument("--space", format!("{} holds {}; say which", path.display(), keys.join(" and "))));
-            }
-        }
-    };
-    Latent::open(path, space)
+pub fn open_latent(path: &Path, space: Option<SpaceName>, cancel: &Cancel) -> Result<Latent> {
+    Latent::read(path, space.map(Space::from), cancel).map_err(|e| match e {
+        Error::InvalidArgument { argument, message } if argument == "space" => Error::argument("--space", message),
+        e => e,
+    })
 }

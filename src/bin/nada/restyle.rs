@@ -62,8 +62,8 @@ impl Restyle {
         let begin = Instant::now();
         let pack = self.model.pack()?;
         let picture = Picture::open(&self.picture)?;
-        let mut domains = self.domains.load()?;
-        let generator = self.model.generator(pack.as_ref())?;
+        let mut domains = self.domains.load(&ui.cancel)?;
+        let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
         if let Some(words) = &self.to {
             domains.push((self.domain_of(words, &generator, pack.as_ref(), ui)?, 1.0));
         }
@@ -75,12 +75,12 @@ impl Restyle {
         }
         let (restyled, latent, psnr) = match &self.latent {
             Some(file) => {
-                let latent = open_latent(file, None)?;
+                let latent = open_latent(file, None, &ui.cancel)?;
                 (drawing.picture(&generator.with_domains(&with_strengths)?, &latent)?, latent, None)
             }
             None => {
                 let inversion = self.settings.over(invert_recipe(pack.as_ref())?)?;
-                let clips = if inversion.clip > 0.0 { self.clip.load(pack.as_ref())? } else { Vec::new() };
+                let clips = if inversion.clip > 0.0 { self.clip.load(pack.as_ref(), &ui.cancel)? } else { Vec::new() };
                 let clip = clips.first().map(|c| c.clip.as_ref());
                 let bar = ui.bar("inverting", inversion.steps);
                 let restyle = pipeline::Restyle { generator: &generator, domains: &with_strengths, inversion: &inversion, clip, drawing };
@@ -124,7 +124,7 @@ impl Restyle {
     fn domain_of(&self, words: &str, generator: &Arc<Generator>, pack: Option<&ModelPack>, ui: &mut Ui) -> Result<Domain> {
         let path = domain_file(words);
         if path.exists() {
-            let domain = Domain::open(&path)?;
+            let domain = Domain::open_unless(&path, &ui.cancel)?;
             if domain.description.target == words && domain.description.fingerprint == generator.fingerprint() {
                 return Ok(domain);
             }
@@ -133,7 +133,7 @@ impl Restyle {
         }
         self.clip.check_words(pack, words, ui);
         let source = pack.and_then(|p| p.words.as_ref()?.source.first().cloned()).unwrap_or_else(|| "photo".into());
-        let clips = self.clip.load(pack)?;
+        let clips = self.clip.load(pack, &ui.cancel)?;
         let templates = self.clip.templates(pack);
         let (source, target) = (Concept::Text(source), Concept::Text(words.to_string()));
         let settings = recipe(pack)?;

@@ -48,8 +48,8 @@ impl Sample {
             return Err(Error::argument("--count", format!("{}; want 1 to {MOST}", self.count)));
         }
         let pack = self.model.pack()?;
-        let plain = self.model.generator(pack.as_ref())?;
-        let generator = adapted(&plain, &self.domains.load()?)?;
+        let plain = self.model.generator(pack.as_ref(), &ui.cancel)?;
+        let generator = adapted(&plain, &self.domains.load(&ui.cancel)?)?;
         let latent = Latent { space: Space::W, tensor: plain.sample_w(self.count, self.noise.seed, self.truncation)?, noise: None };
         let drawing = self.noise.drawing(1.0);
         let after = drawing.pictures(&generator, &latent)?;
