@@ -1,7 +1,7 @@
 //! A whole frozen pre-norm transformer block as one operation (Radford et al. 2021, section 2.4: x + attention(norm(x)), then x + mlp(norm(x))).
 //!
 //! One operation instead of a dozen: candle adds every gradient to zeros of its own, and between small operations threads mostly wait for
-//! each other. Here each thread takes its share of the samples through the whole block, in its own cache.
+//! each other. Here a thread takes a share of the samples through the whole block, in its own cache.
 
 use super::activation::Activation;
 use super::attention::Attention;
@@ -86,7 +86,7 @@ struct Parts {
     activation: Activation,
 }
 
-/// What backward needs again of one thread's share.
+/// What backward needs again of one share.
 struct Kept {
     qkv: Vec<f32>,
     /// After attention, before the MLP.
@@ -200,11 +200,21 @@ struct BlockOp {
     kept: Option<Mutex<Vec<Kept>>>,
 }
 
-/// How many samples one thread takes at a time, or None: then one thread walks through all and its products are spread instead.
-fn share(n: usize) -> Option<usize> {
-    let threads = rayon::current_num_threads();
-    // With uneven shares threads would wait for the longest.
-    (threads > 1 && n >= threads && (n.is_multiple_of(threads) || n >= 4 * threads)).then(|| n.div_ceil(threads))
+/// How many of `n` samples go through a block together. It follows from `n` alone: the last bits of a product depend on its shape, and
+/// training makes whole steps of them, so that a seed would give another domain on another number of threads. Two samples read a block's
+/// weights once where two shares read them twice; batches of fewer than four have no sample to spare for that.
+fn share(n: usize) -> usize {
+    match n {
+        ..4 => 1,
+        n => n.div_ceil(16).max(2),
+    }
+}
+
+/// Whether the products within a share are spread over threads too, which changes none of their bits: where whole shares would leave some
+/// threads waiting.
+fn spread(n: usize) -> bool {
+    let (shares, threads) = (n.div_ceil(share(n)), rayon::current_num_threads());
+    !shares.is_multiple_of(threads) && shares < 4 * threads
 }
 
 impl BlockOp {
@@ -223,13 +233,11 @@ impl CustomOp1 for BlockOp {
         let (n, queries, tokens) = self.size(layout)?;
         let width = self.parts.attention.width;
         let x = argument(storage, layout)?;
-        let done: Vec<(Vec<f32>, Kept)> = match share(n) {
-            Some(share) => x
-                .par_chunks(share * tokens * width)
-                .map(|x| self.parts.forward(x, (x.len() / (tokens * width), queries, tokens), false))
-                .collect(),
-            None => vec![self.parts.forward(x, (n, queries, tokens), true)],
-        };
+        let parallel = spread(n);
+        let done: Vec<(Vec<f32>, Kept)> = x
+            .par_chunks(share(n) * tokens * width)
+            .map(|x| self.parts.forward(x, (x.len() / (tokens * width), queries, tokens), parallel))
+            .collect();
         let (outs, kept): (Vec<_>, Vec<_>) = done.into_iter().unzip();
         if let Some(place) = &self.kept {
             *place.lock().unwrap_or_else(|e| e.into_inner()) = kept;
@@ -245,19 +253,13 @@ impl CustomOp1 for BlockOp {
         let Some(kept) = &self.kept else { bail!("transformer block: backward without a tracked input") };
         let kept = kept.lock().unwrap_or_else(|e| e.into_inner());
         let (values, gradient): (&[f32], &[f32]) = (&values, &gradient);
-        let outs: Vec<Vec<f32>> = match kept.as_slice() {
-            [kept] => vec![self.parts.backward(values, kept, gradient, (n, queries, tokens), true)],
-            shares => {
-                // As forward divided the samples: each share knows its number.
-                let share = shares[0].middle.len() / (queries * width);
-                values
-                    .par_chunks(share * tokens * width)
-                    .zip(gradient.par_chunks(share * queries * width))
-                    .zip(shares)
-                    .map(|((x, g), kept)| self.parts.backward(x, kept, g, (x.len() / (tokens * width), queries, tokens), false))
-                    .collect()
-            }
-        };
+        let (share, parallel) = (share(n), spread(n));
+        let outs: Vec<Vec<f32>> = values
+            .par_chunks(share * tokens * width)
+            .zip(gradient.par_chunks(share * queries * width))
+            .zip(kept.as_slice())
+            .map(|((x, g), kept)| self.parts.backward(x, kept, g, (x.len() / (tokens * width), queries, tokens), parallel))
+            .collect();
         Ok(Some(tensor(outs.concat(), x.shape())?))
     }
 }
