@@ -1,6 +1,6 @@
 //! `nada info`: what a file is, or what is installed.
 
-use crate::ui::{plain, Ui};
+use crate::ui::{name, names, plain, Ui};
 use clap::Args;
 use nada::adapt::Domain;
 use nada::checkpoint::{self, Checkpoint};
@@ -35,7 +35,7 @@ impl Info {
         for file in &self.files {
             let mut about = describe(file, &ui.cancel)?;
             text += &lines(&file.display().to_string(), &about);
-            about.insert("file".into(), json!(file));
+            about.insert("file".into(), json!(name(file)));
             values.push(Value::Object(about));
         }
         ui.answer(&text, json!({"files": values}))
@@ -65,7 +65,7 @@ fn installed(ui: &Ui) -> Result<()> {
             }
         }
     }
-    ui.answer(&text, json!({"version": version, "folders": folders, "packs": packs}))
+    ui.answer(&text, json!({"version": version, "folders": names(&folders), "packs": packs}))
 }
 
 /// A heading, and below it the properties, one a line.
@@ -230,10 +230,10 @@ fn describe_clip(clip: &Clip, file: Option<&Checkpoint>) -> About {
 }
 
 fn describe_pack(pack: &ModelPack) -> Result<About> {
-    let clips: Vec<Value> = pack.clips.iter().map(|c| json!({"path": c.path, "weight": c.weight})).collect();
+    let clips: Vec<Value> = pack.clips.iter().map(|c| json!({"path": name(&c.path), "weight": c.weight})).collect();
     Ok(object(json!({
-        "kind": "model pack", "name": pack.name, "description": pack.description, "folder": pack.folder, "resolution": pack.resolution,
-        "generator": pack.generator, "clips": clips, "licence": pack.licence, "attribution": pack.attribution,
+        "kind": "model pack", "name": pack.name, "description": pack.description, "folder": name(&pack.folder), "resolution": pack.resolution,
+        "generator": name(&pack.generator), "clips": clips, "licence": pack.licence, "attribution": pack.attribution.as_ref().map(name),
         "knows": pack.known_phrases(), "recipe": plain(&pack.settings()?)?, "invert": plain(&pack.invert_settings()?)?,
     })))
 }

@@ -8,10 +8,12 @@ mod info;
 mod invert;
 mod model;
 mod models;
+mod outputs;
 mod render;
 mod restyle;
 mod sample;
 mod settings;
+mod snapshots;
 mod ui;
 
 use clap::{Parser, Subcommand};
@@ -61,9 +63,8 @@ impl Command {
     /// Whether it looks for a request to stop.
     fn can_be_cancelled(&self) -> bool {
         match self {
-            Command::Adapt(_) | Command::Invert(_) | Command::Restyle(_) => true,
             Command::Model(c) => c.can_be_cancelled(),
-            _ => false,
+            _ => true,
         }
     }
 }

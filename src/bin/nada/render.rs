@@ -1,7 +1,10 @@
 //! `nada render`: latents into pictures, exactly, for scripts and comparison.
 
-use crate::models::{adapted, pictures, save_folder, DomainArgs, ModelArgs, NoiseArgs, COLUMNS};
-use crate::ui::Ui;
+use crate::models::{adapted, in_folder, pictures, reads_pack, DomainArgs, ModelArgs, NoiseArgs, COLUMNS};
+use crate::outputs::{ForceArgs, Kind, Outputs};
+use crate::sample::stopped_after;
+use crate::ui::{name, names, Ui};
+use candle_core::Tensor;
 use clap::{Args, ValueEnum};
 use nada::checkpoint::write_npy;
 use nada::nn::stylegan2::{Latent, Space};
@@ -39,6 +42,8 @@ pub struct Render {
     #[arg(long, value_name = "PNG")]
     sheet: Option<PathBuf>,
     #[command(flatten)]
+    force: ForceArgs,
+    #[command(flatten)]
     noise: NoiseArgs,
     #[command(flatten)]
     domains: DomainArgs,
@@ -69,28 +74,52 @@ impl Render {
             return Err(Error::argument("--out-npy, --folder or --sheet", "none given; say where the pictures go"));
         }
         let pack = self.model.pack()?;
+        let mut outputs = Outputs::new(&self.force);
+        outputs.reads(&self.latents);
+        outputs.reads_all(self.model.generator.iter().cloned().chain(self.domains.files()));
+        reads_pack(pack.as_ref(), &mut outputs);
+        let mut array = self.out_npy.as_ref().map(|path| outputs.named("--out-npy", path, Kind::Npy)).transpose()?;
+        let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
         let latent = open_latent(&self.latents, self.space, &ui.cancel)?;
+        let count = latent.tensor.dim(0)?;
+        let folder = self.folder.as_ref().map(|path| outputs.in_folder("--folder", path, in_folder(count), Kind::Picture));
+        let mut files = folder.transpose()?.unwrap_or_default();
         let domains = self.domains.load(&ui.cancel)?;
         let generator = adapted(self.model.generator(pack.as_ref(), &ui.cancel)?.as_ref(), &domains)?;
-        let drawn = self.noise.drawing(self.truncation).images(&generator, &latent)?;
-        if let Some(path) = &self.out_npy {
-            write_npy(path, &drawn)?;
-        }
-        let mut files = Vec::new();
-        if self.folder.is_some() || self.sheet.is_some() {
-            let pictures = pictures(&drawn)?;
-            if let Some(folder) = &self.folder {
-                files = save_folder(folder, &pictures)?;
+
+        let (mut parts, mut drawn): (Vec<Tensor>, Vec<Picture>) = (Vec::new(), Vec::new());
+        let mut done = 0;
+        let cancel = ui.cancel.clone();
+        let ended = self.noise.drawing(self.truncation).each(&generator, &latent, &cancel, &mut |part| {
+            if sheet.is_some() || !files.is_empty() {
+                for (i, picture) in pictures(&part)?.into_iter().enumerate() {
+                    if let Some(file) = files.get_mut(done + i) {
+                        file.save(ui, |to| picture.save(to))?;
+                    }
+                    drawn.extend(sheet.is_some().then_some(picture));
+                }
             }
-            if let Some(path) = &self.sheet {
-                Picture::contact_sheet(&pictures, COLUMNS)?.save_png(path)?;
-            }
+            done += part.dim(0)?;
+            parts.extend(array.is_some().then_some(part));
+            Ok(())
+        });
+        stopped_after(&ended, done, count, ui);
+        files.truncate(done);
+        let size = generator.config().size;
+        if let Some(file) = array.as_mut().filter(|_| done > 0) {
+            let all = Tensor::cat(&parts, 0)?;
+            file.save(ui, |to| write_npy(to, &all))?;
         }
-        let written: Vec<String> =
-            [&self.out_npy, &self.folder, &self.sheet].into_iter().flatten().map(|p| p.display().to_string()).collect();
+        if let Some(sheet) = sheet.as_mut().filter(|_| done > 0) {
+            let picture = Picture::contact_sheet(&drawn, COLUMNS)?;
+            sheet.save(ui, |to| picture.save(to))?;
+        }
+        ended?;
+        let (array, sheet) = (array.map(|a| name(a.path)), sheet.map(|s| name(s.path)));
+        let written: Vec<String> = [&array, &self.folder.map(name), &sheet].into_iter().flatten().cloned().collect();
         ui.finish(
-            &format!("{} pictures of {} px: {}", drawn.dim(0)?, generator.config().size, written.join(", ")),
-            json!({"pictures": drawn.dim(0)?, "shape": drawn.dims(), "out_npy": self.out_npy, "files": files, "sheet": self.sheet}),
+            &format!("{done} pictures of {size} px: {}", written.join(", ")),
+            json!({"pictures": done, "shape": [done, 3, size, size], "out_npy": array, "files": names(files.iter().map(|f| &f.path)), "sheet": sheet}),
         )
     }
 }
