@@ -75,7 +75,7 @@ mod tests {
     fn a_stream_goes_on_where_it_was() {
         let mut rng = Rng::stream(7, 3);
         // An odd number of words, so that the position lies inside a block and between two halves of a u64.
-        (0..37).for_each(|_| drop((rng.normal(), rng.uniform(), rng.below(5))));
+        (0..37).for_each(|_| _ = (rng.normal(), rng.uniform(), rng.below(5)));
         let text = serde_json::to_string(&rng.position()).unwrap();
         let mut again = Rng::at(&serde_json::from_str(&text).unwrap());
         (0..100).for_each(|_| assert_eq!((rng.normal().to_bits(), rng.below(9)), (again.normal().to_bits(), again.below(9))));

@@ -7,7 +7,7 @@ use nada::checkpoint::{self, Checkpoint};
 use nada::nn::clip::Clip;
 use nada::nn::encoders::EncoderFile;
 use nada::nn::stylegan2::{self, Generator, Latent};
-use nada::pack::{search_folders, ModelPack, MANIFEST};
+use nada::pack::{pack_folder, search_folders, ModelPack};
 use nada::picture::Picture;
 use nada::progress::Cancel;
 use nada::{Kind, Result};
@@ -102,8 +102,8 @@ fn object(value: Value) -> About {
 }
 
 fn describe(path: &Path, cancel: &Cancel) -> Result<About> {
-    if path.join(MANIFEST).is_file() {
-        return describe_pack(&ModelPack::open(path)?);
+    if let Some(folder) = pack_folder(path) {
+        return describe_pack(&ModelPack::open(folder)?);
     }
     if path.is_dir() {
         return Clip::open_unless(path, cancel).map(|clip| describe_clip(&clip, None));

@@ -78,6 +78,9 @@ fn main() -> ExitCode {
         std::env::set_var("RAYON_NUM_THREADS", n.to_string());
     }
     let mut ui = Ui::new(cli.json, cli.quiet);
+    for warning in nada::pack::search_warnings() {
+        ui.warn(warning);
+    }
     let result = match ui.watch_interrupts(cli.command.can_be_cancelled()) {
         Err(e) => Err(e),
         Ok(()) => match cli.command {

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use nada::adapt::{Domain, Settings, Templates, WeightedClip};
 use nada::nn::clip::Clip;
 use nada::nn::stylegan2::Generator;
-use nada::pack::{ModelPack, STARTER};
+use nada::pack::{pack_folder, ModelPack, STARTER};
 use nada::picture::Picture;
 use nada::pipeline::{Drawing, NoiseKind};
 use nada::progress::Cancel;
@@ -21,7 +21,7 @@ pub const COLUMNS: usize = 8;
 
 #[derive(Args)]
 pub struct PackArgs {
-    /// Model pack: a name, or a folder with a model.toml [default: starter, or none where its files are given]
+    /// Model pack: a name, or a folder with a model.toml (or that file) [default: starter, or none where its files are given]
     #[arg(long, value_name = "PACK", help_heading = "Model")]
     pub model: Option<OsString>,
 }
@@ -153,7 +153,7 @@ impl DomainArgs {
 
 /// A generator file, or the generator of a pack's folder or name; with all its classes.
 pub fn generator_or_pack(path: &Path, cancel: &Cancel) -> Result<Generator> {
-    match path.to_str().filter(|_| !path.is_file()).map(ModelPack::find) {
+    match path.to_str().filter(|_| !path.is_file() || pack_folder(path).is_some()).map(ModelPack::find) {
         Some(Ok(pack)) => pack.load_all_classes_unless(cancel),
         // What is there as a file, or nowhere, is best described as a file.
         Some(Err(e)) if path.exists() => Err(e),
