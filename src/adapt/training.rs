@@ -537,3 +537,35 @@ impl Adaptation {
         Picture::contact_sheet(&pictures, count.clamp(1, 8))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapt::StopRule;
+    use crate::pack::ModelPack;
+    use crate::progress::silent;
+    use std::path::Path;
+
+    /// A cancel may come between a step and what is due after it: the run that goes on looks first, and ends where an uninterrupted one does.
+    #[test]
+    fn what_was_due_when_a_run_was_cancelled_is_made_up_for() {
+        let pack = ModelPack::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/models/starter")).unwrap();
+        let rule =
+            StopRule { latents: 4, every: 2, pairing: 0.0, structure: 0.0, earliest: 4, plateau: 10.0, plateau_steps: 2, patience: 2 };
+        let settings = Settings { steps: 8, batch: 2, noise: false, snapshot_every: 2, stop: Some(rule), ..Settings::default() };
+        let run = || {
+            let text = |t: &str| Concept::Text(t.into());
+            let (generator, clips) = (Arc::new(pack.load_generator().unwrap()), pack.load_clips().unwrap());
+            Adaptation::new(generator, &clips, text("a photo"), text("a zombie"), &Templates(vec!["{}".into()]), settings.clone()).unwrap()
+        };
+        let (mut whole, mut halted) = (run(), run());
+        let outcome = whole.run(&Cancel::new(), &mut silent).unwrap();
+        assert_eq!((outcome.ended, outcome.steps), (Ended::Rule, 4));
+        halted.step_unless(&Cancel::new()).unwrap();
+        halted.attended = 1;
+        halted.step_unless(&Cancel::new()).unwrap();
+        let again = halted.run(&Cancel::new(), &mut silent).unwrap();
+        assert_eq!((again.ended, again.steps, again.chosen), (outcome.ended, outcome.steps, outcome.chosen));
+        assert_eq!(halted.snapshots().iter().map(|s| s.step).collect::<Vec<_>>(), [2, 4]);
+    }
+}

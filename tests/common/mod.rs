@@ -1,6 +1,8 @@
 //! Shared by the integration tests: the reference data, and a comparison that says where it failed.
 #![allow(dead_code)] // each test program uses a part
 
+pub mod program;
+
 use candle_core::{DType, Tensor};
 use std::path::{Path, PathBuf};
 
