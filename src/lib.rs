@@ -13,7 +13,7 @@
 //! | [`nn`] | StyleGAN2, CLIP, encoders' files |
 //! | [`kernels`] | the hot operations, as candle custom operations with their gradients |
 //! | [`checkpoint`] | file formats to tensors and back |
-//! | [`picture`], [`pairing`], [`rng`], [`progress`], [`threads`], [`error`] | what all of them share |
+//! | [`picture`], [`pairing`], [`rng`], [`progress`], [`threads`], [`machine`], [`error`] | what all of them share |
 
 pub mod adapt;
 pub mod capi;
@@ -24,6 +24,7 @@ mod files;
 pub mod gallery;
 pub mod invert;
 pub mod kernels;
+pub mod machine;
 pub mod memory;
 pub mod nn;
 pub mod pack;

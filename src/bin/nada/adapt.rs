@@ -6,6 +6,7 @@ use crate::ui::{on_bar, plain, Ui};
 use clap::Args;
 use nada::adapt::{Adaptation, Concept, Domain, Ended, Settings, Snapshot, Templates, WeightedClip};
 use nada::gallery::file_name;
+use nada::memory::Need;
 use nada::nn::stylegan2::{Generator, Latent, Noise, Space};
 use nada::picture::Picture;
 use nada::{Error, Result};
@@ -140,6 +141,10 @@ pub struct Made {
 /// is `Cancelled`.
 pub fn train(job: Job, ui: &Ui) -> (Result<Made>, Result<Ended>) {
     let made = || {
+        job.settings.check()?;
+        let sizes = job.clips.iter().map(|c| c.clip.config()).collect();
+        let threads = rayon::current_num_threads();
+        Need::adapting(job.generator.config(), &job.settings, sizes, job.templates.0.len(), threads).check()?;
         let mut run = Adaptation::new(job.generator.clone(), job.clips, job.source, job.target, job.templates, job.settings)?;
         let bar = ui.bar("adapting", run.settings().steps);
         let outcome = run.run(&ui.cancel, &mut on_bar(&bar));

@@ -5,6 +5,7 @@ use crate::settings::InvertSettings;
 use crate::ui::{on_bar, plain, Ui};
 use clap::Args;
 use nada::invert::{self, Inversion};
+use nada::memory::Need;
 use nada::nn::clip::Clip;
 use nada::nn::stylegan2::{Generator, Noise};
 use nada::picture::Picture;
@@ -71,6 +72,7 @@ impl Invert {
 
 /// Inverts with a progress bar.
 pub fn run(generator: &Generator, target: &Picture, clip: Option<&Clip>, settings: &invert::Settings, ui: &Ui) -> Result<Inversion> {
+    Need::inverting(generator.config(), settings, clip.map(Clip::config)).check()?;
     let bar = ui.bar("inverting", settings.steps);
     let found = invert::invert(generator, target, clip, settings, &ui.cancel, &mut on_bar(&bar));
     bar.abandon();

@@ -4,6 +4,7 @@ use crate::models::{adapted, pictures, save_folder, DomainArgs, ModelArgs, Noise
 use crate::ui::Ui;
 use clap::{Args, ValueEnum};
 use nada::checkpoint::{read_npy, write_npy};
+use nada::memory::Need;
 use nada::nn::stylegan2::{Latent, Space};
 use nada::picture::Picture;
 use nada::{checkpoint, Error, Result};
@@ -70,7 +71,11 @@ impl Render {
         let pack = self.model.pack()?;
         let latent = open_latent(&self.latents, self.space)?;
         let domains = self.domains.load()?;
-        let generator = adapted(self.model.generator(pack.as_ref())?.as_ref(), &domains)?;
+        let generator = self.model.generator(pack.as_ref())?;
+        let named: Vec<_> = domains.iter().map(|(d, s)| (d, *s)).collect();
+        let points = latent.tensor.dim(0)?;
+        Need::drawing(generator.config(), points, &named, self.sheet.is_some() as usize).check()?;
+        let generator = adapted(&generator, &domains)?;
         let drawn = self.noise.drawing(self.truncation).images(&generator, &latent)?;
         if let Some(path) = &self.out_npy {
             write_npy(path, &drawn)?;

@@ -3,6 +3,7 @@
 use crate::models::{adapted, before_after, save_folder, DomainArgs, ModelArgs, NoiseArgs, COLUMNS};
 use crate::ui::Ui;
 use clap::Args;
+use nada::memory::Need;
 use nada::nn::stylegan2::{Latent, Space};
 use nada::picture::Picture;
 use nada::{Error, Result};
@@ -49,7 +50,12 @@ impl Sample {
         }
         let pack = self.model.pack()?;
         let plain = self.model.generator(pack.as_ref())?;
-        let generator = adapted(&plain, &self.domains.load()?)?;
+        let domains = self.domains.load()?;
+        let named: Vec<_> = domains.iter().map(|(d, s)| (d, *s)).collect();
+        // The pictures lie on the sheet once more; to compare, those without the domains too.
+        let copies = if self.compare { 3 } else { 1 };
+        Need::drawing(plain.config(), self.count, &named, copies).check()?;
+        let generator = adapted(&plain, &domains)?;
         let latent = Latent { space: Space::W, tensor: plain.sample_w(self.count, self.noise.seed, self.truncation)?, noise: None };
         let drawing = self.noise.drawing(1.0);
         let after = drawing.pictures(&generator, &latent)?;
