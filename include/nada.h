@@ -407,9 +407,9 @@ typedef struct nada_adaptation_options {
     uint32_t train_to_rgb;
     // Adaptive layer selection: layers trained in each step. 0 for no selection.
     uint32_t auto_layers_k;
-    // Adaptive layer selection: steps that score the layers.
+    // Adaptive layer selection: steps that score the layers, 1 to 1000.
     uint32_t auto_layers_iterations;
-    // Adaptive layer selection: latents that are scored.
+    // Adaptive layer selection: latents that are scored, 1 to 256.
     uint32_t auto_layers_batch;
     // Steps at the most.
     uint32_t steps;
@@ -528,7 +528,9 @@ typedef struct nada_context_options {
     // Always 0.
     uint32_t reserved;
     // Bytes of memory that one call may need beside what is loaded, by an estimate that is made before work begins: a call that needs more
-    // fails with NADA_OUT_OF_MEMORY and says both numbers. 0 (the default) for no limit.
+    // fails with NADA_OUT_OF_MEMORY and says both numbers and what would fit. 0 (the default) for what the environment variable
+    // NADA_MEMORY_LIMIT says (bytes, or a number such as 512M or 6G), else what the machine has left: by its free memory without swap, its
+    // control group and the process's own limits of address space and data, all on Linux; elsewhere there is no limit then.
     uint64_t memory_limit;
 } nada_context_options;
 
@@ -713,7 +715,7 @@ nada_status nada_adaptation_snapshot_preview(const struct nada_adaptation *adapt
 
 // Draws `count` (1 to 8) pairs as they are now: pictures before adapting in the first row, after it in the second.
 // Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free().
-// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
+// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
 nada_status nada_adaptation_preview(const struct nada_adaptation *adaptation,
                                     size_t count,
                                     struct nada_image **preview);

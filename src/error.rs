@@ -25,6 +25,8 @@ pub enum Kind {
     Cancelled,
     /// A computation gave NaN or infinity.
     NotFinite,
+    /// More memory is needed than there is.
+    OutOfMemory,
     /// A failure inside the library: a bug.
     Internal,
 }
@@ -49,6 +51,8 @@ pub enum Error {
     Cancelled,
     #[error("{}", shown(.0))]
     NotFinite(String),
+    #[error("{}", shown(.0))]
+    OutOfMemory(String),
     #[error("internal error (please report it): {}", shown(.0))]
     Internal(String),
 }
@@ -65,6 +69,7 @@ impl Error {
             Error::Mismatch(_) => Kind::Mismatch,
             Error::Cancelled => Kind::Cancelled,
             Error::NotFinite(_) => Kind::NotFinite,
+            Error::OutOfMemory(_) => Kind::OutOfMemory,
             Error::Internal(_) => Kind::Internal,
         }
     }

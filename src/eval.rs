@@ -3,6 +3,7 @@
 use crate::adapt::{Domain, WeightedClip};
 use crate::checkpoint;
 use crate::error::{Error, Result};
+use crate::memory::Need;
 use crate::nn::clip::{Clip, ClipResize};
 use crate::nn::stylegan2::{Generator, Latent, Noise, Space};
 use crate::pack::ModelPack;
@@ -170,6 +171,8 @@ pub fn domains(
     cancel: &Cancel,
 ) -> Result<Evaluation> {
     let held_out = HeldOut::open(pack)?;
+    // Drawn, in [0, 1], clamped; as they were, in both ranges.
+    Need::drawing(generator.config(), held_out.plain.dim(0)?, domains, 3).check()?;
     let truth_pictures = truth.map(|name| held_out.truth(name)).transpose()?;
     let resize = pack.settings()?.clip_resize;
     let templates = pack.templates().0;

@@ -14,7 +14,7 @@
 //! | [`kernels`] | the hot operations, as candle custom operations with their gradients |
 //! | [`checkpoint`] | file formats to tensors and back |
 //! | [`output`] | where results go: temporary names, links, what dead processes left |
-//! | [`picture`], [`pairing`], [`rng`], [`progress`], [`threads`], [`error`] | what all of them share |
+//! | [`picture`], [`pairing`], [`rng`], [`progress`], [`threads`], [`machine`], [`error`] | what all of them share |
 
 pub mod adapt;
 pub mod capi;
@@ -25,6 +25,7 @@ mod files;
 pub mod gallery;
 pub mod invert;
 pub mod kernels;
+pub mod machine;
 pub mod memory;
 pub mod nn;
 pub mod output;

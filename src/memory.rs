@@ -1,13 +1,17 @@
-//! How much memory a call will need beside what is loaded, estimated before it begins from the sizes of its networks.
+//! How much memory a call will need beside what is loaded, estimated before it begins from the sizes of its networks, and whether it may
+//! begin ([`Need::admit`]).
 //!
 //! The sums name what the code below holds at its worst moment: what candle's graph keeps for gradients, what a layer works on, copies of
 //! trained weights. They are in numbers of 4 bytes until the end. tests/memory.rs compares them with what processes really took.
 
-use crate::adapt::{judge, parts, Parameters, Phase, Settings};
+use crate::adapt::{judge, parts, Domain, Parameters, Phase, Settings};
+use crate::error::{Error, Result};
 use crate::invert;
 use crate::kernels::SCRATCH_KEPT;
+use crate::machine::{self, size};
 use crate::nn::clip::{self, VisionConfig};
 use crate::nn::stylegan2::Config;
+use std::collections::BTreeMap;
 
 /// What every call takes, in bytes: tables, small tensors, threads.
 const BASE: u64 = 2 << 20;
@@ -106,6 +110,11 @@ fn looking(clip: &clip::Config, gradients: bool) -> usize {
     }
 }
 
+/// Numbers of the noise maps of one picture.
+fn maps(config: &Config) -> usize {
+    layers(config).iter().map(|l| l.to * l.to).sum()
+}
+
 /// Embedding the prompts of one text, so many at a time.
 fn reading(clip: &clip::Config, templates: usize) -> usize {
     let t = &clip.text.transformer;
@@ -113,25 +122,20 @@ fn reading(clip: &clip::Config, templates: usize) -> usize {
 }
 
 fn bytes(numbers: usize) -> u64 {
-    BASE + 4 * numbers as u64
+    BASE.saturating_add((numbers as u64).saturating_mul(4))
 }
 
 /// Drawing `count` points with domains that change `changed` numbers of the weights, as pictures of 4 channels.
 pub fn render(config: &Config, count: usize, changed: usize) -> u64 {
+    let handed_out = count.saturating_mul(picture(config) + 4 * config.size * config.size);
     let at_once = count.min(crate::nn::stylegan2::slice(config));
     // The changed weights, and one more of the largest while they are added up.
-    bytes(
-        changed
-            + changed / 4
-            + at_once * drawing(config)
-            + scratch(config, at_once)
-            + count * (picture(config) + 4 * config.size * config.size),
-    )
+    bytes((changed + changed / 4 + at_once * drawing(config) + scratch(config, at_once)).saturating_add(handed_out))
 }
 
 /// Inverting a picture.
 pub fn invert(config: &Config, settings: &invert::Settings, clip: Option<&clip::Config>) -> u64 {
-    let maps: usize = layers(config).iter().map(|l| l.to * l.to).sum();
+    let maps = maps(config);
     let noise = match settings.optimise_noise {
         // With its own noise a layer's graph keeps a sum more; maps, moments, gradients and the graph of the regulariser.
         true => graph(config) / 2 + 24 * maps,
@@ -151,7 +155,11 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let eyes = |gradients: bool| clips.iter().map(|c| looking(c, gradients)).sum::<usize>();
     let n = settings.batch;
     let pictures = n * 2 * picture(config);
-    let judged = if settings.stop.is_some() { judge::TOGETHER * (drawing(config) + eyes(false)) } else { 0 };
+    let judged = settings.stop.map_or(0, |rule| {
+        let together = judge::together(config);
+        let groups = rule.latents.div_ceil(together).min(judge::side_by_side(config, threads));
+        groups * together * (drawing(config) + eyes(false))
+    });
     // The graph stays from drawing until the end of the step; beside it one of: the frozen twin at its widest, the CLIPs, the way back
     // with the weights' gradients, the optimiser's next state. Between steps the stop rule looks. Parts of the batch run side by side,
     // each with gradients of its own.
@@ -162,17 +170,23 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let phases = [at_once * drawing(config), at_once * eyes(true), back, 4 * trained];
     let small = 4 * n * largest(config, Layer::given) < GIVEN_BACK;
     let beside = if small { phases.iter().sum::<usize>() + judged } else { phases.into_iter().max().unwrap_or(0) };
+    // Noise is drawn before a step begins, that of the selection for all its iterations.
+    let maps = if settings.noise { maps(config) } else { 0 };
+    let drawn = (n + settings.auto_layers.map_or(0, |a| a.batch * a.iterations)) * maps;
     let step = n * graph(config) + pictures + beside + scratch(config, n);
     let selection =
         settings.auto_layers.map_or(0, |a| a.batch * (graph(config) + picture(config) + eyes(true).max(way_back(config, false))));
+    // What pictures as a target are compared with.
+    let own = crate::nn::stylegan2::slice(config) * drawing(config) + 16 * picture(config);
     let embedded = clips.iter().map(|c| reading(c, templates)).sum();
     // Each snapshot keeps its change, and so does the one that the stop rule chose.
     let snapshots = match settings.snapshot_every {
         0 => 0,
         every => settings.steps.div_ceil(every),
     };
-    let kept = trained * (2 + snapshots + settings.stop.is_some() as usize) + snapshots * 8 * 4 * config.size * config.size;
-    bytes(kept + step.max(selection).max(judged).max(embedded))
+    let kept = (trained * (2 + settings.stop.is_some() as usize))
+        .saturating_add(snapshots.saturating_mul(trained + 8 * 4 * config.size * config.size));
+    bytes(kept.saturating_add(drawn + step.max(selection).max(judged).max(embedded).max(own)))
 }
 
 fn trained_weights(config: &Config, phase: Phase) -> usize {
@@ -184,5 +198,163 @@ fn trained_weights(config: &Config, phase: Phase) -> usize {
         Phase::Shape => all.iter().take(3).sum(),
         Phase::ShapeExpanded => all.iter().take(4).sum(),
         Phase::NoFine => all.iter().take(11).sum(),
+    }
+}
+
+/// Bytes that a call may need, where the caller says nothing: a number, or one with K, M, G or T behind it (times 1024 each). It wins over
+/// what the machine has left.
+pub const LIMIT_VARIABLE: &str = "NADA_MEMORY_LIMIT";
+
+/// What a call needs, and what of it would fit into less.
+pub struct Need<'a> {
+    what: &'static str,
+    bytes: u64,
+    /// In so many bytes; the words that end a refusal.
+    would_fit: Box<dyn Fn(u64) -> String + 'a>,
+}
+
+impl<'a> Need<'a> {
+    /// Of drawing `count` points with `domains`; `copies` is how many pictures of 4 channels are kept for each point beside the result, as on
+    /// a contact sheet.
+    pub fn drawing(config: &'a Config, count: usize, domains: &[(&Domain, f32)], copies: usize) -> Self {
+        let changes = domains.iter().flat_map(|(d, _)| &d.deltas);
+        // Domains that change one tensor share its copy.
+        let changed: BTreeMap<&String, usize> = changes.map(|(key, delta)| (key, delta.elem_count())).collect();
+        let changed = changed.values().sum();
+        let of = move |count: usize| {
+            let kept = bytes(count.saturating_mul(copies * 4 * config.size * config.size)) - BASE;
+            render(config, count, changed).saturating_add(kept)
+        };
+        let would_fit = move |room: u64| match most(count, |n| of(n) <= room) {
+            Some(n) => format!("{n} at a time would need about {}", size(of(n))),
+            None => format!("even one picture would need about {}", size(of(1))),
+        };
+        Self { what: "rendering", bytes: of(count), would_fit: Box::new(would_fit) }
+    }
+
+    pub fn inverting(config: &'a Config, settings: &'a invert::Settings, clip: Option<&'a clip::Config>) -> Self {
+        let plain = invert::Settings { optimise_noise: false, clip: 0.0, ..settings.clone() };
+        let would_fit = move |room: u64| match invert(config, &plain, None) {
+            least if least < invert(config, settings, clip) => {
+                let verdict = if least <= room { "it" } else { "even then it" };
+                format!("without optimised noise and without a CLIP loss {verdict} would need about {}", size(least))
+            }
+            _ => "a smaller generator would need less".into(),
+        };
+        Self { what: "inverting", bytes: invert(config, settings, clip), would_fit: Box::new(would_fit) }
+    }
+
+    /// As [`adapt`].
+    pub fn adapting(config: &'a Config, settings: &'a Settings, clips: Vec<&'a clip::Config>, templates: usize, threads: usize) -> Self {
+        let of = move |batch: usize, snapshot_every: usize| {
+            let smaller = Settings { batch, snapshot_every, ..settings.clone() };
+            adapt(config, &smaller, &clips, templates, threads)
+        };
+        let bytes = of(settings.batch, settings.snapshot_every);
+        let would_fit = move |room: u64| {
+            let every = settings.snapshot_every;
+            if let Some(batch) = most(settings.batch, |n| of(n, every) <= room) {
+                return format!("a batch of {batch} would need about {}", size(of(batch, every)));
+            }
+            let without = if every > 0 { " without snapshots" } else { "" };
+            match most(settings.batch + 1, |n| of(n, 0) <= room) {
+                Some(batch) => format!("a batch of {batch}{without} would need about {}", size(of(batch, 0))),
+                None => format!("even a batch of 1{without} would need about {}", size(of(1, 0))),
+            }
+        };
+        Self { what: "adapting", bytes, would_fit: Box::new(would_fit) }
+    }
+
+    /// Bytes, by estimate.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// As [`Need::admit`], where the caller has no limit of its own.
+    pub fn check(&self) -> Result<()> {
+        self.admit(0, "")
+    }
+
+    /// `OutOfMemory` where the need is above `limit` bytes (0: none was set), which `limit_name` names; else above what
+    /// [`LIMIT_VARIABLE`] says; else above what the machine has left. The message says both numbers and what would fit.
+    pub fn admit(&self, limit: u64, limit_name: &str) -> Result<()> {
+        let explicit = |name: &str, bytes: u64| (bytes, format!("{name} is {}", size(bytes)));
+        let (room, says) = match (limit, variable()?) {
+            (0, None) => match machine::room() {
+                // Estimates are off by a few in a hundred, and the host goes on painting.
+                Some(room) => (room.bytes / 10 * 9, format!("{}, of which a tenth is kept free", room.says)),
+                None => return Ok(()),
+            },
+            (0, Some(bytes)) => explicit(LIMIT_VARIABLE, bytes),
+            (limit, _) => explicit(limit_name, limit),
+        };
+        if self.bytes <= room {
+            return Ok(());
+        }
+        Err(Error::OutOfMemory(format!("{} would need about {}, and {says}; {}", self.what, size(self.bytes), (self.would_fit)(room))))
+    }
+}
+
+fn variable() -> Result<Option<u64>> {
+    match std::env::var_os(LIMIT_VARIABLE) {
+        None => Ok(None),
+        Some(text) => parse(&text.to_string_lossy()).map(Some),
+    }
+}
+
+fn parse(text: &str) -> Result<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" => Some(1),
+        "K" | "k" => Some(1 << 10),
+        "M" | "m" => Some(1 << 20),
+        "G" | "g" => Some(1 << 30),
+        "T" | "t" => Some(1u64 << 40),
+        _ => None,
+    };
+    let bytes = factor.and_then(|factor| digits.parse::<u64>().ok()?.checked_mul(factor)).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| Error::argument(LIMIT_VARIABLE, format!("is '{text}'; want a number of bytes above 0, or one such as 512M or 6G")))
+}
+
+/// The largest number below `above` that fits, None where not even 1 does. A larger number needs more, nearly always: what is given fits.
+fn most(above: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
+    if above < 2 || !fits(1) {
+        return None;
+    }
+    let (mut good, mut bad) = (1, above);
+    while bad - good > 1 {
+        let middle = good + (bad - good) / 2;
+        match fits(middle) {
+            true => good = middle,
+            false => bad = middle,
+        }
+    }
+    Some(good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_of_the_variable() {
+        for (text, want) in [("1", 1), ("1500000000", 1_500_000_000), ("512M", 512 << 20), ("6G", 6 << 30), ("1t", 1 << 40), ("3k", 3072)] {
+            assert_eq!(parse(text).unwrap(), want, "{text}");
+        }
+        for text in ["", "0", "G", "-1", "1.5G", "6 G", "6GB", "17000000T", "99999999999999999999", "ä"] {
+            let error = parse(text).unwrap_err();
+            assert!(error.kind() == crate::Kind::InvalidArgument && error.to_string().contains(LIMIT_VARIABLE), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_most_that_fits() {
+        for above in [2, 3, 8, 100] {
+            for least_bad in 2..=above {
+                assert_eq!(most(above, |n| n < least_bad), Some(least_bad - 1), "{above} {least_bad}");
+            }
+        }
+        assert_eq!(most(5, |_| false), None);
+        assert_eq!(most(1, |_| true), None);
     }
 }

@@ -1272,7 +1272,8 @@ fn memory_has_a_limit() {
             let message = last();
             let numbers: Vec<u64> =
                 message.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).filter(|n| *n > 9999).collect();
-            assert!(message.starts_with(what) && message.contains("memory_limit") && numbers.len() == 2, "{message}");
+            // What is needed, the limit, and (for an adaptation) what a smaller one would need.
+            assert!(message.starts_with(what) && message.contains("memory_limit") && numbers.len() >= 2, "{message}");
             assert_eq!(numbers[1], 1 << 20);
             estimates.push(numbers[0]);
         }

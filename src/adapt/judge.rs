@@ -3,7 +3,7 @@
 use super::losses::{normalise, Guide};
 use super::settings::{Settings, StopRule};
 use crate::error::Result;
-use crate::nn::stylegan2::{Generator, Noise};
+use crate::nn::stylegan2::{slice, Config, Generator, Noise};
 use crate::pairing;
 use crate::progress::Cancel;
 use crate::rng::Rng;
@@ -25,8 +25,18 @@ pub struct Judgement {
 /// The stream of a run's random numbers that draws the latents, apart from those of training.
 const STREAM: u64 = 3;
 
-/// Pictures that are drawn together.
-pub(crate) const TOGETHER: usize = 8;
+/// How many pictures are drawn together: no more than elsewhere, so that a look takes no more memory than training.
+pub(crate) fn together(config: &Config) -> usize {
+    slice(config).min(8)
+}
+
+/// How many such groups are drawn side by side. Small pictures leave processors idle where a kernel has little to share.
+pub(crate) fn side_by_side(config: &Config, threads: usize) -> usize {
+    match config.size {
+        ..=256 => threads.max(1),
+        _ => 1,
+    }
+}
 
 /// Pictures are compared within groups of so many.
 const GROUP: usize = 32;
@@ -83,9 +93,10 @@ impl Judge {
 
     fn view(&self, generator: &Generator, guides: &[Guide], settings: &Settings, cancel: &Cancel) -> Result<View> {
         let n = self.wplus.dim(0)?;
+        let together = together(generator.config());
         let some = |from: usize| -> Result<View> {
             cancel.check()?;
-            let image = generator.synthesize(&self.wplus.narrow(0, from, TOGETHER.min(n - from))?, Noise::None)?.clamp(-1f32, 1f32)?;
+            let image = generator.synthesize(&self.wplus.narrow(0, from, together.min(n - from))?, Noise::None)?.clamp(-1f32, 1f32)?;
             let of_guide = |g: &Guide| -> Result<f32> {
                 let e = normalise(&g.clip.encode_image(&g.clip.preprocess(&image, settings.clip_resize)?)?)?;
                 Ok(g.cosines(&e)?.iter().sum::<f32>())
@@ -93,13 +104,11 @@ impl Judge {
             let cosine = guides.par_iter().map(of_guide).collect::<Result<Vec<f32>>>()?.iter().sum::<f32>();
             Ok((pairing::grey16(&image)?, cosine / (n * guides.len()) as f32))
         };
-        let starts: Vec<usize> = (0..n).step_by(TOGETHER).collect();
-        // Small pictures leave processors idle where a kernel has little to share; large ones side by side would take much memory.
-        let views: Vec<View> = if generator.config().size <= 256 {
-            starts.into_par_iter().map(some).collect::<Result<_>>()?
-        } else {
-            starts.into_iter().map(some).collect::<Result<_>>()?
-        };
+        let starts: Vec<usize> = (0..n).step_by(together).collect();
+        let mut views: Vec<View> = vec![];
+        for starts in starts.chunks(side_by_side(generator.config(), rayon::current_num_threads())) {
+            views.extend(starts.par_iter().copied().map(some).collect::<Result<Vec<_>>>()?);
+        }
         let (small, cosines): (Vec<_>, Vec<_>) = views.into_iter().unzip();
         Ok((small.concat(), cosines.iter().sum()))
     }

@@ -38,7 +38,7 @@ pub(super) fn embed_pictures(clip: &Clip, pictures: &[Picture]) -> Result<Tensor
 }
 
 impl Guide {
-    /// `own` are 16 pictures of the unadapted generator: what pictures as a target are compared with when the source is words.
+    /// `own` are 16 pictures of the unadapted generator, there where pictures as a target are compared with them as the source is words.
     pub(super) fn new(
         clip: Arc<Clip>,
         weight: f32,
@@ -46,7 +46,7 @@ impl Guide {
         source: &Concept,
         target: &Concept,
         templates: &Templates,
-        own: &dyn Fn() -> Result<Tensor>,
+        own: Option<&Tensor>,
     ) -> Result<Self> {
         let all = |words: &str| clip.embed_texts(&templates.0.iter().map(|t| t.replace("{}", words)).collect::<Vec<_>>());
         let one = |words: String| Result::Ok(clip.embed_texts(&[words])?.squeeze(0)?);
@@ -64,7 +64,8 @@ impl Guide {
                 let from = match source {
                     Concept::Pictures(p) => mean(embed_pictures(&clip, p)?)?,
                     Concept::Text(_) => {
-                        let own = clip.preprocess(&own()?, ClipResize::Antialias)?;
+                        let own = own.ok_or_else(|| Error::Internal("the generator's own pictures were not drawn".into()))?;
+                        let own = clip.preprocess(own, ClipResize::Antialias)?;
                         mean(normalise(&clip.encode_image(&own)?)?)?
                     }
                 };

@@ -16,8 +16,7 @@ pub(super) struct Twins {
     pub after: Tensor,
 }
 
-/// How a batch is divided. It depends on nothing else, so that a seed gives the same domain however many threads there are (see
-/// tests/threads.rs). The
+/// How a batch is divided. It depends on nothing else, so that a seed gives the same domain however many threads there are. The
 /// published code's steps are compared to the last digits, and stay whole.
 pub(crate) fn ranges(mode: Mode, batch: usize) -> Vec<Range<usize>> {
     let parts = match (mode, batch) {

@@ -206,7 +206,8 @@ impl Settings {
             "direction, global and manifold are all 0: nothing pulls towards the target",
         )?;
         if let Some(a) = self.auto_layers {
-            positive("auto_layers", a.k >= 1 && a.iterations >= 1 && a.batch >= 1, "k, iterations and batch must be at least 1")?;
+            let ok = a.k >= 1 && (1..=1000).contains(&a.iterations) && (1..=256).contains(&a.batch);
+            positive("auto_layers", ok, "needs k of 1 or more, iterations in 1..=1000 and batch in 1..=256")?;
         }
         if let Some(s) = self.stop {
             let share = |v: f32| (0.0..=1.0).contains(&v);

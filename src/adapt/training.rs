@@ -11,7 +11,7 @@ use super::trainable::Trainable;
 use crate::error::{Error, Result};
 use crate::kernels::with_gradient;
 use crate::nn::clip::Clip;
-use crate::nn::stylegan2::{Generator, Noise};
+use crate::nn::stylegan2::{Config, Generator, Latent, Noise, Space};
 use crate::picture::Picture;
 use crate::progress::{Cancel, Flow, OnProgress, Progress};
 use crate::rng::Rng;
@@ -204,14 +204,16 @@ impl Adaptation {
         if let Some(a) = settings.auto_layers.filter(|a| a.k > rows) {
             return Err(Error::argument("auto_layers", format!("k is {}, the generator has {rows} rows", a.k)));
         }
-        let own = || -> Result<Tensor> {
-            let z = Rng::stream(settings.seed, OWN_PICTURES).normals(&[16, generator.config().style_dim], &Device::Cpu)?;
-            let latent = crate::nn::stylegan2::Latent { space: crate::nn::stylegan2::Space::Z, tensor: z, noise: None };
-            generator.render(&latent, settings.truncation, Noise::None)
+        let own = match (&source, &target) {
+            (Concept::Text(_), Concept::Pictures(_)) => {
+                let tensor = Rng::stream(settings.seed, OWN_PICTURES).normals(&[16, generator.config().style_dim], &Device::Cpu)?;
+                Some(generator.render(&Latent { space: Space::Z, tensor, noise: None }, settings.truncation, Noise::None)?)
+            }
+            _ => None,
         };
         let guides = clips
             .par_iter()
-            .map(|c| Guide::new(c.clip.clone(), c.weight, settings.mode, &source, &target, templates, &own))
+            .map(|c| Guide::new(c.clip.clone(), c.weight, settings.mode, &source, &target, templates, own.as_ref()))
             .collect::<Result<Vec<_>>>()?;
         let decay = settings.mode == Mode::Reference && settings.auto_layers.is_some();
         let z = Rng::stream(settings.seed, PREVIEW).normals(&[8, generator.config().style_dim], &Device::Cpu)?;
@@ -489,6 +491,11 @@ impl Adaptation {
         &self.settings
     }
 
+    /// The generator's sizes.
+    pub fn config(&self) -> &Config {
+        self.frozen.config()
+    }
+
     pub fn snapshots(&self) -> &[Snapshot] {
         &self.snapshots
     }
@@ -525,11 +532,11 @@ impl Adaptation {
 
     /// Fixed latents of the run, `count` of at most 8: the first row by the frozen twin, the second by the trained one.
     pub fn preview(&self, count: usize) -> Result<Picture> {
-        let wplus = self.preview.narrow(0, 0, count.clamp(1, 8))?;
+        let latent = Latent { space: Space::WPlus, tensor: self.preview.narrow(0, 0, count.clamp(1, 8))?, noise: None };
         let trained = self.trainable.generator(&BTreeSet::new())?;
         let mut pictures = vec![];
         for g in [&*self.frozen, &trained] {
-            let image = g.synthesize(&wplus, if self.settings.noise { Noise::Const } else { Noise::None })?;
+            let image = g.render(&latent, 1.0, if self.settings.noise { Noise::Const } else { Noise::None })?;
             for i in 0..image.dim(0)? {
                 pictures.push(Picture::from_tensor(&image, i)?);
             }

@@ -16,6 +16,7 @@ use crate::adapt::{
     Adaptation, AutoLayers, ClipResize, Concept, Ended, Judgement, LossWeights, Mode, Outcome, Parameters, Phase, Settings, Snapshot,
     StopRule, Templates, WeightedClip,
 };
+use crate::memory::Need;
 use crate::picture::Picture;
 use std::ffi::{c_char, c_void, CString};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -165,9 +166,9 @@ pub struct nada_adaptation_options {
     pub train_to_rgb: u32,
     /// Adaptive layer selection: layers trained in each step. 0 for no selection.
     pub auto_layers_k: u32,
-    /// Adaptive layer selection: steps that score the layers.
+    /// Adaptive layer selection: steps that score the layers, 1 to 1000.
     pub auto_layers_iterations: u32,
-    /// Adaptive layer selection: latents that are scored.
+    /// Adaptive layer selection: latents that are scored, 1 to 256.
     pub auto_layers_batch: u32,
     /// Steps at the most.
     pub steps: u32,
@@ -497,9 +498,8 @@ unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptatio
             _ => None,
         })
         .collect();
-    let sizes: Vec<&crate::nn::clip::Config> = clips.iter().map(|c| c.clip.config()).collect();
-    let need = crate::memory::adapt(g.generator.config(), &settings, &sizes, templates.0.len(), g.runtime.threads());
-    g.runtime.admit("adapting", need)?;
+    let sizes = clips.iter().map(|c| c.clip.config()).collect();
+    g.runtime.admit(Need::adapting(g.generator.config(), &settings, sizes, templates.0.len(), g.runtime.threads()))?;
     let adaptation = g.runtime.run(|| Adaptation::new(g.generator.clone(), &clips, source, target, &templates, settings))?;
     Ok(Training {
         runtime: g.runtime.clone(),
@@ -711,7 +711,7 @@ const MOST_PAIRS: usize = 8;
 
 /// Draws `count` (1 to 8) pairs as they are now: pictures before adapting in the first row, after it in the second.
 /// Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free().
-/// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
 #[no_mangle]
 pub unsafe extern "C" fn nada_adaptation_preview(
     adaptation: *const nada_adaptation,
@@ -726,6 +726,7 @@ pub unsafe extern "C" fn nada_adaptation_preview(
         let training = handle!(adaptation);
         let state = training.lock()?;
         let adaptation = &state.adaptation;
+        training.runtime.admit(Need::drawing(adaptation.config(), 2 * count, &[], 1))?;
         *preview = into_raw(Arc::new(training.runtime.run(|| adaptation.preview(count))?));
         Ok(())
     })

@@ -10,10 +10,9 @@ use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{c_string, choose, count32, path, product, room_for, within};
 use crate::adapt::Domain;
-use crate::memory;
+use crate::memory::Need;
 use crate::nn::stylegan2::{Generator, Latent, Space};
 use crate::pipeline::{Drawing, NoiseKind};
-use std::collections::BTreeMap;
 use std::ffi::{c_char, CString};
 use std::sync::{Arc, OnceLock};
 
@@ -86,15 +85,6 @@ unsafe impl Options for nada_render_options {
             noise: nada_noise::NADA_NOISE_CONST as u32,
         }
     }
-}
-
-/// What drawing `count` points with `domains` needs, in bytes.
-pub(super) fn drawing_memory(g: &LoadedGenerator, count: usize, domains: &[(&Domain, f32)]) -> u64 {
-    let config = g.generator.config();
-    let changes = domains.iter().flat_map(|(d, _)| &d.deltas);
-    // Domains that change one tensor share its copy.
-    let changed: BTreeMap<&String, usize> = changes.map(|(key, delta)| (key, delta.elem_count())).collect();
-    memory::render(config, count, changed.values().sum())
 }
 
 /// A [`nada_render_options`], checked.
@@ -337,7 +327,7 @@ pub unsafe extern "C" fn nada_generator_render(
         let size = g.generator.config().size;
         // The network's pictures (3 channels) and the ones handed out (4).
         room_for(product(&[count, size, size, 7]), "pictures")?;
-        g.runtime.admit("rendering", drawing_memory(g, count, &render.domains))?;
+        g.runtime.admit(Need::drawing(g.generator.config(), count, &render.domains, 0))?;
         let pictures = g.runtime.run(|| match render.domains.as_slice() {
             [] => render.drawing.pictures(&g.generator, latent),
             domains => render.drawing.pictures(&g.generator.with_domains(domains)?, latent),

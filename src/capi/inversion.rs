@@ -2,7 +2,7 @@
 
 use super::cancel::nada_cancel;
 use super::clip::nada_clip;
-use super::generator::{drawing_memory, nada_generator, nada_render_options, LoadedGenerator, Render};
+use super::generator::{nada_generator, nada_render_options, LoadedGenerator, Render};
 use super::handle::{borrow, handle, into_raw, out};
 use super::image::nada_image;
 use super::latent::nada_latent;
@@ -11,7 +11,7 @@ use super::progress::{nada_progress_callback, Callback};
 use super::status::{guard, nada_status, Failure, Result};
 use super::values::{choose, finite, flag, number_of};
 use crate::invert::{invert, Inversion, Settings, Space};
-use crate::memory;
+use crate::memory::Need;
 use crate::nn::clip::Clip;
 use crate::pipeline::Restyle;
 use crate::progress::Cancel;
@@ -131,7 +131,7 @@ impl Search {
             false => Some(borrow(options.clip, "options.clip")?.clip.clone()),
         };
         let clip_config = clip.as_ref().map(|c| c.config());
-        g.runtime.admit("inverting", memory::invert(g.generator.config(), &settings, clip_config))?;
+        g.runtime.admit(Need::inverting(g.generator.config(), &settings, clip_config))?;
         Ok(Self { settings, clip, cancel: super::cancel::token(cancel)?, callback: Callback::new(on_progress, user_data) })
     }
 }
@@ -194,7 +194,7 @@ pub unsafe extern "C" fn nada_generator_restyle(
         let (g, picture) = (handle!(generator), handle!(image));
         let Search { settings, clip, cancel, callback } = Search::read(g, inversion, on_progress, user_data, cancel)?;
         let Render { domains, drawing } = Render::read_after_search(render)?;
-        g.runtime.admit("rendering", drawing_memory(g, 1, &domains))?;
+        g.runtime.admit(Need::drawing(g.generator.config(), 1, &domains, 0))?;
         let restyle = Restyle { generator: &g.generator, domains: &domains, inversion: &settings, clip: clip.as_deref(), drawing };
         let done = g.runtime.run_reporting(&callback, |report| restyle.run(picture, &cancel, report))?;
         *restyled = into_raw(Arc::new(done.picture));

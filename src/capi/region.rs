@@ -2,7 +2,7 @@
 
 use super::cancel::nada_cancel;
 use super::context::processors;
-use super::generator::{drawing_memory, nada_generator, nada_render_options, Render};
+use super::generator::{nada_generator, nada_render_options, Render};
 use super::handle::{handle, into_raw, not_null, out};
 use super::image::{nada_image, nada_pixels, nada_pixels_mut};
 use super::inversion::{nada_inversion_options, Search};
@@ -12,6 +12,7 @@ use super::progress::nada_progress_callback;
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, Failure, Result};
 use super::values::{finite, flag, within};
+use crate::memory::Need;
 use crate::picture::region::{Blend, Canvas, Hard, Region};
 use crate::pipeline::Restyle;
 use std::cell::Cell;
@@ -157,7 +158,7 @@ pub unsafe extern "C" fn nada_generator_restyle_region(
         let (part, blend) = read(region, source.0)?;
         let Search { settings, clip, cancel, callback } = Search::read(g, inversion, on_progress, user_data, cancel)?;
         let Render { domains, drawing } = Render::read_after_search(render)?;
-        g.runtime.admit("rendering", drawing_memory(g, 1, &domains))?;
+        g.runtime.admit(Need::drawing(g.generator.config(), 1, &domains, 0))?;
         let restyle = Restyle { generator: &g.generator, domains: &domains, inversion: &settings, clip: clip.as_deref(), drawing };
         g.runtime.run_reporting(&callback, |report| restyle.run_region(source.canvas(), part, &blend, target.canvas(), &cancel, report))?;
         Ok(())
@@ -183,7 +184,7 @@ pub unsafe extern "C" fn nada_generator_render_region(
         let (source, target) = (Lent::new(&*source, "source")?, Lent::new(&(*target).shared(), "target")?);
         let (part, blend) = read(region, source.0)?;
         let Render { domains, drawing } = Render::read_after_search(render)?;
-        g.runtime.admit("rendering", drawing_memory(g, 1, &domains))?;
+        g.runtime.admit(Need::drawing(g.generator.config(), 1, &domains, 0))?;
         blend.check(source.0, target.0)?;
         g.runtime.run(|| {
             let picture = drawing.picture(&g.generator.with_domains(&domains)?, latent)?;

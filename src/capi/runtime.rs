@@ -7,6 +7,7 @@
 
 use super::progress::Callback;
 use super::status::{nada_status, Failure, Result};
+use crate::memory::Need;
 use crate::picture::Picture;
 use crate::progress::{Cancel, Flow, OnProgress, Progress};
 use std::sync::{mpsc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ const STACK: usize = 16 << 20;
 
 pub(super) struct Runtime {
     threads: usize,
-    /// Bytes that a call may need by estimate; 0 for any.
+    /// Bytes that a call may need by estimate; 0 for what the machine has left.
     memory_limit: u64,
     /// What calls that read files look at.
     cancel: Mutex<Cancel>,
@@ -103,19 +104,9 @@ impl Runtime {
         self.run(|| read(&cancel))
     }
 
-    /// Fails where a call that needs `bytes` by estimate is above the limit.
-    pub fn admit(&self, what: &str, bytes: u64) -> Result<()> {
-        if self.memory_limit == 0 || bytes <= self.memory_limit {
-            return Ok(());
-        }
-        let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
-        let message = format!(
-            "{what} would need about {bytes} bytes ({:.0} MiB), and nada_context_options.memory_limit is {} ({:.0} MiB)",
-            mib(bytes),
-            self.memory_limit,
-            mib(self.memory_limit)
-        );
-        Err(Failure::new(nada_status::NADA_OUT_OF_MEMORY, message))
+    /// Fails where a call needs more than it may.
+    pub fn admit(&self, need: Need) -> Result<()> {
+        Ok(need.admit(self.memory_limit, "nada_context_options.memory_limit")?)
     }
 
     fn loan(&self) -> Result<Loan<'_>> {

@@ -69,6 +69,7 @@ impl From<Error> for Failure {
             Kind::Mismatch => NADA_MISMATCH,
             Kind::Cancelled => NADA_CANCELLED,
             Kind::NotFinite => NADA_NOT_FINITE,
+            Kind::OutOfMemory => NADA_OUT_OF_MEMORY,
             Kind::Internal => NADA_INTERNAL,
         };
         Self::new(status, error.to_string())

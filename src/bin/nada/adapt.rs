@@ -8,6 +8,7 @@ use crate::ui::{name, on_bar, plain, Ui};
 use clap::Args;
 use nada::adapt::{Adaptation, Concept, Domain, Ended, SavedState, Settings, Templates, WeightedClip};
 use nada::gallery::file_name;
+use nada::memory::Need;
 use nada::nn::stylegan2::{Generator, Latent, Noise, Space};
 use nada::pack::ModelPack;
 use nada::picture::Picture;
@@ -314,6 +315,10 @@ pub struct Made {
 /// Trains with a progress bar, from a state where one is given. Errors: where not even a step was done.
 pub fn train(job: Job, from: Option<&SavedState>, mut snapshots: Option<&mut Snapshots>, ui: &Ui) -> Result<Made> {
     ui.cancel.check()?;
+    job.settings.check()?;
+    let sizes = job.clips.iter().map(|c| c.clip.config()).collect();
+    let threads = rayon::current_num_threads();
+    Need::adapting(job.generator.config(), &job.settings, sizes, job.templates.0.len(), threads).check()?;
     let mut run = Adaptation::new(job.generator.clone(), job.clips, job.source, job.target, job.templates, job.settings)?;
     if let Some(state) = from {
         run.restore(state)?;

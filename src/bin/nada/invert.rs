@@ -6,6 +6,7 @@ use crate::settings::InvertSettings;
 use crate::ui::{name, on_bar, plain, Ui};
 use clap::Args;
 use nada::invert::{self, Inversion};
+use nada::memory::Need;
 use nada::nn::clip::Clip;
 use nada::nn::stylegan2::{Generator, Noise};
 use nada::picture::Picture;
@@ -121,6 +122,7 @@ fn run(
     reached: &mut Option<Inversion>,
     ui: &Ui,
 ) -> Result<Inversion> {
+    Need::inverting(generator.config(), settings, clip.map(Clip::config)).check()?;
     let bar = ui.bar("inverting", settings.steps);
     let found = invert::invert_keeping(generator, target, clip, settings, &ui.cancel, &mut on_bar(&bar), reached);
     bar.abandon();

@@ -7,6 +7,7 @@ use crate::ui::{name, names, Ui};
 use candle_core::Tensor;
 use clap::{Args, ValueEnum};
 use nada::checkpoint::write_npy;
+use nada::memory::Need;
 use nada::nn::stylegan2::{Latent, Space};
 use nada::picture::Picture;
 use nada::progress::Cancel;
@@ -85,7 +86,10 @@ impl Render {
         let folder = self.folder.as_ref().map(|path| outputs.in_folder("--folder", path, in_folder(count), Kind::Picture));
         let mut files = folder.transpose()?.unwrap_or_default();
         let domains = self.domains.load(&ui.cancel)?;
-        let generator = adapted(self.model.generator(pack.as_ref(), &ui.cancel)?.as_ref(), &domains)?;
+        let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
+        let named: Vec<_> = domains.iter().map(|(d, s)| (d, *s)).collect();
+        Need::drawing(generator.config(), count, &named, sheet.is_some() as usize).check()?;
+        let generator = adapted(&generator, &domains)?;
 
         let (mut parts, mut drawn): (Vec<Tensor>, Vec<Picture>) = (Vec::new(), Vec::new());
         let mut done = 0;

@@ -10,6 +10,8 @@ use crate::ui::{name, on_bar, plain, Ui};
 use clap::Args;
 use nada::adapt::{Concept, Domain};
 use nada::gallery::file_name;
+use nada::memory::Need;
+use nada::nn::clip::Clip;
 use nada::nn::stylegan2::Generator;
 use nada::pack::ModelPack;
 use nada::picture::Picture;
@@ -106,6 +108,7 @@ impl Restyle {
             // A latent is searched without noise (or brings its own maps), so that is how it shows its picture.
             drawing.noise = NoiseKind::None;
         }
+        Need::drawing(generator.config(), 1, &with_strengths, 0).check()?;
         let (restyled, latent, psnr) = match &self.latent {
             Some(file) => {
                 let latent = open_latent(file, None, &ui.cancel)?;
@@ -115,6 +118,7 @@ impl Restyle {
                 let inversion = self.settings.over(invert_recipe(pack.as_ref())?)?;
                 let clips = if inversion.clip > 0.0 { self.clip.load(pack.as_ref(), &ui.cancel)? } else { Vec::new() };
                 let clip = clips.first().map(|c| c.clip.as_ref());
+                Need::inverting(generator.config(), &inversion, clip.map(Clip::config)).check()?;
                 let bar = ui.bar("inverting", inversion.steps);
                 let restyle = pipeline::Restyle { generator: &generator, domains: &with_strengths, inversion: &inversion, clip, drawing };
                 let mut reached = None;

@@ -4,6 +4,7 @@ use crate::models::{adapted, before_after, in_folder, pictures, reads_pack, Doma
 use crate::outputs::{ForceArgs, Kind, Outputs};
 use crate::ui::{name, names, Ui};
 use clap::Args;
+use nada::memory::Need;
 use nada::nn::stylegan2::{Latent, Space};
 use nada::picture::Picture;
 use nada::{Error, Result};
@@ -66,7 +67,12 @@ impl Sample {
         };
 
         let plain = self.model.generator(pack.as_ref(), &ui.cancel)?;
-        let generator = adapted(&plain, &self.domains.load(&ui.cancel)?)?;
+        let domains = self.domains.load(&ui.cancel)?;
+        let named: Vec<_> = domains.iter().map(|(d, s)| (d, *s)).collect();
+        // The pictures lie on the sheet once more; to compare, those without the domains too.
+        let copies = if self.compare { 3 } else { 1 };
+        Need::drawing(plain.config(), self.count, &named, copies).check()?;
+        let generator = adapted(&plain, &domains)?;
         let latent = Latent { space: Space::W, tensor: plain.sample_w(self.count, self.noise.seed, self.truncation)?, noise: None };
         if let Some(file) = &mut latents {
             file.save(ui, |to| latent.save(to))?;

@@ -1,0 +1,177 @@
+//! Work that the machine has no memory for is refused before it begins: the process that asked for it lives.
+#![cfg(target_os = "linux")] // elsewhere nothing is known of a limit
+
+use candle_core::{Device, Tensor};
+use nada::capi::{adaptation::*, context::*, generator::*, model::*, status::*};
+use nada::rng::Rng;
+use std::collections::BTreeMap;
+use std::ffi::{c_char, CStr, CString};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const FILE: &str = "NADA_TEST_GENERATOR";
+const BATCH: &str = "NADA_TEST_BATCH";
+
+fn starter() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter")
+}
+
+/// Writes a random generator of 1024 px with few channels, 3 MB in rosinality's layout.
+fn big(file: &Path) {
+    let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
+    let mut rng = Rng::new(1);
+    let style = 128;
+    let mut put = |key: String, shape: &[usize]| drop(tensors.insert(key, rng.normals(shape, &Device::Cpu).unwrap()));
+    for i in 1..=2 {
+        put(format!("style.{i}.weight"), &[style, style]);
+        put(format!("style.{i}.bias"), &[style]);
+    }
+    put("input.input".into(), &[1, 64, 4, 4]);
+    let mut layer = |name: String, o: usize, c: usize, k: usize| {
+        put(format!("{name}.conv.weight"), &[1, o, c, k, k]);
+        put(format!("{name}.conv.modulation.weight"), &[c, style]);
+        put(format!("{name}.conv.modulation.bias"), &[c]);
+        match k {
+            3 => {
+                put(format!("{name}.noise.weight"), &[1]);
+                put(format!("{name}.activate.bias"), &[o]);
+            }
+            _ => put(format!("{name}.bias"), &[1, 3, 1, 1]),
+        }
+    };
+    layer("conv1".into(), 64, 64, 3);
+    layer("to_rgb1".into(), 3, 64, 1);
+    let mut last = 64;
+    for (i, side) in [8, 16, 32, 64, 128, 256, 512, 1024].into_iter().enumerate() {
+        let channels = if side < 512 { 64 } else { 32 };
+        layer(format!("convs.{}", 2 * i), channels, last, 3);
+        layer(format!("convs.{}", 2 * i + 1), channels, channels, 3);
+        layer(format!("to_rgbs.{i}"), 3, channels, 1);
+        last = channels;
+    }
+    nada::checkpoint::save_safetensors(file, &tensors, &BTreeMap::new()).unwrap();
+}
+
+/// Not a test: the host that the ones below start. It adapts inside its process, without a limit of its own, as the plug-ins do.
+#[test]
+fn host() {
+    let Ok(file) = std::env::var(FILE) else { return };
+    let batch = std::env::var(BATCH).unwrap().parse().unwrap();
+    let c = |text: &str| CString::new(text).unwrap();
+    unsafe {
+        let mut options: nada_context_options = std::mem::zeroed();
+        assert_eq!(nada_context_options_init(&mut options, size_of_val(&options)), nada_status::NADA_OK);
+        options.threads = 2;
+        let (mut context, mut generator, mut model) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+        assert_eq!(nada_context_new(&options, &mut context), nada_status::NADA_OK);
+        assert_eq!(nada_generator_open(context, c(&file).as_ptr(), &mut generator), nada_status::NADA_OK);
+        assert_eq!(nada_model_open(context, c(starter().to_str().unwrap()).as_ptr(), &mut model), nada_status::NADA_OK);
+        let mut options: nada_adaptation_options = std::mem::zeroed();
+        assert_eq!(nada_model_adaptation_options(model, &mut options, size_of_val(&options)), nada_status::NADA_OK);
+        let target = c("a zombie");
+        options.target_text = target.as_ptr();
+        (options.batch, options.steps, options.stop_latents) = (batch, 1, 0);
+        println!("an unsaved painting is open");
+        let mut adaptation = std::ptr::null_mut();
+        let mut status = nada_adaptation_new(generator, &options, &mut adaptation);
+        if status == nada_status::NADA_OK {
+            status = nada_adaptation_run(adaptation, None, std::ptr::null_mut(), std::ptr::null());
+        }
+        let text = |p: *const c_char| CStr::from_ptr(p).to_str().unwrap().to_string();
+        println!("{}: {}", text(nada_status_name(status as i32)), text(nada_last_error_message()));
+        nada_adaptation_free(adaptation);
+        nada_model_free(model);
+        nada_generator_free(generator);
+        nada_context_free(context);
+    }
+    println!("the host lives");
+}
+
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
+/// Runs `command` with a limit of the kernel's; gives what it printed.
+fn limited(command: &mut Command, resource: Resource, bytes: u64) -> Output {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: setrlimit may be called between fork and exec.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(resource, &limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    command.env_remove("NADA_MODELS").env_remove("NADA_MEMORY_LIMIT").output().unwrap()
+}
+
+/// The program of this test as a host.
+fn hosting(file: &Path, batch: usize) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["host", "--exact", "--nocapture"]).env(FILE, file).env(BATCH, batch.to_string());
+    command
+}
+
+fn printed(out: &Output) -> String {
+    String::from_utf8_lossy(&[&out.stdout[..], &out.stderr].concat()).into_owned()
+}
+
+const LIMIT: u64 = 3_000_000 << 10;
+
+#[test]
+fn a_host_lives_where_an_adaptation_would_not_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("big.safetensors");
+    big(&file);
+    for (resource, name) in [(libc::RLIMIT_AS, "ulimit -v"), (libc::RLIMIT_DATA, "ulimit -d")] {
+        let out = limited(&mut hosting(&file, 4), resource, LIMIT);
+        let text = printed(&out);
+        assert!(out.status.success() && text.contains("the host lives"), "{name}: {:?} {text}", out.status);
+        let refusal = text.lines().find_map(|l| l.strip_prefix("NADA_OUT_OF_MEMORY: ")).unwrap_or_else(|| panic!("{name}: {text}"));
+        assert!(refusal.starts_with("adapting would need about "), "{refusal}");
+        assert!(refusal.contains(name) && refusal.contains(&LIMIT.to_string()) && refusal.contains("; a batch of 1 would"), "{refusal}");
+    }
+}
+
+/// What the refusal says would fit does.
+#[test]
+fn the_smaller_batch_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("big.safetensors");
+    big(&file);
+    let out = limited(&mut hosting(&file, 1), libc::RLIMIT_AS, LIMIT);
+    let text = printed(&out);
+    assert!(out.status.success() && text.contains("NADA_OK") && text.contains("the host lives"), "{:?} {text}", out.status);
+}
+
+#[test]
+fn the_program_says_what_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("big.safetensors");
+    big(&file);
+    let (file, clip) = (file.to_str().unwrap(), starter().join("clip-a"));
+    let nada = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nada"));
+        command.current_dir(folder.path()).args(arguments).args(["--generator", file]);
+        command
+    };
+    let adapt = ["adapt", "a zombie", "--clip", clip.to_str().unwrap(), "--batch", "4", "--snapshot-every", "0"];
+    let face = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/face.png");
+    for (arguments, what, would_fit) in [
+        (&adapt[..], "adapting", "a batch of 1 would need about "),
+        (&["invert", face.to_str().unwrap(), "--optimise-noise", "true"], "inverting", "without optimised noise"),
+        (&["sample", "-n", "500"], "rendering", " at a time would need about "),
+    ] {
+        let out = limited(&mut nada(arguments), libc::RLIMIT_AS, LIMIT / 2 * if what == "adapting" { 2 } else { 1 });
+        let text = printed(&out);
+        assert_eq!(out.status.code(), Some(1), "{text}");
+        assert!(text.starts_with(&format!("error: {what} would need about ")), "{text}");
+        assert!(text.contains("ulimit -v") && text.contains(would_fit), "{text}");
+    }
+    // What the user says wins over what the machine has left, either way.
+    let out = nada(&["sample", "-n", "2"]).env("NADA_MEMORY_LIMIT", "100M").output().unwrap();
+    assert!(!out.status.success() && printed(&out).contains("NADA_MEMORY_LIMIT is 104857600 bytes (100 MiB)"), "{}", printed(&out));
+    let out = nada(&["sample", "-n", "2"]).env("NADA_MEMORY_LIMIT", "a lot").output().unwrap();
+    assert!(!out.status.success() && printed(&out).contains("NADA_MEMORY_LIMIT: is 'a lot'"), "{}", printed(&out));
+}
