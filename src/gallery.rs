@@ -149,4 +149,11 @@ mod tests {
         }
         assert_eq!(checked("Skizze 2.0").unwrap(), "Skizze 2.0");
     }
+
+    #[test]
+    fn a_file_is_no_folder_of_domains() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let e = Gallery::open(file.path()).unwrap_err();
+        assert!(e.kind() == crate::error::Kind::Format && e.to_string().contains("is a file, where a folder of domains"), "{e}");
+    }
 }
