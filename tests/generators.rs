@@ -158,9 +158,12 @@ fn generators_are_found_behind_the_names_of_trainers() {
 fn means_of_w_are_found_beside_what_the_generator_is_in() {
     let folder = tempfile::tempdir().unwrap();
     let mean = Tensor::arange(0f32, 32f32, &Device::Cpu).unwrap();
-    for (place, key) in
-        [("g_ema.", "latent_avg"), ("g_ema._orig_mod.", "g_ema.latent_avg"), ("state_dict.module.g_ema.", "state_dict.latent_avg"), ("", "latent_avg")]
-    {
+    for (place, key) in [
+        ("g_ema.", "latent_avg"),
+        ("g_ema._orig_mod.", "g_ema.latent_avg"),
+        ("state_dict.module.g_ema.", "state_dict.latent_avg"),
+        ("", "latent_avg"),
+    ] {
         let mut tensors = behind(&open("compiled.pt"), "_orig_mod.", place);
         tensors.insert(key.into(), mean.clone());
         let generator = Generator::open(&saved(folder.path(), &tensors)).unwrap();

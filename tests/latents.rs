@@ -25,7 +25,8 @@ fn file(name: &str) -> PathBuf {
 
 /// The program's JSON, or its error message.
 fn nada(arguments: &[&str], files: &[&Path]) -> Result<Value, String> {
-    let out = Command::new(env!("CARGO_BIN_EXE_nada")).env_remove("NADA_MODELS").arg("--json").args(arguments).args(files).output().unwrap();
+    let out =
+        Command::new(env!("CARGO_BIN_EXE_nada")).env_remove("NADA_MODELS").arg("--json").args(arguments).args(files).output().unwrap();
     let value: Value = serde_json::from_slice(&out.stdout).unwrap();
     match out.status.success() {
         true => Ok(value),
@@ -134,11 +135,21 @@ fn what_does_not_fit_is_told_with_what_would() {
     let folder = tempfile::tempdir().unwrap();
     for (tensors, space, kind, words) in [
         (&[("latent", &[18, 4][..])][..], None, Kind::InvalidArgument, &["[18, 4]", "18 points of w", "wplus [1, 18, 4]", "say which"][..]),
-        (&[("latent", &[2, 3, 4, 5])], None, Kind::Format, &["'latent' has shape [2, 3, 4, 5]", "[N, style_dim]", "[N, n_latent, style_dim]"]),
+        (
+            &[("latent", &[2, 3, 4, 5])],
+            None,
+            Kind::Format,
+            &["'latent' has shape [2, 3, 4, 5]", "[N, style_dim]", "[N, n_latent, style_dim]"],
+        ),
         (&[("latent", &[4])], Some(Space::WPlus), Kind::Format, &["'latent' has shape [4]", "wplus have [N, n_latent, style_dim]"]),
         (&[("latent", &[2, 8, 4])], Some(Space::Z), Kind::Format, &["latents of z have [N, style_dim]"]),
         (&[("z", &[2, 4]), ("w", &[2, 4])], None, Kind::InvalidArgument, &["holds z and w; say which"]),
-        (&[("a", &[2, 4]), ("b", &[2, 4])], None, Kind::Format, &["holds no latents", "named z, w, wplus or latent", "'a' [2, 4], 'b' [2, 4]"]),
+        (
+            &[("a", &[2, 4]), ("b", &[2, 4])],
+            None,
+            Kind::Format,
+            &["holds no latents", "named z, w, wplus or latent", "'a' [2, 4], 'b' [2, 4]"],
+        ),
         (&[("a.latent", &[8, 4]), ("b.latent", &[10, 4])], None, Kind::Format, &["'b.latent' has shape [10, 4], where [8, 4] is needed"]),
         (&[("a.latent", &[8, 4])], Some(Space::Z), Kind::Format, &["holds latents of wplus", "not of z"]),
         (&[("a.latent", &[1, 8, 4])], None, Kind::Format, &["'a.latent' has shape [1, 8, 4]", "[n_latent, style_dim]"]),
@@ -162,6 +173,7 @@ fn what_does_not_fit_is_told_with_what_would() {
     assert!(e.to_string().contains("Python objects") && e.to_string().contains("np.savez"), "{e}");
     // A generator of another size says what it takes.
     let path = saved(folder.path(), &[("latent", &[1, 18, 32])]);
-    let message = nada(&["render", "--out-npy", "x.npy", "--generator"], &[&file("generator.pt"), Path::new("--latents"), &path]).unwrap_err();
+    let message =
+        nada(&["render", "--out-npy", "x.npy", "--generator"], &[&file("generator.pt"), Path::new("--latents"), &path]).unwrap_err();
     assert!(message.contains("[1, 18, 32]") && message.contains("[n, 8, 32]"), "{message}");
 }

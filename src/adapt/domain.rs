@@ -3,10 +3,10 @@
 use super::{Parameters, Settings};
 use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::error::{Error, Result};
-use crate::progress::Cancel;
 use crate::nn::stylegan2::Generator;
 use crate::picture::pixels::{self, Layout, Transfer};
 use crate::picture::Picture;
+use crate::progress::Cancel;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -75,7 +75,9 @@ pub(super) fn entry(source: &Source, block: Block) -> std::result::Result<Entry,
         "<i4" => Dtype::I32,
         "<u4" => Dtype::U32,
         "<i8" => Dtype::I64,
-        "|O" => return Err("holds Python objects (a dict or a list), which are not read; save the array itself, or a dict with np.savez".into()),
+        "|O" => {
+            return Err("holds Python objects (a dict or a list), which are not read; save the array itself, or a dict with np.savez".into())
+        }
         other => return Err(format!("element type '{other}' is not supported; save it as float32")),
     };
     let strides = if fortran {

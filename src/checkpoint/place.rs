@@ -104,7 +104,9 @@ mod tests {
             known.min_by_key(|place| rank(place, names)).copied()
         }
         let best = |places: &[&'static str]| best_of(places, &names);
-        for averaged in ["g_ema.", "params_ema.", "ema_model.", "netG_ema_state_dict.", "state_dict.generator_ema._orig_mod.", "ema.module.", "Gs."] {
+        for averaged in
+            ["g_ema.", "params_ema.", "ema_model.", "netG_ema_state_dict.", "state_dict.generator_ema._orig_mod.", "ema.module.", "Gs."]
+        {
             assert_eq!(best(&["", "generator.", "g.", "model.", "net.", averaged]), Some(averaged));
         }
         assert_eq!(best(&["module._orig_mod.", "_orig_mod.module.", "state_dict.module._orig_mod.module."]), Some("module._orig_mod."));

@@ -5,8 +5,8 @@
 
 use crate::checkpoint::{self, above, Checkpoint};
 use crate::error::{Error, Result};
-use crate::progress::Cancel;
 use crate::nn::stylegan2::Generator;
+use crate::progress::Cancel;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -212,10 +212,10 @@ impl EncoderFile {
             None => None,
         };
         let decoder_prefix = decoder_prefix.unwrap_or_default();
-        let is_decoders = |key: &str| decoder.is_some() && key.strip_prefix(&decoder_prefix).is_some_and(|key| is_generators(key, &decoder));
+        let is_decoders =
+            |key: &str| decoder.is_some() && key.strip_prefix(&decoder_prefix).is_some_and(|key| is_generators(key, &decoder));
         let average = above(&prefix).map(|place| format!("{place}latent_avg")).find(|k| file.contains(k)).unwrap_or("latent_avg".into());
-        let other =
-            file.keys().filter(|&key| !(known.contains(key) || key == average || is_decoders(key))).map(String::from).collect();
+        let other = file.keys().filter(|&key| !(known.contains(key) || key == average || is_decoders(key))).map(String::from).collect();
         let opts = file.metadata.iter().filter_map(|(key, value)| Some((key.strip_prefix("opts.")?.to_string(), value.clone()))).collect();
         Ok(Self { config, encoder, tensors, decoder, latent_avg: file.shape(&average).map(<[usize]>::to_vec), opts, other })
     }

@@ -239,7 +239,11 @@ fn find(file: &Checkpoint, space: Option<Space>) -> Result<Found> {
         Some(space) => space,
         None if shape.len() == 2 => {
             let [n, d] = [shape[0], shape[1]];
-            let message = format!("{} of {} has shape {shape:?}: {n} points of w, or one of wplus [1, {n}, {d}]; say which", called(key), path.display());
+            let message = format!(
+                "{} of {} has shape {shape:?}: {n} points of w, or one of wplus [1, {n}, {d}]; say which",
+                called(key),
+                path.display()
+            );
             return Err(Error::argument("space", message));
         }
         None => {
@@ -274,7 +278,12 @@ fn projected(file: &Checkpoint, space: Space, pictures: &[String]) -> Result<Lat
         None => None,
         Some(&count) => {
             let layer = |i: usize| Tensor::cat(&maps.iter().map(|maps| &maps[i]).collect::<Vec<_>>(), 0);
-            Some((0..count).map(layer).collect::<candle_core::Result<_>>().map_err(|e| Error::format(&file.path, format!("its noise maps: {e}")))?)
+            Some(
+                (0..count)
+                    .map(layer)
+                    .collect::<candle_core::Result<_>>()
+                    .map_err(|e| Error::format(&file.path, format!("its noise maps: {e}")))?,
+            )
         }
     };
     Ok(Latent { space, tensor: Tensor::stack(&points, 0)?, noise })
