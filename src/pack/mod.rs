@@ -651,6 +651,16 @@ mod tests {
     }
 
     #[test]
+    fn what_only_the_shell_knows() {
+        let told = unexpanded(Path::new("~/my/models")).unwrap();
+        assert!(told.contains("'~' in quotes") && told.ends_with("write \"$HOME/my/models\""), "{told}");
+        assert!(unexpanded(Path::new("~")).unwrap().ends_with("\"$HOME\""));
+        for plain in ["/home/me", "models/~", "~me/models"] {
+            assert_eq!(unexpanded(Path::new(plain)), None, "{plain}");
+        }
+    }
+
+    #[test]
     fn overlays_replace_only_what_is_named() {
         let parse = |text: &str| overlay(adapt::Settings::default(), &text.parse::<toml::Table>().unwrap());
         assert_eq!(parse("").unwrap(), adapt::Settings::default());
