@@ -2,6 +2,7 @@
 
 use crate::models::{adapted, before_after, pictures, reads_pack, recipe, ClipArgs, ModelArgs, COLUMNS};
 use crate::outputs::{ForceArgs, Kind, Output, Outputs};
+use crate::picture::for_clip;
 use crate::settings::AdaptSettings;
 use crate::snapshots::{self, Snapshots};
 use crate::ui::{name, on_bar, plain, Ui};
@@ -11,7 +12,6 @@ use nada::gallery::file_name;
 use nada::memory::Need;
 use nada::nn::stylegan2::{Generator, Latent, Noise, Space};
 use nada::pack::ModelPack;
-use nada::picture::Picture;
 use nada::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -126,10 +126,10 @@ impl Said {
         }
     }
 
-    fn concept(&self) -> Result<Concept> {
+    fn concept(&self, ui: &mut Ui) -> Result<Concept> {
         Ok(match self {
             Said::Words(words) => Concept::Text(words.clone()),
-            Said::Pictures(files) => Concept::Pictures(files.iter().map(|f| Picture::open(Path::new(f))).collect::<Result<_>>()?),
+            Said::Pictures(files) => Concept::Pictures(files.iter().map(|f| for_clip(Path::new(f), ui)).collect::<Result<_>>()?),
         })
     }
 }
@@ -186,7 +186,7 @@ impl Adapt {
             (None, None) => None,
         };
 
-        let (source, target) = (request.source.concept()?, request.target.concept()?);
+        let (source, target) = (request.source.concept(ui)?, request.target.concept(ui)?);
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
         let clips = self.clip.load(pack.as_ref(), &ui.cancel)?;
         let started = begin.elapsed();

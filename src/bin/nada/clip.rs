@@ -2,6 +2,7 @@
 
 use crate::models::{by_name, reads_pack, ClipArgs, PackArgs};
 use crate::outputs::{ForceArgs, Kind, Outputs};
+use crate::picture::for_clip;
 use crate::sample::stopped_after;
 use crate::ui::{name, names, Ui};
 use candle_core::Tensor;
@@ -10,7 +11,6 @@ use nada::checkpoint::{save_safetensors, write_npy};
 use nada::eval::{embed_pictures, embed_text};
 use nada::nn::clip::ClipResize;
 use nada::output::Destination;
-use nada::picture::Picture;
 use nada::{Error, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -82,8 +82,11 @@ impl ClipCommand {
         }
         let mut rows: Vec<Vec<Tensor>> = vec![vec![]; clips.len()];
         let mut done = 0;
-        for file in self.pictures.iter().take_while(|_| !ui.cancel.is_cancelled()) {
-            let picture = Picture::open(file)?.to_tensor()?;
+        for file in &self.pictures {
+            if ui.cancel.is_cancelled() {
+                break;
+            }
+            let picture = for_clip(file, ui)?.to_tensor()?;
             for (clip, rows) in clips.iter().zip(&mut rows) {
                 rows.push(embed_pictures(&clip.clip, &picture, self.clip_resize)?);
             }

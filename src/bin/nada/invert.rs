@@ -2,6 +2,7 @@
 
 use crate::models::{invert_recipe, pictures, reads_pack, ClipArgs, ModelArgs};
 use crate::outputs::{ForceArgs, Kind, Outputs};
+use crate::picture::square;
 use crate::settings::InvertSettings;
 use crate::ui::{name, on_bar, plain, Ui};
 use clap::Args;
@@ -69,7 +70,7 @@ impl Invert {
         let mut ended = Ok(());
         for (file, mut output) in self.pictures.iter().zip(latents) {
             let begin = Instant::now();
-            let target = Picture::open(file)?;
+            let target = square(file, generator.config().size, ui)?;
             let mut reached = None;
             let found = match run(&generator, &target, clip, &settings, &mut reached, ui) {
                 Ok(found) => found,

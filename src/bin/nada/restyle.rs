@@ -4,6 +4,7 @@ use crate::adapt::{source_words, stopped, train, Job, EXTENSION};
 use crate::invert::LATENT;
 use crate::models::{invert_recipe, reads_pack, recipe, ClipArgs, DomainArgs, ModelArgs, NoiseArgs};
 use crate::outputs::{ForceArgs, Kind, Output, Outputs};
+use crate::picture::square;
 use crate::render::open_latent;
 use crate::settings::InvertSettings;
 use crate::ui::{name, on_bar, plain, Ui};
@@ -14,7 +15,7 @@ use nada::memory::Need;
 use nada::nn::clip::Clip;
 use nada::nn::stylegan2::Generator;
 use nada::pack::ModelPack;
-use nada::picture::Picture;
+use nada::picture::{Encoding, Picture};
 use nada::pipeline::{self, NoiseKind, Restyled};
 use nada::{Error, Result};
 use serde_json::json;
@@ -93,8 +94,12 @@ impl Restyle {
         let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
         let mut save_latent = self.save_latent.as_ref().map(|path| outputs.named("--save-latent", path, Kind::Latent)).transpose()?;
 
-        let picture = Picture::open(&self.picture)?;
+        // What is no picture is told before the generator is read.
+        Picture::size_of_file(&self.picture)?;
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
+        let picture = square(&self.picture, generator.config().size, ui)?;
+        // Before words are adapted to, too.
+        picture.check_visible()?;
         if let Some(words) = &self.to {
             let domain = match (&kept, &mut learned) {
                 (None, Some(learned)) => self.learn(words, &generator, pack.as_ref(), learned, &mut outputs, ui)?,
@@ -112,7 +117,7 @@ impl Restyle {
         let (restyled, latent, psnr) = match &self.latent {
             Some(file) => {
                 let latent = open_latent(file, None, &ui.cancel)?;
-                (drawing.picture(&generator.with_domains(&with_strengths)?, &latent)?, latent, None)
+                (drawing.picture(&generator.with_domains(&with_strengths)?, &latent)?.with_alpha_of(&picture)?, latent, None)
             }
             None => {
                 let inversion = self.settings.over(invert_recipe(pack.as_ref())?)?;
@@ -141,6 +146,12 @@ impl Restyle {
         };
         if let Some(file) = &mut save_latent {
             file.save(ui, |to| latent.save(to))?;
+        }
+        if !restyled.is_opaque() && matches!(Encoding::of(&output.path), Ok(Encoding::Jpeg)) {
+            ui.warn(format!(
+                "{} is a JPEG, which has no transparency: white stands for it; a name that ends in .png keeps it",
+                name(&output.path)
+            ));
         }
         output.save(ui, |to| restyled.save(to))?;
         if let Some(sheet) = &mut sheet {
