@@ -1,9 +1,9 @@
 //! Does a pack work?
 
-use super::ModelPack;
+use super::{ModelPack, PackClip};
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
-use crate::nn::clip::{Clip, ClipResize};
+use crate::nn::clip::ClipResize;
 use crate::nn::stylegan2::{Generator, Latent, Noise, Space};
 use candle_core::Tensor;
 use std::path::Path;
@@ -37,7 +37,7 @@ impl ModelPack {
             }
         };
         for clip in &self.clips {
-            note(&format!("clip {}", name(&clip.path)), check_clip(&clip.path, picture.as_ref()));
+            note(&format!("clip {}", name(&clip.path)), check_clip(clip, picture.as_ref()));
         }
         if let Some(path) = &self.encoder {
             note("encoder", check_tensors(path));
@@ -83,8 +83,8 @@ fn draw(generator: &Generator) -> Result<Tensor> {
     Ok(picture)
 }
 
-fn check_clip(path: &Path, picture: Option<&Tensor>) -> Result<String> {
-    let clip = Clip::open(path)?;
+fn check_clip(clip: &PackClip, picture: Option<&Tensor>) -> Result<String> {
+    let clip = clip.open()?;
     finite("the embedding of a text", &clip.embed_texts(&["a photo".into()])?)?;
     if let Some(picture) = picture {
         finite("the embedding of a picture", &clip.encode_image(&clip.preprocess(picture, ClipResize::Antialias)?)?)?;

@@ -1,11 +1,12 @@
 //! `nada adapt`: words (or pictures) into a domain.
 
-use crate::models::{adapted, before_after, pictures, recipe, ClipArgs, ModelArgs, COLUMNS};
+use crate::models::{adapted, before_after, pictures, recipe, ClipArgs, ModelArgs, TemplateArgs, COLUMNS};
 use crate::settings::AdaptSettings;
 use crate::ui::{on_bar, plain, Ui};
 use clap::Args;
 use nada::adapt::{Adaptation, Concept, Domain, Ended, Settings, Snapshot, Templates, WeightedClip};
 use nada::gallery::file_name;
+use nada::nn::clip::tidy;
 use nada::nn::stylegan2::{Generator, Latent, Noise, Space};
 use nada::picture::Picture;
 use nada::{Error, Result};
@@ -58,6 +59,8 @@ pub struct Adapt {
     #[command(flatten)]
     clip: ClipArgs,
     #[command(flatten)]
+    templates: TemplateArgs,
+    #[command(flatten)]
     settings: AdaptSettings,
 }
 
@@ -69,16 +72,14 @@ impl Adapt {
         let (target, name) = concept(self.target, &self.target_pictures)?;
         let source = self.source.or_else(|| pack.as_ref()?.words.as_ref()?.source.first().cloned()).unwrap_or_else(|| "photo".into());
         let (source, _) = concept(Some(source).filter(|_| self.source_pictures.is_empty()), &self.source_pictures)?;
-        for text in [&source, &target] {
-            if let Concept::Text(text) = text {
-                self.clip.check_words(pack.as_ref(), text, ui);
-            }
+        let templates = self.templates.of(&self.clip, pack.as_ref())?;
+        if let (Concept::Text(source), Concept::Text(target)) = (&source, &target) {
+            self.clip.check_words(pack.as_ref(), &[("--source", source), ("TARGET", target)], &templates, ui)?;
         }
         let output = self.output.unwrap_or_else(|| PathBuf::from(format!("{}{EXTENSION}", file_name(&name))));
         let sheet = self.sheet.unwrap_or_else(|| beside(&output));
         let generator = self.model.generator(pack.as_ref())?;
-        let clips = self.clip.load(pack.as_ref())?;
-        let templates = self.clip.templates(pack.as_ref());
+        let clips = self.clip.load(pack.as_ref(), ui)?;
         let started = begin.elapsed();
         let (made, ended) = train(Job { generator: &generator, clips: &clips, source, target, templates: &templates, settings }, ui);
         let made = made?;
@@ -160,8 +161,8 @@ pub fn train(job: Job, ui: &Ui) -> (Result<Made>, Result<Ended>) {
 
 /// Words, or pictures where some are named, and a name for them.
 fn concept(words: Option<String>, files: &[PathBuf]) -> Result<(Concept, String)> {
-    match words {
-        Some(words) if words.trim().is_empty() => Err(Error::argument("TARGET or --source", "is empty; want words such as \"a sketch\"")),
+    match words.map(|words| tidy(&words)) {
+        Some(words) if words.is_empty() => Err(Error::argument("TARGET or --source", "is empty; want words such as \"a sketch\"")),
         Some(words) => Ok((Concept::Text(words.clone()), words)),
         None => {
             let pictures = files.iter().map(|f| Picture::open(f)).collect::<Result<_>>()?;

@@ -1,9 +1,10 @@
 //! `nada clip`: embeddings.
 
-use crate::models::{by_name, ClipArgs, PackArgs};
+use crate::models::{by_name, ClipArgs, PackArgs, TemplateArgs};
 use crate::ui::Ui;
 use candle_core::Tensor;
 use clap::Args;
+use nada::adapt::Templates;
 use nada::checkpoint::{save_safetensors, write_npy};
 use nada::eval::{embed_pictures, embed_text};
 use nada::nn::clip::ClipResize;
@@ -22,13 +23,13 @@ use std::path::{Path, PathBuf};
   nada clip --text \"a photo\" --text \"a pencil sketch\" --picture face.png
   nada clip --clip ViT-B-32.pt --text photo --output photo.npy")]
 pub struct ClipCommand {
-    /// A text, as it is; repeatable
+    /// A text, as it is but for characters that nobody sees at its ends; repeatable
     #[arg(long = "text", value_name = "WORDS", required_unless_present = "pictures")]
     texts: Vec<String>,
     /// A picture; repeatable
     #[arg(long = "picture", value_name = "PICTURE")]
     pictures: Vec<PathBuf>,
-    /// Put each text into the prompt templates, and take the mean
+    /// Put each text into the prompt templates (those of --template, where some are given), and take the mean
     #[arg(long)]
     templates: bool,
     /// How pictures shrink to CLIP's size: antialias, aliased or area
@@ -39,6 +40,8 @@ pub struct ClipCommand {
     output: Option<PathBuf>,
     #[command(flatten)]
     clip: ClipArgs,
+    #[command(flatten)]
+    template: TemplateArgs,
     #[command(flatten)]
     model: PackArgs,
 }
@@ -53,16 +56,16 @@ struct Embedded {
 impl ClipCommand {
     pub fn run(self, ui: &mut Ui) -> Result<()> {
         let pack = self.model.pack(!self.clip.clips.is_empty())?;
-        for text in &self.texts {
-            self.clip.check_words(pack.as_ref(), text, ui);
-        }
+        let templates = match self.templates || !self.template.template.is_empty() {
+            true => self.template.of(&self.clip, pack.as_ref())?,
+            false => Templates(vec!["{}".to_string()]),
+        };
+        let texts: Vec<(&str, &str)> = self.texts.iter().map(|text| ("--text", text.as_str())).collect();
+        self.clip.check_words(pack.as_ref(), &texts, &templates, ui)?;
         let pictures = self.pictures.iter().map(|f| Picture::open(f)?.to_tensor()).collect::<Result<Vec<_>>>()?;
-        let templates = self.templates.then(|| self.clip.templates(pack.as_ref()).0);
-        let plain = vec!["{}".to_string()];
-        let templates = templates.as_ref().unwrap_or(&plain);
         let mut all = Vec::new();
-        for clip in self.clip.load(pack.as_ref())? {
-            let texts = self.texts.iter().map(|t| embed_text(&clip.clip, t, templates)).collect::<Result<Vec<_>>>()?;
+        for clip in self.clip.load(pack.as_ref(), ui)? {
+            let texts = self.texts.iter().map(|t| embed_text(&clip.clip, t, &templates)).collect::<Result<Vec<_>>>()?;
             let drawn = pictures.iter().map(|p| embed_pictures(&clip.clip, p, self.clip_resize)).collect::<Result<Vec<_>>>()?;
             let join = |rows: Vec<Tensor>| if rows.is_empty() { Ok(None) } else { Tensor::cat(&rows, 0).map(Some) };
             all.push(Embedded { name: clip.clip.name.clone(), texts: join(texts)?, pictures: join(drawn)? });

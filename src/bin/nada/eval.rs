@@ -1,6 +1,6 @@
 //! `nada eval`: figures of a domain.
 
-use crate::models::{ClipArgs, DomainArgs, ModelArgs};
+use crate::models::{ClipArgs, DomainArgs, ModelArgs, TemplateArgs};
 use crate::ui::{plain, Ui};
 use clap::Args;
 use nada::adapt::Domain;
@@ -33,6 +33,8 @@ pub struct Eval {
     model: ModelArgs,
     #[command(flatten)]
     clip: ClipArgs,
+    #[command(flatten)]
+    templates: TemplateArgs,
 }
 
 impl Eval {
@@ -49,9 +51,14 @@ impl Eval {
             None => known_truth(&pack, &target)?,
         };
         let generator = self.model.generator(Some(&pack))?;
-        let clips = self.clip.load(Some(&pack))?;
+        let templates = match self.templates.template.is_empty() {
+            true => pack.templates(),
+            false => self.templates.of(&self.clip, Some(&pack))?,
+        };
+        self.clip.check_words(Some(&pack), &[("--target", &target)], &templates, ui)?;
+        let clips = self.clip.load(Some(&pack), ui)?;
         let domains: Vec<(&Domain, f32)> = domains.iter().map(|(d, s)| (d, *s)).collect();
-        let done = eval::domains(&pack, &generator, &clips, &domains, &target, truth.as_deref())?;
+        let done = eval::domains(&pack, &generator, &clips, &domains, &target, &templates, truth.as_deref())?;
         if let Some(path) = &self.sheet {
             done.sheet.save_png(path)?;
         }

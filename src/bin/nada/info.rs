@@ -32,7 +32,7 @@ impl Info {
         }
         let (mut text, mut values) = (String::new(), Vec::new());
         for file in &self.files {
-            let mut about = describe(file)?;
+            let mut about = describe(file, ui)?;
             text += &lines(&file.display().to_string(), &about);
             about.insert("file".into(), json!(file));
             values.push(Value::Object(about));
@@ -100,12 +100,12 @@ fn object(value: Value) -> About {
     }
 }
 
-fn describe(path: &Path) -> Result<About> {
+fn describe(path: &Path, ui: &mut Ui) -> Result<About> {
     if path.join(MANIFEST).is_file() {
         return describe_pack(&ModelPack::open(path)?);
     }
     if path.is_dir() {
-        return Clip::open(path).map(|clip| describe_clip(&clip));
+        return Clip::open(path).map(|clip| describe_clip(&clip, ui));
     }
     match Picture::open(path) {
         Ok(p) => {
@@ -125,7 +125,7 @@ fn describe(path: &Path) -> Result<About> {
         // A picture that is damaged is more to the point than that it holds no tensors.
         Err(e) => return Err(if looks_like_picture(path) { Picture::open(path).err().unwrap_or(e) } else { e }),
     };
-    describe_tensors(&file)
+    describe_tensors(&file, ui)
 }
 
 fn looks_like_picture(path: &Path) -> bool {
@@ -138,7 +138,7 @@ fn looks_like_picture(path: &Path) -> bool {
     read.is_ok() && (start == *b"\x89PN" || start == [0xFF, 0xD8, 0xFF])
 }
 
-fn describe_tensors(file: &Checkpoint) -> Result<About> {
+fn describe_tensors(file: &Checkpoint, ui: &mut Ui) -> Result<About> {
     let keys: Vec<&str> = file.keys().collect();
     let latents: Vec<&str> = ["z", "w", "wplus"].into_iter().filter(|k| file.contains(k)).collect();
     let only_latents = keys.iter().all(|k| latents.contains(k) || k.starts_with("noise."));
@@ -163,7 +163,7 @@ fn describe_tensors(file: &Checkpoint) -> Result<About> {
     }
     let clip = Clip::from_checkpoint(file);
     if let Ok(clip) = &clip {
-        return Ok(describe_clip(clip));
+        return Ok(describe_clip(clip, ui));
     }
     let mut about = object(json!({"kind": "tensors", "format": format!("{:?}", file.format), "tensors": keys.len()}));
     let shown = keys.iter().take(20).map(|k| format!("{k} {:?}", file.shape(k).unwrap_or_default()));
@@ -199,12 +199,16 @@ fn describe_encoder(file: &Checkpoint, e: &EncoderFile) -> About {
     about
 }
 
-fn describe_clip(clip: &Clip) -> About {
-    object(json!({"kind": "clip", "name": clip.name, "resolution": clip.resolution(), "dimension": clip.dimension()}))
+fn describe_clip(clip: &Clip, ui: &mut Ui) -> About {
+    clip.warnings().iter().for_each(|warning| ui.warn(warning.clone()));
+    let activation = clip.activation().map_or("another for each tower".into(), |activation| activation.to_string());
+    object(json!({
+        "kind": "clip", "name": clip.name, "resolution": clip.resolution(), "dimension": clip.dimension(), "activation": activation,
+    }))
 }
 
 fn describe_pack(pack: &ModelPack) -> Result<About> {
-    let clips: Vec<Value> = pack.clips.iter().map(|c| json!({"path": c.path, "weight": c.weight})).collect();
+    let clips: Vec<Value> = pack.clips.iter().map(|c| json!({"path": c.path, "weight": c.weight, "activation": c.activation})).collect();
     Ok(object(json!({
         "kind": "model pack", "name": pack.name, "description": pack.description, "folder": pack.folder, "resolution": pack.resolution,
         "generator": pack.generator, "clips": clips, "licence": pack.licence, "attribution": pack.attribution,

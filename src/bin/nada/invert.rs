@@ -45,7 +45,7 @@ impl Invert {
         let pack = self.model.pack()?;
         let settings = self.settings.over(invert_recipe(pack.as_ref())?)?;
         let generator = self.model.generator(pack.as_ref())?;
-        let clips = if settings.clip > 0.0 { self.clip.load(pack.as_ref())? } else { Vec::new() };
+        let clips = if settings.clip > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
         let clip = clips.first().map(|c| c.clip.as_ref());
         let (mut text, mut values, mut rows) = (String::new(), Vec::new(), Vec::new());
         for file in &self.pictures {

@@ -3,9 +3,10 @@
 use crate::ui::Ui;
 use clap::{Args, ValueEnum};
 use nada::adapt::{Domain, Settings, Templates, WeightedClip};
-use nada::nn::clip::Clip;
+use nada::kernels::Activation;
+use nada::nn::clip::{tidy, Clip, Reader};
 use nada::nn::stylegan2::Generator;
-use nada::pack::{ModelPack, STARTER};
+use nada::pack::{ModelPack, NewClip, PackClip, STARTER};
 use nada::picture::Picture;
 use nada::pipeline::{Drawing, NoiseKind};
 use nada::{invert, Error, Result};
@@ -47,9 +48,30 @@ pub struct ModelArgs {
 
 #[derive(Args)]
 pub struct ClipArgs {
-    /// CLIP file or folder instead of the pack's, with the weight of its losses; repeatable
-    #[arg(long = "clip", value_name = "FILE[:WEIGHT]", help_heading = "Model")]
+    /// CLIP file or folder instead of the pack's, with the weight of its losses; repeatable. A file of open_clip without its configuration
+    /// needs its activation said: FILE:gelu or FILE:quick_gelu
+    #[arg(long = "clip", value_name = "FILE[:WEIGHT][:ACTIVATION]", help_heading = "Model")]
     pub clips: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct TemplateArgs {
+    /// Prompt template with one {} for the words, instead of the pack's or the published ones; repeatable. "{}" is the words as they are
+    #[arg(long = "template", value_name = "TEMPLATE", help_heading = "Model")]
+    pub template: Vec<String>,
+}
+
+impl TemplateArgs {
+    /// Those that were given, else the pack's with its own CLIPs, else the published ones.
+    pub fn of(&self, clip: &ClipArgs, pack: Option<&ModelPack>) -> Result<Templates> {
+        if self.template.is_empty() {
+            return Ok(pack.filter(|_| clip.clips.is_empty()).map(ModelPack::templates).unwrap_or_default());
+        }
+        match self.template.iter().find(|t| t.matches("{}").count() != 1) {
+            Some(t) => Err(Error::argument("--template", format!("\"{t}\" must have exactly one {{}}, which stands for the words"))),
+            None => Ok(Templates(self.template.clone())),
+        }
+    }
 }
 
 impl ModelArgs {
@@ -72,39 +94,60 @@ impl ModelArgs {
 }
 
 impl ClipArgs {
-    pub fn load(&self, pack: Option<&ModelPack>) -> Result<Vec<WeightedClip>> {
-        if self.clips.is_empty() {
-            return match pack {
-                Some(pack) => pack.load_clips(),
-                None => Err(Error::argument("--clip", "none given; without a pack (--model) at least one is needed")),
-            };
-        }
-        let load = |(path, weight): (PathBuf, f32)| Ok(WeightedClip { clip: Arc::new(Clip::open(&path)?), weight });
-        self.files()?.into_iter().map(load).collect()
+    pub fn load(&self, pack: Option<&ModelPack>, ui: &mut Ui) -> Result<Vec<WeightedClip>> {
+        let files = self.chosen(pack)?;
+        let load = |c: &NewClip| Ok(WeightedClip { clip: Arc::new(Clip::open_as(&c.path, c.activation)?), weight: c.weight });
+        let clips = match pack.filter(|_| files.is_empty()) {
+            Some(pack) => pack.load_clips(),
+            None => files.iter().map(load).collect::<Result<Vec<_>>>(),
+        }?;
+        clips.iter().flat_map(|c| c.clip.warnings()).for_each(|warning| ui.warn(warning.clone()));
+        Ok(clips)
     }
 
-    /// Paths and weights as given.
-    pub fn files(&self) -> Result<Vec<(PathBuf, f32)>> {
+    /// Paths, weights and activations as given.
+    pub fn files(&self) -> Result<Vec<NewClip>> {
         let parse = |text: &String| {
+            let (text, activation) = with_activation(text);
             let (path, weight) = with_number(text);
             let weight = weight.unwrap_or(1.0);
             if !(weight.is_finite() && weight > 0.0) {
                 return Err(Error::argument("--clip", format!("weight {weight} of {}; want a number above 0", path.display())));
             }
-            Ok((path, weight))
+            Ok(NewClip { path, weight, activation })
         };
         self.clips.iter().map(parse).collect()
     }
 
-    /// The pack's templates go with its CLIPs.
-    pub fn templates(&self, pack: Option<&ModelPack>) -> Templates {
-        pack.filter(|_| self.clips.is_empty()).map(ModelPack::templates).unwrap_or_default()
+    /// What was given, else the pack's; none where the pack names none.
+    fn chosen(&self, pack: Option<&ModelPack>) -> Result<Vec<NewClip>> {
+        let of_pack = |c: &PackClip| NewClip { path: c.path.clone(), weight: c.weight, activation: c.activation };
+        match pack {
+            Some(pack) if self.clips.is_empty() => Ok(pack.clips.iter().map(of_pack).collect()),
+            None if self.clips.is_empty() => Err(Error::argument("--clip", "none given; without a pack (--model) at least one is needed")),
+            _ => self.files(),
+        }
     }
 
-    /// Warns of words that the pack's CLIPs do not know.
-    pub fn check_words(&self, pack: Option<&ModelPack>, text: &str, ui: &mut Ui) {
+    /// Before anything large is read: warns of words that the CLIPs do not know, and of characters in them that nobody sees. An
+    /// `InvalidArgument` where they are too long inside `templates`. Each of `texts` is what the words are called, and the words.
+    pub fn check_words(&self, pack: Option<&ModelPack>, texts: &[(&str, &str)], templates: &Templates, ui: &mut Ui) -> Result<()> {
+        if texts.is_empty() {
+            return Ok(());
+        }
+        let clips = self.chosen(pack)?;
+        let readers = clips.iter().map(|c| Reader::open(&c.path, c.activation)).collect::<Result<Vec<_>>>()?;
+        for (name, text) in texts {
+            self.warn_of_unknown(pack, text, ui);
+            nada::nn::clip::warnings(text, &readers).into_iter().for_each(|warning| ui.warn(warning));
+            readers.iter().try_for_each(|reader| reader.check(name, &tidy(text), &templates.0))?;
+        }
+        Ok(())
+    }
+
+    fn warn_of_unknown(&self, pack: Option<&ModelPack>, text: &str, ui: &mut Ui) {
         let Some(pack) = pack.filter(|_| self.clips.is_empty()) else { return };
-        let unknown = pack.unknown_words(text);
+        let unknown = pack.unknown_words(&tidy(text));
         if !unknown.is_empty() {
             ui.warn(format!(
                 "the pack '{}' does not know the word{} {}, so \"{text}\" may change little or something else. It knows: {}",
@@ -157,6 +200,16 @@ pub fn generator_or_pack(path: &Path) -> Result<Generator> {
 pub fn adapted(generator: &Generator, domains: &[(Domain, f32)]) -> Result<Generator> {
     let domains: Vec<(&Domain, f32)> = domains.iter().map(|(d, s)| (d, *s)).collect();
     generator.with_domains(&domains)
+}
+
+/// `TEXT[:ACTIVATION]`; a file that is called so as a whole wins.
+fn with_activation(text: &str) -> (&str, Option<Activation>) {
+    let known = [Activation::QuickGelu, Activation::Gelu, Activation::GeluTanh];
+    let (rest, name) = text.rsplit_once(':').unwrap_or((text, ""));
+    match known.into_iter().find(|activation| activation.to_string() == name) {
+        Some(activation) if !Path::new(text).exists() => (rest, Some(activation)),
+        _ => (text, None),
+    }
 }
 
 /// `FILE[:NUMBER]`; a file that is called so as a whole wins.
@@ -253,6 +306,26 @@ mod tests {
             (&format!("{odd}:0.25"), odd, Some(0.25)),
         ] {
             assert_eq!(with_number(text), (PathBuf::from(path), number), "{text}");
+        }
+    }
+
+    #[test]
+    fn activations_after_a_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let odd = folder.path().join("odd:gelu");
+        std::fs::write(&odd, b"").unwrap();
+        let odd = odd.to_str().unwrap();
+        for (text, path, weight, activation) in [
+            ("a.pt", "a.pt", 1.0, None),
+            ("a.pt:gelu", "a.pt", 1.0, Some(Activation::Gelu)),
+            ("a.pt:0.5:quick_gelu", "a.pt", 0.5, Some(Activation::QuickGelu)),
+            ("a.pt:0.5", "a.pt", 0.5, None),
+            ("a.pt:relu", "a.pt:relu", 1.0, None),
+            (odd, odd, 1.0, None),
+            (&format!("{odd}:gelu"), odd, 1.0, Some(Activation::Gelu)),
+        ] {
+            let have = ClipArgs { clips: vec![text.to_string()] }.files().unwrap();
+            assert_eq!(have, [NewClip { path: path.into(), weight, activation }], "{text}");
         }
     }
 

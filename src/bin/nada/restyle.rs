@@ -1,13 +1,14 @@
 //! `nada restyle`: a picture in, the same picture in another domain out.
 
 use crate::adapt::{train, Job, EXTENSION};
-use crate::models::{invert_recipe, recipe, ClipArgs, DomainArgs, ModelArgs, NoiseArgs};
+use crate::models::{invert_recipe, recipe, ClipArgs, DomainArgs, ModelArgs, NoiseArgs, TemplateArgs};
 use crate::render::open_latent;
 use crate::settings::InvertSettings;
 use crate::ui::{on_bar, plain, Ui};
 use clap::Args;
 use nada::adapt::{Concept, Domain};
 use nada::gallery::file_name;
+use nada::nn::clip::tidy;
 use nada::nn::stylegan2::Generator;
 use nada::pack::ModelPack;
 use nada::picture::Picture;
@@ -54,12 +55,18 @@ pub struct Restyle {
     #[command(flatten)]
     clip: ClipArgs,
     #[command(flatten)]
+    templates: TemplateArgs,
+    #[command(flatten)]
     settings: InvertSettings,
 }
 
 impl Restyle {
-    pub fn run(self, ui: &mut Ui) -> Result<()> {
+    pub fn run(mut self, ui: &mut Ui) -> Result<()> {
         let begin = Instant::now();
+        self.to = self.to.map(|words| tidy(&words));
+        if !self.templates.template.is_empty() && self.to.is_none() {
+            return Err(Error::argument("--template", "goes with --to; a domain was made with templates of its own"));
+        }
         let pack = self.model.pack()?;
         let picture = Picture::open(&self.picture)?;
         let mut domains = self.domains.load()?;
@@ -80,7 +87,7 @@ impl Restyle {
             }
             None => {
                 let inversion = self.settings.over(invert_recipe(pack.as_ref())?)?;
-                let clips = if inversion.clip > 0.0 { self.clip.load(pack.as_ref())? } else { Vec::new() };
+                let clips = if inversion.clip > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
                 let clip = clips.first().map(|c| c.clip.as_ref());
                 let bar = ui.bar("inverting", inversion.steps);
                 let restyle = pipeline::Restyle { generator: &generator, domains: &with_strengths, inversion: &inversion, clip, drawing };
@@ -125,16 +132,20 @@ impl Restyle {
         let path = domain_file(words);
         if path.exists() {
             let domain = Domain::open(&path)?;
+            if !self.templates.template.is_empty() {
+                let message = "is there already, and does not say which templates it was made with; move it away, or name it with --domain";
+                return Err(Error::Mismatch(format!("{} {message}", path.display())));
+            }
             if domain.description.target == words && domain.description.fingerprint == generator.fingerprint() {
                 return Ok(domain);
             }
             let message = format!("{} is of other words or of another generator; move it away, or name it with --domain", path.display());
             return Err(Error::Mismatch(message));
         }
-        self.clip.check_words(pack, words, ui);
         let source = pack.and_then(|p| p.words.as_ref()?.source.first().cloned()).unwrap_or_else(|| "photo".into());
-        let clips = self.clip.load(pack)?;
-        let templates = self.clip.templates(pack);
+        let templates = self.templates.of(&self.clip, pack)?;
+        self.clip.check_words(pack, &[("source", &source), ("--to", words)], &templates, ui)?;
+        let clips = self.clip.load(pack, ui)?;
         let (source, target) = (Concept::Text(source), Concept::Text(words.to_string()));
         let settings = recipe(pack)?;
         let (made, ended) = train(Job { generator, clips: &clips, source, target, templates: &templates, settings }, ui);

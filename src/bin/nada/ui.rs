@@ -45,6 +45,10 @@ impl Ui {
 
     /// At once on the standard error; with --json in the result instead.
     pub fn warn(&mut self, message: String) {
+        // What is read twice says so once.
+        if self.warnings.contains(&message) {
+            return;
+        }
         if !self.json {
             eprintln!("warning: {}", printable(&message));
         }
