@@ -266,7 +266,9 @@ fn flags_of_open_clip_are_honoured_or_refused() {
         let picture = data("clip/open_clip").join(if name.starts_with("resize") { "wide.png" } else { "face32.png" });
         let (seen, read) = (of_picture(&clip, &picture), of_text(&clip, "a pencil sketch"));
         let want = &expected[name];
-        let compared = [("picture", &seen), ("text", &read)].into_iter().filter_map(|(what, have)| Some((what, have, want.get(what)?)));
+        let compared = [("picture", &seen), ("picture of wide.png", &seen), ("text", &read)]
+            .into_iter()
+            .filter_map(|(what, have)| Some((what, have, want.get(what)?)));
         let alike: Vec<_> = compared.map(|(what, have, want)| (what, cosine(have, &row(want)))).collect();
         assert!(!alike.is_empty() && alike.iter().all(|(_, cosine)| *cosine >= 0.9999), "{name}: {alike:?}");
         // The flag does something.
@@ -418,10 +420,8 @@ fn fields_that_are_not_known_are_named_once() {
     let folder = open_clip(&changed, |_| {});
     let clip = Clip::open(folder.path()).unwrap();
     let [warning] = clip.warnings() else { panic!("{:?}", clip.warnings()) };
-    for field in ["open_clip_config.json", "model_cfg.vision_cfg.window", "model_cfg.text_cfg.rotary", "preprocess_cfg.gamma", "the fields newer, ", " are not known"] {
-        assert!(warning.contains(field), "{warning}");
-    }
-    assert_eq!(warning.matches("_cfg.").count(), 3, "{warning}");
+    let fields = "the fields newer, model_cfg.vision_cfg.window, model_cfg.text_cfg.rotary, preprocess_cfg.gamma are not known";
+    assert!(warning.contains(&format!("open_clip_config.json: {fields}")), "{warning}");
     // Without the weights it is the same.
     assert_eq!(Reader::open(folder.path(), None).unwrap().warnings(), clip.warnings());
 }
@@ -529,7 +529,8 @@ fn fields_of_hugging_face_are_honoured_or_refused() {
     let processor = folder.path().join("processor_config.json");
     std::fs::write(&processor, json!({"processor_class": "CLIPProcessor"}).to_string()).unwrap();
     assert_eq!(Clip::open(folder.path()).unwrap().preprocessing().std[0], 0.268_629_54);
-    std::fs::write(&processor, json!({"image_processor": {"image_std": [0.5, 0.5, 0.5], "size": {"shortest_edge": 64}}}).to_string()).unwrap();
+    std::fs::write(&processor, json!({"image_processor": {"image_std": [0.5, 0.5, 0.5], "size": {"shortest_edge": 64}}}).to_string())
+        .unwrap();
     assert_eq!(Clip::open(folder.path()).unwrap().preprocessing().std, [0.5; 3]);
 }
 
@@ -641,7 +642,9 @@ fn what_nobody_sees_changes_no_embedding() {
     let want = of_text(&clip, "a pencil sketch");
     let pasted = std::fs::read_to_string(data("clip/bom.txt")).unwrap();
     assert!(pasted.starts_with('\u{feff}'));
-    for words in [&pasted, "\u{200b}a pencil sketch", "a pencil sketch\u{200b}", "\u{200f}a pencil sketch\u{200e}", "a pencil sketch\u{2060}\r\n"] {
+    for words in
+        [&pasted, "\u{200b}a pencil sketch", "a pencil sketch\u{200b}", "\u{200f}a pencil sketch\u{200e}", "a pencil sketch\u{2060}\r\n"]
+    {
         assert_eq!(of_text(&clip, words), want, "{words:?}");
     }
     // The tokenizer itself is as published.
@@ -667,13 +670,17 @@ fn words_that_are_too_long_are_counted_with_the_longest_template() {
         assert_eq!((e.kind(), e.to_string()), (Kind::InvalidArgument, message));
         reader.check("TARGET", &words, &["{}".into()]).unwrap();
         let e = reader.check("--text", &format!("{words} golden statue pencil"), &["{}".into()]).unwrap_err().to_string();
-        assert!(e.contains("too long by 1 token: it has 23 and 2 for start and end, where the CLIP clip-a takes 24; leave out words"), "{e}");
+        assert!(
+            e.contains("too long by 1 token: it has 23 and 2 for start and end, where the CLIP clip-a takes 24; leave out words"),
+            "{e}"
+        );
     }
     // The published templates, of which the longest adds most, and not the first that is too long. 77 tokens.
     let openai = of_openais_vocabulary();
     let reader = Reader::open(openai.path(), Some(Activation::Gelu)).unwrap();
     let e = reader.check("TARGET", &["pencil"; 68].join(" "), &Templates::default().0).unwrap_err().to_string();
-    let longest = Templates::default().0.iter().map(|t| reader.tokenizer().unwrap().encode(&t.replace("{}", "")).unwrap().len()).max().unwrap();
+    let longest =
+        Templates::default().0.iter().map(|t| reader.tokenizer().unwrap().encode(&t.replace("{}", "")).unwrap().len()).max().unwrap();
     let over = 68 + 2 + longest - 77;
     assert!(e.contains(&format!("too long by {over} tokens: it has 68 and 2")) && e.contains(&format!("adds {longest},")), "{e}");
 }

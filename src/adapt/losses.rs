@@ -42,7 +42,13 @@ pub(super) fn embed_pictures(clip: &Clip, pictures: &[Picture]) -> Result<Tensor
 
 impl Guide {
     /// Whether words fit into all that [`Guide::new`] makes of them, for every CLIP. An `InvalidArgument` says by how much they do not.
-    pub(super) fn check_length(clips: &[WeightedClip], mode: Mode, source: &Concept, target: &Concept, templates: &Templates) -> Result<()> {
+    pub(super) fn check_length(
+        clips: &[WeightedClip],
+        mode: Mode,
+        source: &Concept,
+        target: &Concept,
+        templates: &Templates,
+    ) -> Result<()> {
         let (Concept::Text(source), Concept::Text(target)) = (source, target) else { return Ok(()) };
         let mut of_target = templates.0.clone();
         if mode == Mode::Reference {

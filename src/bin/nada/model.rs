@@ -229,7 +229,8 @@ fn in_pack(pack: &ModelPack, path: &Path) -> String {
 
 fn about(pack: &ModelPack) -> Value {
     let relative = |path: &PathBuf| in_pack(pack, path);
-    let clips: Vec<Value> = pack.clips.iter().map(|c| json!({"path": relative(&c.path), "weight": c.weight, "activation": c.activation})).collect();
+    let clips: Vec<Value> =
+        pack.clips.iter().map(|c| json!({"path": relative(&c.path), "weight": c.weight, "activation": c.activation})).collect();
     json!({
         "name": pack.name, "description": pack.description, "folder": pack.folder, "resolution": pack.resolution,
         "generator": relative(&pack.generator), "class": pack.class, "clips": clips, "encoder": pack.encoder.as_ref().map(relative),

@@ -104,13 +104,7 @@ fn root(n: usize) -> Option<usize> {
 
 impl TransformerConfig {
     /// `up` is the key of the first block's first MLP layer; `tower` what a configuration says, and `activation` what holds without one.
-    fn read(
-        weights: &Weights,
-        blocks: &str,
-        up: &str,
-        described: Option<(&Described, &Tower)>,
-        activation: Activation,
-    ) -> Result<Self> {
+    fn read(weights: &Weights, blocks: &str, up: &str, described: Option<(&Described, &Tower)>, activation: Activation) -> Result<Self> {
         let layers = weights.count(blocks);
         let key = format!("{blocks}0.{up}");
         let [hidden, width] = weights.dims(&key)?;
@@ -228,7 +222,8 @@ impl Config {
         let side = Self::side(weights, positions)?;
         let resolution = described.and_then(|d| d.image_size).unwrap_or(side * patch);
         if patch == 0 || resolution / patch != side {
-            let message = format!("image_size {resolution} does not give the {side} x {side} patches of {patch} pixels that the weights have");
+            let message =
+                format!("image_size {resolution} does not give the {side} x {side} patches of {patch} pixels that the weights have");
             return Err(described.map_or_else(|| weights.format(&message), |d| Error::format(&d.path, &message)));
         }
         if let Some(d) = described {

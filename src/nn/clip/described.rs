@@ -158,7 +158,8 @@ impl Described {
 
         text.only("text_arch", &["clip".into()])?;
         if let Some(name) = text.take::<String>("hf_model_name")? {
-            let message = format!("{} {name:?}: a CLIP whose texts go through another kind of network is not supported", text.name("hf_model_name"));
+            let message =
+                format!("{} {name:?}: a CLIP whose texts go through another kind of network is not supported", text.name("hf_model_name"));
             return Err(Error::unsupported(path.display().to_string(), message));
         }
         text.off(&["embed_cls", "proj_bias", "ls_init_value", "reg_tokens"])?;
@@ -170,7 +171,9 @@ impl Described {
             None | Some("argmax") => End::Largest,
             Some("first") => End::First,
             Some("last") => End::Last,
-            Some("eos") => End::Token(eos.ok_or_else(|| text.format(format!("{} is missing; pool_type \"eos\" needs it", text.name("eos_id"))))?),
+            Some("eos") => {
+                End::Token(eos.ok_or_else(|| text.format(format!("{} is missing; pool_type \"eos\" needs it", text.name("eos_id"))))?)
+            }
             Some(other) => return Err(text.refuse("pool_type", other, "\"argmax\", \"eos\", \"first\" or \"last\"")),
         };
         let texts = other_tokenizer(&mut text)?;
@@ -186,9 +189,7 @@ impl Described {
                 None | Some("shortest") => Shape::Shortest,
                 Some("squash") => Shape::Squash,
                 Some("longest") => Shape::Longest { fill: fill(&mut preprocess)? },
-                Some(other) => {
-                    return Err(preprocess.refuse("resize_mode", other, "\"shortest\", \"longest\" or \"squash\""))
-                }
+                Some(other) => return Err(preprocess.refuse("resize_mode", other, "\"shortest\", \"longest\" or \"squash\"")),
             },
             interpolation: match preprocess.take::<String>("interpolation")?.as_deref() {
                 // "random" is for training; it is bicubic otherwise.
@@ -243,12 +244,7 @@ fn hugging_face_part(file: &mut Fields, key: &str) -> Result<Fields> {
     }
 }
 
-fn hugging_face_tower(
-    part: &mut Fields,
-    heads: usize,
-    sizes: &[(&str, Size)],
-    embedding: Option<(Size, String, usize)>,
-) -> Result<Tower> {
+fn hugging_face_tower(part: &mut Fields, heads: usize, sizes: &[(&str, Size)], embedding: Option<(Size, String, usize)>) -> Result<Tower> {
     let activation = match part.take::<String>("hidden_act")?.as_deref() {
         None | Some("quick_gelu") => Activation::QuickGelu,
         Some("gelu") => Activation::Gelu,
@@ -265,7 +261,8 @@ fn hugging_face_tower(
 }
 
 /// Switches of open_clip's own attention block.
-const OPEN_CLIP_ATTENTION: &[&str] = &["qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc", "attn_gated"];
+const OPEN_CLIP_ATTENTION: &[&str] =
+    &["qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc", "attn_gated"];
 
 fn open_clip_tower(
     part: &mut Fields,

@@ -36,9 +36,9 @@ impl Fields {
     pub(super) fn take<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>> {
         match self.fields.remove(key) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => serde_json::from_value(value.clone())
-                .map(Some)
-                .map_err(|e| self.format(format!("{} is {value}: {e}", self.name(key)))),
+            Some(value) => {
+                serde_json::from_value(value.clone()).map(Some).map_err(|e| self.format(format!("{} is {value}: {e}", self.name(key))))
+            }
         }
     }
 
@@ -99,12 +99,9 @@ impl Fields {
 
 /// The one warning about fields that are not known; None where there are none.
 pub(super) fn warning(path: &Path, unknown: &[String]) -> Option<String> {
-    let (these, they) = if unknown.len() == 1 { ("the field", "it") } else { ("the fields", "they") };
+    let (fields, are) = if unknown.len() == 1 { ("the field", "is") } else { ("the fields", "are") };
     (!unknown.is_empty()).then(|| {
-        format!("{}: {these} {} not known and passed over; where {they} changed numbers, those here are others", path.display(), list(unknown))
+        let names = unknown.join(", ");
+        format!("{}: {fields} {names} {are} not known and passed over, so numbers may be others than where it was written", path.display())
     })
-}
-
-fn list(names: &[String]) -> String {
-    format!("{} {}", names.join(", "), if names.len() == 1 { "is" } else { "are" })
 }

@@ -21,15 +21,8 @@ const TENSORS: [&str; 6] = [
 const OPEN_CLIP: &str = "open_clip_config.json";
 
 /// Files beside the tensors that are read, as far as a CLIP has them.
-pub(crate) const BESIDE: [&str; 7] = [
-    "config.json",
-    OPEN_CLIP,
-    "preprocessor_config.json",
-    "processor_config.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer_config.json",
-];
+pub(crate) const BESIDE: [&str; 7] =
+    ["config.json", OPEN_CLIP, "preprocessor_config.json", "processor_config.json", "vocab.json", "merges.txt", "tokenizer_config.json"];
 
 /// Whether a configuration of the tensors stands beside them in `folder`.
 pub(crate) fn is_described(folder: &Path, hugging_face: bool) -> bool {

@@ -117,7 +117,9 @@ impl Reader {
         }
         let over = most + 2 - self.context;
         let (adds, leave) = match template {
-            Some(template) => (format!(", and the longest template, \"{template}\", adds {}", most - own), "leave out words, or take shorter templates"),
+            Some(template) => {
+                (format!(", and the longest template, \"{template}\", adds {}", most - own), "leave out words, or take shorter templates")
+            }
             None => (String::new(), "leave out words"),
         };
         let message = format!(
@@ -147,7 +149,10 @@ pub fn warnings<'a>(text: &str, readers: impl IntoIterator<Item = &'a Reader>) -
     let foreign = foreign.map(|(reader, words)| {
         let these = words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(", ");
         let (are, they) = if words.len() == 1 { ("the word", "is") } else { ("the words", "are") };
-        format!("the CLIP {} reads English; {are} {these} {they} unknown to it, so what becomes of \"{text}\" is left to chance", reader.name)
+        format!(
+            "the CLIP {} reads English; {are} {these} {they} unknown to it, so what becomes of \"{text}\" is left to chance",
+            reader.name
+        )
     });
     words::unseen_warning(text).into_iter().chain(foreign).collect()
 }

@@ -98,9 +98,9 @@ fn relative(file: &Checkpoint, layout: Option<Layout>) -> Option<String> {
             let tower = keys("vision_model.*", "visual.*");
             Some(format!("only the picture tower of a CLIP ({tower}): pictures cannot be compared with words by it; {WHOLE}"))
         }
-        (Some(_), _) => RELATIVES.iter().find_map(|(part, what)| {
-            key_with(part).map(|key| format!("a CLIP with {what} (tensor '{key}') is not supported"))
-        }),
+        (Some(_), _) => RELATIVES
+            .iter()
+            .find_map(|(part, what)| key_with(part).map(|key| format!("a CLIP with {what} (tensor '{key}') is not supported"))),
         _ => None,
     }
 }

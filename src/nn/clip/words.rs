@@ -9,12 +9,10 @@ use std::sync::LazyLock;
 
 /// Characters that leave no mark: what Unicode calls default ignorable, formats (but for the few that are drawn) and controls that are no
 /// white space.
-static UNSEEN: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"[[\p{DI}\p{Cf}--\p{PCM}]\p{Cc}--\s]").expect("a constant pattern"));
+static UNSEEN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[[\p{DI}\p{Cf}--\p{PCM}]\p{Cc}--\s]").expect("a constant pattern"));
 
 /// A letter of another script than the Latin. One Greek letter alone is a sign.
-static FOREIGN: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"[\p{L}--[\p{Latin}\p{Common}\p{Inherited}]]").expect("a constant pattern"));
+static FOREIGN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{L}--[\p{Latin}\p{Common}\p{Inherited}]]").expect("a constant pattern"));
 
 fn is_unseen(c: char) -> bool {
     UNSEEN.is_match(c.encode_utf8(&mut [0; 4]))
@@ -103,9 +101,10 @@ mod tests {
     #[test]
     fn what_nobody_sees_is_dropped_at_the_ends() {
         let plain = "a pencil sketch";
-        for c in "\u{feff}\u{200b}\u{200e}\u{200f}\u{2060}\u{ad}\u{34f}\u{61c}\u{180e}\u{200c}\u{200d}\u{202a}\u{202e}\u{2061}\u{2064}\u{2066}\
+        for c in
+            "\u{feff}\u{200b}\u{200e}\u{200f}\u{2060}\u{ad}\u{34f}\u{61c}\u{180e}\u{200c}\u{200d}\u{202a}\u{202e}\u{2061}\u{2064}\u{2066}\
                   \u{2069}\u{3164}\u{fff9}\u{fffb}\u{e0001}\u{e0041}\u{7}\u{1b}\u{7f}\u{9b}\u{fe0f}"
-            .chars()
+                .chars()
         {
             let code = format!("U+{:04X}", u32::from(c));
             assert_eq!(tidy(&format!("{c}{plain}")), plain, "{code}");
