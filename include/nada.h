@@ -513,6 +513,9 @@ typedef struct nada_snapshot {
     float structure;
 } nada_snapshot;
 
+// A [`nada_activation`] as C passes it: any number.
+typedef uint32_t ActivationNumber;
+
 // Options of nada_context_new().
 typedef struct nada_context_options {
     // sizeof(nada_context_options) where the program was compiled.
@@ -665,8 +668,8 @@ nada_status nada_adaptation_new(const struct nada_generator *generator,
                                 const struct nada_adaptation_options *options,
                                 struct nada_adaptation **adaptation);
 
-// Which words of source and target options.model does not know, and which it does, in a sentence for the user; "" where it knows them
-// all, where there was no model, and for NULL. See nada_model_check_text().
+// What to tell the user, in sentences: which words of source and target options.model does not know, and which it does, what else
+// nada_model_check_text() says of them, and what nada_clip_warning() says of the CLIPs; "" where there is nothing, and for NULL.
 // Threads: any. Owner: the adaptation; valid until it is freed.
 const char *nada_adaptation_warning(const struct nada_adaptation *adaptation);
 
@@ -762,6 +765,20 @@ void nada_cancel_free(struct nada_cancel *cancel);
 nada_status nada_clip_open(const struct nada_context *context,
                            const char *file,
                            struct nada_clip **clip);
+
+// As nada_clip_open(), of a file whose activation is known: a file in OpenAI's layout does not tell it, and where nothing beside it does,
+// QuickGELU is taken with a warning (nada_clip_warning()). Fails with NADA_INVALID_ARGUMENT where a configuration beside it says another.
+// Threads: any. Owner: the caller frees *clip with nada_clip_free(); it may outlive the context.
+// Fails: as nada_clip_open().
+nada_status nada_clip_open_as(const struct nada_context *context,
+                              const char *file,
+                              ActivationNumber activation,
+                              struct nada_clip **clip);
+
+// What to tell a user who takes this CLIP, in sentences: what was taken for granted because no file says it, and fields of its
+// configuration that are not known; "" where there is nothing, and for NULL.
+// Threads: any. Owner: the CLIP; valid until it is freed.
+const char *nada_clip_warning(const struct nada_clip *clip);
 
 // The name that domains made with this CLIP carry: its file's or folder's; "" for NULL.
 // Threads: any. Owner: the CLIP; valid until it is freed.
@@ -1173,10 +1190,11 @@ nada_status nada_model_inversion_options(const struct nada_model *model,
                                          struct nada_inversion_options *options,
                                          size_t struct_size);
 
-// Says which words of `text` the pack does not know, and which it does: words it never learned change little. Writes a NUL-terminated
-// UTF-8 sentence to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
+// Says what is wrong with `text` before the CLIPs are read: which words the pack does not know, and which it does (words it never learned
+// change little), words of other languages than a CLIP's, characters that nobody sees, and too many words. Writes NUL-terminated
+// UTF-8 sentences to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
 // the bytes that the whole takes to *needed (1 where all is well). `warning` may be NULL when `size` is 0, and `needed` may be NULL.
-// An adaptation keeps the same sentence: nada_adaptation_warning().
+// An adaptation keeps them too: nada_adaptation_warning().
 // Threads: any. Fails: NADA_INVALID_ARGUMENT.
 nada_status nada_model_check_text(const struct nada_model *model,
                                   const char *text,

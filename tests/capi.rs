@@ -815,6 +815,9 @@ fn null_pointers() {
         nada_clip_open(null(), file, &mut null_mut()) "context";
         nada_clip_open(w.context, null(), &mut null_mut()) "file";
         nada_clip_open(w.context, file, null_mut()) "clip";
+        nada_clip_open_as(null(), file, 0, &mut null_mut()) "context";
+        nada_clip_open_as(w.context, null(), 0, &mut null_mut()) "file";
+        nada_clip_open_as(w.context, file, 0, null_mut()) "clip";
         nada_model_open(null(), file, &mut null_mut()) "context";
         nada_model_open(w.context, file, null_mut()) "model";
         nada_model_generator(null(), &mut null_mut()) "model";
@@ -931,6 +934,7 @@ fn null_pointers() {
     unsafe {
         for text in [
             nada_clip_name(null()),
+            nada_clip_warning(null()),
             nada_model_name(null()),
             nada_model_folder(null()),
             nada_model_description(null()),
@@ -1029,6 +1033,64 @@ fn unknown_words_are_a_warning() {
         options.target_text = c"a pencil flibbertigibbet".as_ptr();
         let adaptation = made!(nada_adaptation_new(w.generator, &options));
         assert_eq!(CStr::from_ptr(nada_adaptation_warning(adaptation)).to_str().unwrap(), warning);
+        nada_adaptation_free(adaptation);
+    }
+}
+
+/// A file that does not tell its activation: a warning, and a way to say it.
+#[test]
+fn the_activation_of_a_clip_is_said_or_warned_of() {
+    let w = World::new();
+    let file = c_path(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/clip/gelu.pt"));
+    unsafe {
+        let warning = |clip| CStr::from_ptr(nada_clip_warning(clip)).to_str().unwrap().to_string();
+        for (activation, words) in [
+            (nada_activation::NADA_ACTIVATION_OF_FILE, "QuickGELU"),
+            (nada_activation::NADA_ACTIVATION_QUICK_GELU, ""),
+            (nada_activation::NADA_ACTIVATION_GELU, ""),
+        ] {
+            let clip = made!(nada_clip_open_as(w.context, file.as_ptr(), activation as u32));
+            assert!(warning(clip).contains(words) && warning(clip).is_empty() == words.is_empty(), "{}", warning(clip));
+            nada_clip_free(clip);
+        }
+        assert_eq!((warning(w.clip), warning(null_mut())), (String::new(), String::new()));
+        let (status, _) = opened!(nada_clip_open_as(w.context, file.as_ptr(), 9));
+        assert!(status == NADA_INVALID_ARGUMENT && last().contains("nada_activation"), "{}", last());
+        let starters = c_path(&starter().join("clip-a"));
+        let (status, _) = opened!(nada_clip_open_as(w.context, starters.as_ptr(), nada_activation::NADA_ACTIVATION_GELU as u32));
+        assert!(status == NADA_INVALID_ARGUMENT && last().contains("config.json says quick_gelu"), "{}", last());
+    }
+}
+
+/// Before CLIPs are read: what nobody sees at the ends is no matter, inside it is told, as is what is too long.
+#[test]
+fn words_are_checked_before_the_clips_are_read() {
+    let w = World::new();
+    let check = |text: &str| unsafe {
+        let (mut buffer, mut needed) = ([1 as c_char; 4096], 0);
+        ok(nada_model_check_text(w.model, c(text).as_ptr(), buffer.as_mut_ptr(), buffer.len(), &mut needed));
+        CStr::from_ptr(buffer.as_ptr()).to_str().unwrap().to_string()
+    };
+    assert_eq!(check("\u{feff}a pencil sketch\u{200b}"), "");
+    assert!(check("a pencil\u{2063} sketch").contains("U+2063 behind \"a pencil\" (character 9)"));
+    let words = ["pencil sketch golden statue"; 5].join(" ");
+    let long = check(&words);
+    assert!(long.contains("too long by 1 token: it has 20 and 2") && long.contains("adds 3, where the CLIP clip-a takes 24"), "{long}");
+    unsafe {
+        let mut options = w.adaptation();
+        let words = c(&words);
+        options.target_text = words.as_ptr();
+        let (status, _) = opened!(nada_adaptation_new(w.generator, &options));
+        assert!(status == NADA_INVALID_ARGUMENT && last().contains("too long by 1 token"), "{}", last());
+        options.target_text = c"\u{feff}a zombie".as_ptr();
+        let adaptation = made!(nada_adaptation_new(w.generator, &options));
+        assert_eq!(CStr::from_ptr(nada_adaptation_warning(adaptation)), c"");
+        let domain = made!(nada_adaptation_domain(adaptation));
+        assert_eq!(CStr::from_ptr(nada_domain_target(domain)), c"a zombie");
+        nada_domain_free(domain);
+        options.target_text = c"\u{200b} \u{feff}".as_ptr();
+        let (status, _) = opened!(nada_adaptation_new(w.generator, &options));
+        assert!(status == NADA_INVALID_ARGUMENT && last().contains("options.target_text: is empty"), "{}", last());
         nada_adaptation_free(adaptation);
     }
 }

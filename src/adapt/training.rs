@@ -10,7 +10,7 @@ use super::structure;
 use super::trainable::Trainable;
 use crate::error::{Error, Result};
 use crate::kernels::with_gradient;
-use crate::nn::clip::Clip;
+use crate::nn::clip::{tidy, Clip};
 use crate::nn::stylegan2::{Config, Generator, Latent, Noise, Space};
 use crate::picture::Picture;
 use crate::progress::{Cancel, Flow, OnProgress, Progress};
@@ -31,6 +31,7 @@ pub struct WeightedClip {
 /// What the source or the target is.
 #[derive(Clone, Debug)]
 pub enum Concept {
+    /// In natural language; [`tidy`] is applied.
     Text(String),
     /// At least one picture, any size. As a target with words as the source, the generator's own pictures stand for the source.
     Pictures(Vec<Picture>),
@@ -41,6 +42,14 @@ impl Concept {
         match self {
             Concept::Text(t) => t.clone(),
             Concept::Pictures(p) => format!("({} pictures)", p.len()),
+        }
+    }
+
+    /// Words as [`tidy`] leaves them.
+    fn tidy(self) -> Self {
+        match self {
+            Concept::Text(words) => Concept::Text(tidy(&words)),
+            pictures => pictures,
         }
     }
 
@@ -65,6 +74,22 @@ impl Default for Templates {
     /// The 79 of the published code (of CLIP's ImageNet prompts).
     fn default() -> Self {
         Self(include_str!("../../assets/templates.txt").lines().map(str::to_string).collect())
+    }
+}
+
+impl Templates {
+    /// Errors: `InvalidArgument` that quotes the template without exactly one `{}`, or says that there is none.
+    pub fn check(&self) -> Result<()> {
+        match self.0.iter().find(|t| t.matches("{}").count() != 1) {
+            Some(t) => Err(Error::argument("templates", format!("\"{t}\" must have exactly one {{}}, which stands for the words"))),
+            None if self.0.is_empty() => Err(Error::argument("templates", "there are none")),
+            None => Ok(()),
+        }
+    }
+
+    /// `words` inside each.
+    pub fn of(&self, words: &str) -> Vec<String> {
+        self.0.iter().map(|t| t.replace("{}", words)).collect()
     }
 }
 
@@ -193,6 +218,7 @@ impl Adaptation {
         settings: Settings,
     ) -> Result<Self> {
         settings.check()?;
+        let (source, target) = (source.tidy(), target.tidy());
         source.check("source")?;
         target.check("target")?;
         if clips.is_empty() {
@@ -201,9 +227,8 @@ impl Adaptation {
         if let Some(c) = clips.iter().find(|c| !c.weight.is_finite() || c.weight <= 0.0) {
             return Err(Error::argument("clips", format!("the weight of {} is {}, it must be above 0", c.clip.name, c.weight)));
         }
-        if templates.0.is_empty() || templates.0.iter().any(|t| t.matches("{}").count() != 1) {
-            return Err(Error::argument("templates", "each must have one {}, and there must be one at least"));
-        }
+        templates.check()?;
+        Guide::check_length(clips, settings.mode, &source, &target, templates)?;
         let rows = generator.config().n_latent();
         if let Some(a) = settings.auto_layers.filter(|a| a.k > rows) {
             return Err(Error::argument("auto_layers", format!("k is {}, the generator has {rows} rows", a.k)));

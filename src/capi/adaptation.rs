@@ -444,7 +444,7 @@ unsafe fn concept(words: *const c_char, images: *const *const nada_image, count:
         return Err(Failure::argument(&argument, format_args!("is NULL, and options.{name}_images has no image; set one of them")));
     }
     match text(words, &argument)? {
-        words if words.trim().is_empty() => Err(Failure::argument(&argument, "is empty, must say something")),
+        words if crate::nn::clip::tidy(words).is_empty() => Err(Failure::argument(&argument, "is empty, must say something")),
         words => Ok(Concept::Text(words.to_string())),
     }
 }
@@ -491,19 +491,20 @@ unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptatio
         (_, Some(model)) => model.templates(),
         (_, None) => Templates::default(),
     };
-    let warnings: Vec<String> = [&source, &target]
-        .into_iter()
-        .filter_map(|c| match (c, model) {
-            (Concept::Text(words), Some(model)) => Some(model.warning(words)).filter(|w| !w.is_empty()),
-            _ => None,
-        })
-        .collect();
+    let mut warnings: Vec<String> = Vec::new();
+    for concept in [&source, &target] {
+        if let Concept::Text(words) = concept {
+            warnings.extend(model.map(|model| model.unknown(words)).filter(|w| !w.is_empty()));
+            warnings.extend(crate::nn::clip::warnings(words, clips.iter().map(|c| c.clip.reader())));
+        }
+    }
+    warnings.extend(clips.iter().flat_map(|c| c.clip.warnings().iter().cloned()));
     let sizes = clips.iter().map(|c| c.clip.config()).collect();
     g.runtime.admit(Need::adapting(g.generator.config(), &settings, sizes, templates.0.len(), g.runtime.threads()))?;
     let adaptation = g.runtime.run(|| Adaptation::new(g.generator.clone(), &clips, source, target, &templates, settings))?;
     Ok(Training {
         runtime: g.runtime.clone(),
-        warning: c_string(&warnings.join(" ")),
+        warning: c_string(&warnings.join(". ")),
         state: Mutex::new(State { adaptation, outcome: None }),
     })
 }
@@ -566,8 +567,8 @@ pub unsafe extern "C" fn nada_adaptation_new(
     })
 }
 
-/// Which words of source and target options.model does not know, and which it does, in a sentence for the user; "" where it knows them
-/// all, where there was no model, and for NULL. See nada_model_check_text().
+/// What to tell the user, in sentences: which words of source and target options.model does not know, and which it does, what else
+/// nada_model_check_text() says of them, and what nada_clip_warning() says of the CLIPs; "" where there is nothing, and for NULL.
 /// Threads: any. Owner: the adaptation; valid until it is freed.
 #[no_mangle]
 pub unsafe extern "C" fn nada_adaptation_warning(adaptation: *const nada_adaptation) -> *const c_char {

@@ -106,7 +106,7 @@ fn describe(path: &Path, ui: &mut Ui) -> Result<About> {
         return describe_pack(&ModelPack::open(folder)?);
     }
     if path.is_dir() {
-        return Clip::open_unless(path, &cancel).map(|clip| describe_clip(&clip, None));
+        return Clip::open_unless(path, &cancel).map(|clip| describe_clip(&clip, None, ui));
     }
     // What no picture can be is told by the readers below.
     if is_picture(path).unwrap_or(false) {
@@ -119,12 +119,12 @@ fn describe(path: &Path, ui: &mut Ui) -> Result<About> {
         return Ok(object(json!({"kind": "array", "shape": array.dims()})));
     }
     let file = checkpoint::open_unless(path, &cancel)?;
-    let about = describe_tensors(&file);
+    let about = describe_tensors(&file, ui);
     // What was not read to its end is not described.
     cancel.check().and(about)
 }
 
-fn describe_tensors(file: &Checkpoint) -> Result<About> {
+fn describe_tensors(file: &Checkpoint, ui: &mut Ui) -> Result<About> {
     let keys: Vec<&str> = file.keys().collect();
     let latents: Vec<&str> = ["z", "w", "wplus"].into_iter().filter(|k| file.contains(k)).collect();
     let only_latents = keys.iter().all(|k| latents.contains(k) || k.starts_with("noise."));
@@ -153,7 +153,7 @@ fn describe_tensors(file: &Checkpoint) -> Result<About> {
     }
     let clip = Clip::from_checkpoint(file);
     if let Ok(clip) = &clip {
-        return Ok(describe_clip(clip, Some(file)));
+        return Ok(describe_clip(clip, Some(file), ui));
     }
     let mut about = object(json!({"kind": "tensors", "format": format!("{:?}", file.format), "tensors": keys.len()}));
     let shown = keys.iter().take(20).map(|k| format!("{k} {:?}", file.shape(k).unwrap_or_default()));
@@ -206,14 +206,19 @@ fn describe_encoder(file: &Checkpoint, e: &EncoderFile) -> About {
 }
 
 /// `file`: the one that it was found in, where it may stand under other keys.
-fn describe_clip(clip: &Clip, file: Option<&Checkpoint>) -> About {
-    let mut about = object(json!({"kind": "clip", "name": clip.name, "resolution": clip.resolution(), "dimension": clip.dimension()}));
+fn describe_clip(clip: &Clip, file: Option<&Checkpoint>, ui: &mut Ui) -> About {
+    clip.warnings().iter().for_each(|warning| ui.warn(warning.clone()));
+    let activation = clip.activation().map_or("another for each tower".into(), |activation| activation.to_string());
+    let mut about = object(json!({
+        "kind": "clip", "name": clip.name, "resolution": clip.resolution(), "dimension": clip.dimension(), "activation": activation,
+    }));
     about.extend(file.map(|file| ("taken_from".to_string(), json!(shown(&Clip::place(file).full(""))))));
     about
 }
 
 fn describe_pack(pack: &ModelPack) -> Result<About> {
-    let clips: Vec<Value> = pack.clips.iter().map(|c| json!({"path": name(&c.path), "weight": c.weight})).collect();
+    let clips: Vec<Value> =
+        pack.clips.iter().map(|c| json!({"path": name(&c.path), "weight": c.weight, "activation": c.activation})).collect();
     Ok(object(json!({
         "kind": "model pack", "name": pack.name, "description": pack.description, "folder": name(&pack.folder), "resolution": pack.resolution,
         "generator": name(&pack.generator), "clips": clips, "licence": pack.licence, "attribution": pack.attribution.as_ref().map(name),
