@@ -76,7 +76,7 @@ fn main() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nada"));
         command.args(["--quiet", "--threads", "2", "adapt", "a golden statue", "--source", "a photo"]);
         command.arg("--model").arg(&pack).args(["--steps", &steps.to_string()]).args(SETTINGS.split_whitespace());
-        command.arg("--output").arg(folder.path().join("gold.nada.safetensors"));
+        command.arg("--output").arg(folder.path().join("gold.nada.safetensors")).arg("--force");
         run(command, &log)
     };
     let peer = |python: &Path, steps: usize| {

@@ -185,7 +185,21 @@ fn english(folder: &Path) -> PathBuf {
 fn words_of_other_languages_are_told_before_it_begins() {
     let folder = tempfile::tempdir().unwrap();
     let clip = format!("{}:gelu", english(folder.path()).display());
-    let few = ["--source", "photo", "--template", "{}", "--steps", "1", "--batch", "1", "--no-stop", "--quiet", "-o", "a.nada.safetensors"];
+    let few = [
+        "--source",
+        "photo",
+        "--template",
+        "{}",
+        "--steps",
+        "1",
+        "--batch",
+        "1",
+        "--no-stop",
+        "--quiet",
+        "--force",
+        "-o",
+        "a.nada.safetensors",
+    ];
     for (words, told) in [("Bleistiftzeichnung", 1), ("карандашный набросок", 1), ("鉛筆スケッチ", 1), ("pencil drawing", 0)]
     {
         let value = json(folder.path(), &[&["adapt", words, "--clip", &clip][..], &few].concat());
@@ -244,7 +258,7 @@ fn templates_can_be_said() {
             _ => vec!["restyle", "a.png", "--to", "a zombie"],
         };
         if command == "restyle" {
-            json(here, &["sample", "-n", "1", "--folder", "faces"]);
+            json(here, &["sample", "-n", "1", "--folder", "faces", "--force"]);
             std::fs::copy(here.join("faces/0001.png"), here.join("a.png")).unwrap();
         }
         let e = error(here, &[&arguments[..], &["--template", template]].concat());

@@ -51,7 +51,7 @@ fn each_tools_file_draws_what_it_should() {
         // With the space, and by what the file shows.
         for named in [&["--space", space][..], &[]] {
             let files = [&file("generator.pt") as &Path, &file(name), &out];
-            let arguments = [&["render", "--noise", "none"], named].concat();
+            let arguments = [&["render", "--noise", "none", "--force"], named].concat();
             let flags = ["--generator", "--latents", "--out-npy"];
             let files: Vec<_> = flags.iter().zip(files).flat_map(|(flag, file)| [Path::new(flag), file]).collect();
             nada(&arguments, &files).unwrap_or_else(|e| panic!("{name} {named:?}: {e}"));

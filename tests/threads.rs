@@ -56,7 +56,8 @@ fn a_domain_of_the_published_rules_and_of_selected_layers() {
 #[test]
 fn what_the_stop_rule_saw() {
     let folder = tempfile::tempdir().unwrap();
-    let adapt = ["adapt", "a zombie", "--steps", "2", "--stop-every", "1", "--snapshots", "s", "--snapshot-every", "1", "--json"];
+    let adapt =
+        ["adapt", "a zombie", "--steps", "2", "--stop-every", "1", "--snapshots", "s", "--snapshot-every", "1", "--json", "--force"];
     let seen = |threads: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nada"));
         command.current_dir(folder.path()).env_remove("NADA_MODELS").args(adapt).args(["--threads", threads, "-o", DOMAIN]);
