@@ -217,7 +217,7 @@ impl ModelPack {
                 return Ok(pack);
             }
         }
-        let mut message = format!("no folder with a {MANIFEST} at {}", path.display());
+        let mut message = format!("no folder with a {MANIFEST} at {}{}", path.display(), unexpanded(path).unwrap_or_default());
         if is_name {
             let looked: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
             message += &format!(
@@ -658,6 +658,8 @@ mod tests {
         for word in ["third", "missing", models.to_str().unwrap(), MODELS_VARIABLE] {
             assert!(e.to_string().contains(word), "{e} lacks {word}");
         }
+        let e = ModelPack::find_in("~/models/a", &folders).unwrap_err();
+        assert!(e.to_string().contains("\"$HOME/models/a\""), "{e}");
         // Not a name: the search folders are not joined with it.
         assert!(ModelPack::find_in("../models/a", &folders).is_err());
         assert!(ModelPack::find_in("", &folders).is_err());

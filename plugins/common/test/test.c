@@ -228,6 +228,24 @@ static void picture(unsigned char rgb[SIDE * SIDE * 3]) {
     for (int i = 0; i < SIDE * SIDE * 3; i++) rgb[i] = (unsigned char)(i / (SIDE * 3) + 50 * (i % 3));
 }
 
+/* A job that is cancelled while its pack is read leaves none, and the next one reads it. */
+static void test_opening(void) {
+    plugin_error error = {""};
+    plugin_session *session = plugin_session_new(&library, &error);
+    MUST(session, error);
+    plugin_task task = {.session = session};
+    plugin_request_init(&task.request);
+    plugin_job_status status;
+    plugin_job *job = plugin_job_start(&library, plugin_work_open, &task, &error);
+    MUST(job, error);
+    plugin_job_cancel(job);
+    while (plugin_job_poll(job, &status) == PLUGIN_RUNNING) nap();
+    plugin_job_free(job);
+    CHECK(status.state == PLUGIN_CANCELLED && plugin_session_size(session) == 0);
+    CHECK(work(plugin_work_open, &task, 0).state == PLUGIN_DONE && plugin_session_size(session) == 128);
+    plugin_session_free(session);
+}
+
 /* Stopping and going on gives what an adaptation in one go gives, byte by byte; and so the pictures. */
 static void test_session(void) {
     plugin_error error = {""};
@@ -381,6 +399,7 @@ int main(int argc, char **argv) {
     test_request();
     test_pixels();
     test_jobs();
+    test_opening();
     test_session();
     setenv("NADA_LIBRARY", argv[1], 1);
     test_reached();

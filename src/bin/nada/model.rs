@@ -71,7 +71,7 @@ impl Folder {
 struct Add {
     /// Name of the pack, for --model
     name: String,
-    /// Generator: StyleGAN2 of rosinality's or NVIDIA's code
+    /// Generator: StyleGAN2 of rosinality's, NVIDIA's or BasicSR's code
     #[arg(long, value_name = "FILE")]
     generator: PathBuf,
     /// Class to draw, from 0, where the generator has classes; the pack keeps all

@@ -42,7 +42,7 @@ impl PackArgs {
 pub struct ModelArgs {
     #[command(flatten)]
     pub pack: PackArgs,
-    /// Generator file instead of the pack's (StyleGAN2 of rosinality's or NVIDIA's code: .pt, .pkl or .safetensors)
+    /// Generator file instead of the pack's (StyleGAN2 of rosinality's, NVIDIA's or BasicSR's code: .pt, .pkl or .safetensors)
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub generator: Option<PathBuf>,
     /// Class to draw, from 0, where the generator has classes [default: the pack's]

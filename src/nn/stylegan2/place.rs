@@ -40,7 +40,7 @@ pub struct Place {
     /// What stands before its keys: "" or "g_ema.", say.
     pub prefix: String,
     pub naming: Naming,
-    /// Other generators of the file that were passed over, by their prefix; and averages that cannot be read.
+    /// Other generators of the file that were passed over, by their prefix; and averages that cannot be read. Of many the first.
     pub passed_over: Vec<String>,
 }
 
@@ -72,6 +72,9 @@ const OTHERS: [(&str, &str, &str); 22] = [
     (".b4.out.weight.", "a discriminator (in NVIDIA's code)", "give the file that holds its generator"),
     (".styles.0.linear.weight.", "an encoder without its generator", "give the generator that it was trained with"),
 ];
+
+/// A hostile file may hold as many as it has keys.
+const MAX_PASSED_OVER: usize = 20;
 
 const STYLEGAN2: &str = "this library draws StyleGAN2, in the layouts of rosinality, NVIDIA and BasicSR";
 const CONVERT: &str = "convert it to rosinality's or NVIDIA's layout, or give the file that it was converted from";
@@ -119,7 +122,7 @@ pub fn find(file: &Checkpoint) -> Result<Place> {
     }
     let lists = file.keys().filter_map(|key| key.strip_suffix("shadow_params.0")).map(|before| format!("{before}shadow_params."));
     let others = known.into_iter().chain(unknown).map(|(_, prefix)| prefix).filter(|other| *other != prefix);
-    Ok(Place { passed_over: others.chain(lists).collect(), prefix, naming })
+    Ok(Place { passed_over: others.chain(lists).take(MAX_PASSED_OVER).collect(), prefix, naming })
 }
 
 /// What the file holds instead.

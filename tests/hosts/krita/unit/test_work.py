@@ -177,6 +177,26 @@ class Engine(unittest.TestCase):
         # The next job is not cancelled.
         self.restyle()
 
+    def test_reading_a_model_ends_when_its_job_is_cancelled(self):
+        engine = work.Engine(self.folder.name)
+        token = engine.token()
+        token.trigger()
+        with self.assertRaises(nada.Cancelled):
+            engine.watched(lambda: engine.pack("starter"), token)
+        # The next one reads it, and so does a job without a token.
+        self.assertEqual(engine.watched(lambda: engine.pack("starter"), engine.token()).size, 128)
+        self.assertEqual(work.Engine(self.folder.name).pack("starter").size, 128)
+
+    def test_folders_that_lead_nowhere_are_in_the_log(self):
+        before = os.environ["NADA_MODELS"]
+        os.environ["NADA_MODELS"] = before + ":/nonexistent/models"
+        try:
+            engine = work.Engine(self.folder.name)
+            self.assertIn("starter", [model.name for model in engine.models()])
+            self.assertIn("NADA_MODELS names /nonexistent/models, which does not exist", engine.diagnostics())
+        finally:
+            os.environ["NADA_MODELS"] = before
+
     def test_a_job_that_is_cancelled_while_it_draws_gives_nothing(self):
         self.restyle()
         halves = struct.pack("=%de" % len(self.rgba), *(v / 255 for v in self.rgba))
