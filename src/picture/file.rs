@@ -409,7 +409,12 @@ impl<'a> Source<'a> {
                     }
                     take(y, &row)?;
                 }
-                return Ok(());
+                // To the checksums of the pixels.
+                return match reader.read_row(&mut row) {
+                    Err(png::DecodingError::IoError(e)) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(()),
+                    Err(e) => Err(png_error(path, e)),
+                    Ok(_) => Ok(()),
+                };
             }
             Pixels::Png(mut reader) => {
                 let mut all = vec![0; line * height];
@@ -526,14 +531,50 @@ impl<'a> Opening<'a> {
         decoder.read_info().map_err(|e| png_error(self.path, e))
     }
 
+    /// The kinds of the chunks before the pixels: the crate leaves damaged ones out without a word.
+    fn png_chunks(&self) -> Result<Vec<[u8; 4]>> {
+        let (mut file, mut kinds, mut head) = (self.file()?, Vec::new(), [0; 8]);
+        let mut next = |file: &mut BufReader<File>, skip: i64| {
+            file.seek_relative(skip)?;
+            file.read_exact(&mut head)?;
+            let [a, b, c, d, kind @ ..] = head;
+            Ok::<_, std::io::Error>((u32::from_be_bytes([a, b, c, d]), kind))
+        };
+        let mut skip = 8;
+        // The end of the file is told elsewhere.
+        while let Ok((length, kind)) = next(&mut file, skip) {
+            if kind == *b"IDAT" {
+                break;
+            }
+            kinds.push(kind);
+            skip = i64::from(length) + 4;
+        }
+        Ok(kinds)
+    }
+
     fn png(mut self) -> Result<Source<'a>> {
         // Once to its end without pixels, as Exif may stand behind them.
         let mut all = self.png_reader()?;
         let ended = all.finish();
         let info = all.info();
-        if ended.is_err() {
-            // Damage to the pixels is told when they are read.
-            self.warn("has no end, or is damaged behind its pixels; all its rows are there");
+        match ended {
+            Ok(()) => {}
+            Err(png::DecodingError::IoError(e)) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                self.warn("has no end marker; all its rows are there");
+            }
+            // What is wrong with the pixels is told when they are read.
+            Err(e) => self.warn(format!("is damaged behind its pixels ({e}); all its rows are there")),
+        }
+        let chunks = self.png_chunks()?;
+        let unread = [
+            (*b"cICP", info.coding_independent_code_points.is_none()),
+            (*b"iCCP", info.icc_profile.is_none()),
+            (*b"cHRM", info.chrm_chunk.is_none()),
+        ];
+        for (kind, missing) in unread {
+            if missing && chunks.contains(&kind) {
+                self.warn(format!("has a {} chunk, which says what its numbers mean, that cannot be read", String::from_utf8_lossy(&kind)));
+            }
         }
         let stated = match (&info.coding_independent_code_points, &info.icc_profile, &info.srgb) {
             // In the order that the PNG specification gives.
