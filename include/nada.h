@@ -983,10 +983,29 @@ nada_status nada_render_options_init(struct nada_render_options *options, size_t
 // Frees a generator; NULL is allowed. Adaptations made with it keep what they need. Threads: any, once no other thread uses it.
 void nada_generator_free(struct nada_generator *generator);
 
-// Reads a PNG or JPEG file of any depth; the content decides, not the name. `file` is UTF-8.
+// Reads a PNG, JPEG, WebP, TIFF, BMP or GIF file of any depth; the content decides, not the name. Of an animation the first picture is
+// read. The image is turned as the file says, and its numbers become sRGB by what the file says of them: an ICC profile, PNG's cICP, gAMA
+// and cHRM, or a camera's mark. What could not be honoured: nada_image_warning(). `file` is UTF-8.
 // Threads: any. Owner: the caller frees *image with nada_image_free().
-// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
-nada_status nada_image_open(const char *file, struct nada_image **image);
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT (also a format that is not read, of which the message says how to
+// convert it, a file that is cut off, and more than 67108864 pixels: see nada_image_open_square()).
+nada_status nada_image_open(const char *file,
+                            struct nada_image **image);
+
+// As nada_image_open(), but of the picture only its largest centred square, shrunk while it is read to at most `max_size` pixels a side
+// (nada_generator_size() is enough to invert it; 0: as many as the square has): photos of up to 268435456 pixels, without the whole as
+// floats in memory.
+// Threads: any. Owner: the caller frees *image with nada_image_free().
+// Fails: as nada_image_open().
+nada_status nada_image_open_square(const char *file,
+                                   uint32_t max_size,
+                                   struct nada_image **image);
+
+// What the file of an image has that could not be honoured, in sentences for the user, one a line: a colour profile that cannot be used,
+// frames or pages that were left out, an end that is missing. "" where there is nothing to say, for images that are of no file, and for
+// NULL.
+// Threads: any. Owner: the image; valid until it is freed.
+const char *nada_image_warning(const struct nada_image *image);
 
 // Writes an 8-bit PNG file (RGB where every pixel is opaque, else RGBA) under a temporary name and renames it: a failure leaves what
 // was there. `file` is UTF-8.

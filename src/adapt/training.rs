@@ -48,7 +48,11 @@ impl Concept {
         match self {
             Concept::Text(t) if t.trim().is_empty() => Err(Error::argument(name, "is an empty text")),
             Concept::Pictures(p) if p.is_empty() => Err(Error::argument(name, "has no pictures")),
-            _ => Ok(()),
+            Concept::Pictures(p) => p.iter().enumerate().try_for_each(|(i, picture)| match picture.check_visible() {
+                Err(Error::InvalidArgument { message, .. }) => Err(Error::argument(format!("{name}, picture {}", i + 1), message)),
+                other => other,
+            }),
+            Concept::Text(_) => Ok(()),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::clip::nada_clip;
 use super::domain::{nada_domain, LoadedDomain};
 use super::generator::nada_generator;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
-use super::image::nada_image;
+use super::image::{nada_image, LoadedImage};
 use super::model::nada_model;
 use super::options::{self, Options};
 use super::progress::{nada_progress_callback, Callback};
@@ -434,9 +434,9 @@ unsafe impl Options for nada_outcome {
 /// # Safety
 /// The pointers are NULL or as [`nada_adaptation_options`] asks.
 unsafe fn concept(words: *const c_char, images: *const *const nada_image, count: usize, name: &str) -> Result<Concept> {
-    let pictures: Vec<&Arc<Picture>> = handles(images, count, &format!("options.{name}_images"))?;
+    let pictures: Vec<&LoadedImage> = handles(images, count, &format!("options.{name}_images"))?;
     if !pictures.is_empty() {
-        return Ok(Concept::Pictures(pictures.into_iter().map(|p| p.as_ref().clone()).collect()));
+        return Ok(Concept::Pictures(pictures.into_iter().map(|p| Picture::clone(p)).collect()));
     }
     let argument = format!("options.{name}_text");
     if words.is_null() {
@@ -701,7 +701,7 @@ pub unsafe extern "C" fn nada_adaptation_snapshot_preview(
 ) -> nada_status {
     guard(|| {
         out!(preview);
-        *preview = into_raw(Arc::new(snapshot(&*handle!(adaptation).lock()?, index)?.preview.clone()));
+        *preview = into_raw(snapshot(&*handle!(adaptation).lock()?, index)?.preview.clone().into());
         Ok(())
     })
 }
@@ -726,7 +726,7 @@ pub unsafe extern "C" fn nada_adaptation_preview(
         let training = handle!(adaptation);
         let state = training.lock()?;
         let adaptation = &state.adaptation;
-        *preview = into_raw(Arc::new(training.runtime.run(|| adaptation.preview(count))?));
+        *preview = into_raw(training.runtime.run(|| adaptation.preview(count))?.into());
         Ok(())
     })
 }

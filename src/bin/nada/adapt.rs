@@ -1,13 +1,13 @@
 //! `nada adapt`: words (or pictures) into a domain.
 
 use crate::models::{adapted, before_after, pictures, recipe, ClipArgs, ModelArgs, COLUMNS};
+use crate::picture::for_clip;
 use crate::settings::AdaptSettings;
 use crate::ui::{on_bar, plain, Ui};
 use clap::Args;
 use nada::adapt::{Adaptation, Concept, Domain, Ended, Settings, Snapshot, Templates, WeightedClip};
 use nada::gallery::file_name;
 use nada::nn::stylegan2::{Generator, Latent, Noise, Space};
-use nada::picture::Picture;
 use nada::{Error, Result};
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
@@ -66,9 +66,9 @@ impl Adapt {
         let begin = Instant::now();
         let pack = self.model.pack()?;
         let settings = self.settings.over(recipe(pack.as_ref())?)?;
-        let (target, name) = concept(self.target, &self.target_pictures)?;
+        let (target, name) = concept(self.target, &self.target_pictures, ui)?;
         let source = self.source.or_else(|| pack.as_ref()?.words.as_ref()?.source.first().cloned()).unwrap_or_else(|| "photo".into());
-        let (source, _) = concept(Some(source).filter(|_| self.source_pictures.is_empty()), &self.source_pictures)?;
+        let (source, _) = concept(Some(source).filter(|_| self.source_pictures.is_empty()), &self.source_pictures, ui)?;
         for text in [&source, &target] {
             if let Concept::Text(text) = text {
                 self.clip.check_words(pack.as_ref(), text, ui);
@@ -159,12 +159,12 @@ pub fn train(job: Job, ui: &Ui) -> (Result<Made>, Result<Ended>) {
 }
 
 /// Words, or pictures where some are named, and a name for them.
-fn concept(words: Option<String>, files: &[PathBuf]) -> Result<(Concept, String)> {
+fn concept(words: Option<String>, files: &[PathBuf], ui: &mut Ui) -> Result<(Concept, String)> {
     match words {
         Some(words) if words.trim().is_empty() => Err(Error::argument("TARGET or --source", "is empty; want words such as \"a sketch\"")),
         Some(words) => Ok((Concept::Text(words.clone()), words)),
         None => {
-            let pictures = files.iter().map(|f| Picture::open(f)).collect::<Result<_>>()?;
+            let pictures = files.iter().map(|f| for_clip(f, ui)).collect::<Result<_>>()?;
             let stem = files.first().and_then(|f| f.file_stem()).map(|s| s.to_string_lossy().into_owned());
             Ok((Concept::Pictures(pictures), stem.unwrap_or_default()))
         }

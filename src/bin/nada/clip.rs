@@ -1,13 +1,13 @@
 //! `nada clip`: embeddings.
 
 use crate::models::{by_name, ClipArgs, PackArgs};
+use crate::picture::for_clip;
 use crate::ui::Ui;
 use candle_core::Tensor;
 use clap::Args;
 use nada::checkpoint::{save_safetensors, write_npy};
 use nada::eval::{embed_pictures, embed_text};
 use nada::nn::clip::ClipResize;
-use nada::picture::Picture;
 use nada::{Error, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -56,7 +56,7 @@ impl ClipCommand {
         for text in &self.texts {
             self.clip.check_words(pack.as_ref(), text, ui);
         }
-        let pictures = self.pictures.iter().map(|f| Picture::open(f)?.to_tensor()).collect::<Result<Vec<_>>>()?;
+        let pictures = self.pictures.iter().map(|f| for_clip(f, ui)?.to_tensor()).collect::<Result<Vec<_>>>()?;
         let templates = self.templates.then(|| self.clip.templates(pack.as_ref()).0);
         let plain = vec!["{}".to_string()];
         let templates = templates.as_ref().unwrap_or(&plain);

@@ -8,8 +8,8 @@ use nada::nn::clip::Clip;
 use nada::nn::encoders::EncoderFile;
 use nada::nn::stylegan2::Generator;
 use nada::pack::{search_folders, ModelPack, MANIFEST};
-use nada::picture::Picture;
-use nada::{Kind, Result};
+use nada::picture::{is_picture, FileInfo, Picture};
+use nada::Result;
 use serde_json::{json, Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ impl Info {
         }
         let (mut text, mut values) = (String::new(), Vec::new());
         for file in &self.files {
-            let mut about = describe(file)?;
+            let mut about = describe(file, ui)?;
             text += &lines(&file.display().to_string(), &about);
             about.insert("file".into(), json!(file));
             values.push(Value::Object(about));
@@ -100,42 +100,24 @@ fn object(value: Value) -> About {
     }
 }
 
-fn describe(path: &Path) -> Result<About> {
+fn describe(path: &Path, ui: &mut Ui) -> Result<About> {
     if path.join(MANIFEST).is_file() {
         return describe_pack(&ModelPack::open(path)?);
     }
     if path.is_dir() {
         return Clip::open(path).map(|clip| describe_clip(&clip));
     }
-    match Picture::open(path) {
-        Ok(p) => {
-            let alpha = p.data.chunks_exact(4).any(|p| p[3] < 1.0);
-            return Ok(object(json!({"kind": "picture", "width": p.width, "height": p.height, "transparent": alpha})));
-        }
-        // A file that is no picture says so by its first bytes; one that cannot be read is not asked again.
-        Err(e) if !matches!(e.kind(), Kind::Format) => return Err(e),
-        Err(_) => {}
+    // What no picture can be is told by the readers below.
+    if is_picture(path).unwrap_or(false) {
+        let FileInfo { format, width, height, transparent, warnings } = Picture::look_at(path)?;
+        warnings.into_iter().for_each(|w| ui.warn(w));
+        return Ok(object(json!({"kind": "picture", "format": format, "width": width, "height": height, "transparent": transparent})));
     }
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy")) {
         let array = checkpoint::read_npy(path)?;
         return Ok(object(json!({"kind": "array", "shape": array.dims()})));
     }
-    let file = match checkpoint::open(path) {
-        Ok(file) => file,
-        // A picture that is damaged is more to the point than that it holds no tensors.
-        Err(e) => return Err(if looks_like_picture(path) { Picture::open(path).err().unwrap_or(e) } else { e }),
-    };
-    describe_tensors(&file)
-}
-
-fn looks_like_picture(path: &Path) -> bool {
-    let mut start = [0u8; 3];
-    // A pipe would be waited for.
-    if !path.is_file() {
-        return false;
-    }
-    let read = std::fs::File::open(path).and_then(|mut f| std::io::Read::read_exact(&mut f, &mut start));
-    read.is_ok() && (start == *b"\x89PN" || start == [0xFF, 0xD8, 0xFF])
+    describe_tensors(&checkpoint::open(path)?)
 }
 
 fn describe_tensors(file: &Checkpoint) -> Result<About> {

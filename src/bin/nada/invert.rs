@@ -1,6 +1,7 @@
 //! `nada invert`: the latent of a picture.
 
 use crate::models::{invert_recipe, pictures, ClipArgs, ModelArgs};
+use crate::picture::square;
 use crate::settings::InvertSettings;
 use crate::ui::{on_bar, plain, Ui};
 use clap::Args;
@@ -50,7 +51,7 @@ impl Invert {
         let (mut text, mut values, mut rows) = (String::new(), Vec::new(), Vec::new());
         for file in &self.pictures {
             let begin = Instant::now();
-            let target = Picture::open(file)?;
+            let target = square(file, generator.config().size, ui)?;
             let found = run(&generator, &target, clip, &settings, ui)?;
             let output = self.output.clone().unwrap_or_else(|| file.with_extension("latent.safetensors"));
             found.latent.save(&output)?;

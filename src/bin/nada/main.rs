@@ -8,6 +8,7 @@ mod info;
 mod invert;
 mod model;
 mod models;
+mod picture;
 mod render;
 mod restyle;
 mod sample;

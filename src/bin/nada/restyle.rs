@@ -2,6 +2,7 @@
 
 use crate::adapt::{train, Job, EXTENSION};
 use crate::models::{invert_recipe, recipe, ClipArgs, DomainArgs, ModelArgs, NoiseArgs};
+use crate::picture::square;
 use crate::render::open_latent;
 use crate::settings::InvertSettings;
 use crate::ui::{on_bar, plain, Ui};
@@ -61,9 +62,13 @@ impl Restyle {
     pub fn run(self, ui: &mut Ui) -> Result<()> {
         let begin = Instant::now();
         let pack = self.model.pack()?;
-        let picture = Picture::open(&self.picture)?;
+        // What is no picture is told before the generator is read.
+        Picture::size_of_file(&self.picture)?;
         let mut domains = self.domains.load()?;
         let generator = self.model.generator(pack.as_ref())?;
+        let picture = square(&self.picture, generator.config().size, ui)?;
+        // Before words are adapted to, too.
+        picture.check_visible()?;
         if let Some(words) = &self.to {
             domains.push((self.domain_of(words, &generator, pack.as_ref(), ui)?, 1.0));
         }
@@ -76,7 +81,7 @@ impl Restyle {
         let (restyled, latent, psnr) = match &self.latent {
             Some(file) => {
                 let latent = open_latent(file, None)?;
-                (drawing.picture(&generator.with_domains(&with_strengths)?, &latent)?, latent, None)
+                (drawing.picture(&generator.with_domains(&with_strengths)?, &latent)?.with_alpha_of(&picture)?, latent, None)
             }
             None => {
                 let inversion = self.settings.over(invert_recipe(pack.as_ref())?)?;
