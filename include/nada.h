@@ -823,7 +823,7 @@ void nada_context_free(struct nada_context *context);
 
 // Opens a domain file (safetensors). `file` is UTF-8.
 // Threads: any. Owner: the caller frees *domain with nada_domain_free(); it may outlive the context.
-// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
 nada_status nada_domain_open(const struct nada_context *context, const char *file, struct nada_domain **domain);
 
 // Writes a domain file (safetensors) under a temporary name and renames it: a failure leaves what was there. `file` is UTF-8.
@@ -903,7 +903,7 @@ nada_status nada_gallery_thumbnail(const struct nada_gallery *gallery, size_t in
 
 // Opens domain `index`.
 // Threads: any. Owner: the caller frees *domain with nada_domain_free(); it may outlive the gallery.
-// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND (deleted since), NADA_IO, NADA_BAD_FORMAT.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND (deleted since), NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
 nada_status nada_gallery_domain(const struct nada_gallery *gallery, size_t index, struct nada_domain **domain);
 
 // Writes a domain into the gallery's folder, which is made where it is missing: under a temporary name first, then renamed, so that a
@@ -1236,7 +1236,8 @@ const char *nada_model_list_folder(const struct nada_model_list *list, size_t in
 // Threads: any. Owner: the list; valid until it is freed.
 const char *nada_model_list_description(const struct nada_model_list *list, size_t index);
 
-// What to tell the user about folders that NADA_MODELS names and that lead nowhere, one sentence a line; "" where all is well, and for NULL.
+// What to tell the user about folders that NADA_MODELS or the context's options name and that lead nowhere, one sentence a line; "" where
+// all is well, and for NULL.
 // Threads: any. Owner: the list; valid until it is freed.
 const char *nada_model_list_warning(const struct nada_model_list *list);
 

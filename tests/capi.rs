@@ -1153,6 +1153,7 @@ fn packs_are_listed_as_they_are_opened() {
         };
         ok(nada_context_new(&options, &mut context));
         let list = made!(nada_model_list_new(context));
+        assert_eq!(CStr::from_ptr(nada_model_list_warning(list)), c"");
         let text = |t: *const c_char| CStr::from_ptr(t).to_str().unwrap().to_string();
         let count = nada_model_list_count(list);
         let names: Vec<String> = (0..count).map(|i| text(nada_model_list_name(list, i))).collect();
@@ -1166,6 +1167,19 @@ fn packs_are_listed_as_they_are_opened() {
             nada_model_free(model);
         }
         assert_eq!(text(nada_model_list_name(list, count)), "");
+        nada_model_list_free(list);
+        nada_context_free(context);
+
+        let (nowhere, mut context) = (c_path(w.path("nowhere")), null_mut());
+        let folders = [nowhere.as_ptr()];
+        let options = nada_context_options { model_folders: folders.as_ptr(), ..options };
+        ok(nada_context_new(&options, &mut context));
+        let list = made!(nada_model_list_new(context));
+        let warning = text(nada_model_list_warning(list));
+        assert!(
+            warning.starts_with("nada_context_options.model_folders names /") && warning.ends_with("nowhere, which does not exist"),
+            "{warning}"
+        );
         nada_model_list_free(list);
         nada_context_free(context);
     }

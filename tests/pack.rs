@@ -169,6 +169,9 @@ fn entries_of_the_variable_that_lead_nowhere_are_told_once() {
         let (value, text) = with_models(folder, models, &["model", "list"]);
         assert_eq!((&value["warnings"], text.as_str()), (&serde_json::json!([]), ""), "{models}");
     }
+    // So are folders on the command line.
+    let (value, _) = with_models(folder, "", &["model", "list", "--folder", "nowhere"]);
+    assert_eq!(value["warnings"], serde_json::json!(["--folder names nowhere, which does not exist"]));
     // The entry is used: its pack comes first.
     let (value, _) = with_models(folder, &manifest, &["model", "list"]);
     let first = value["packs"][0]["folder"].as_str().unwrap();

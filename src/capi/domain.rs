@@ -54,7 +54,7 @@ pub(super) unsafe fn with_strengths<'a>(
 
 /// Opens a domain file (safetensors). `file` is UTF-8.
 /// Threads: any. Owner: the caller frees *domain with nada_domain_free(); it may outlive the context.
-/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
 #[no_mangle]
 pub unsafe extern "C" fn nada_domain_open(context: *const nada_context, file: *const c_char, domain: *mut *mut nada_domain) -> nada_status {
     guard(|| {

@@ -147,7 +147,7 @@ pub unsafe extern "C" fn nada_gallery_thumbnail(gallery: *const nada_gallery, in
 
 /// Opens domain `index`.
 /// Threads: any. Owner: the caller frees *domain with nada_domain_free(); it may outlive the gallery.
-/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND (deleted since), NADA_IO, NADA_BAD_FORMAT.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND (deleted since), NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
 #[no_mangle]
 pub unsafe extern "C" fn nada_gallery_domain(gallery: *const nada_gallery, index: usize, domain: *mut *mut nada_domain) -> nada_status {
     guard(|| {

@@ -5,7 +5,7 @@ use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::model::folders;
 use super::status::{guard, nada_status, value};
 use super::values::c_string;
-use crate::pack::{search_warnings, ModelPack};
+use crate::pack::{leads_nowhere, search_warnings, ModelPack};
 use std::collections::BTreeSet;
 use std::ffi::{c_char, CString};
 
@@ -37,14 +37,20 @@ pub unsafe extern "C" fn nada_model_list_new(context: *const nada_context, list:
     guard(|| {
         out!(list);
         let mut names = BTreeSet::new();
-        let packs = ModelPack::list_in(&folders(handle!(context))).into_iter().flatten();
+        let context = handle!(context);
+        let packs = ModelPack::list_in(&folders(context)).into_iter().flatten();
         let first = packs.filter(|pack| names.insert(pack.name.clone()));
         let found = first.map(|pack| Found {
             name: c_string(&pack.name),
             folder: c_string(&pack.folder.to_string_lossy()),
             description: c_string(&pack.description),
         });
-        *list = into_raw(List { found: found.collect(), warning: c_string(&search_warnings().join("\n")) });
+        let own = context.folders.iter().filter_map(|folder| {
+            let what = leads_nowhere(folder)?;
+            Some(format!("nada_context_options.model_folders names {}, which {what}", folder.display()))
+        });
+        let warnings: Vec<String> = own.chain(search_warnings()).collect();
+        *list = into_raw(List { found: found.collect(), warning: c_string(&warnings.join("\n")) });
         Ok(())
     })
 }
@@ -80,7 +86,8 @@ pub unsafe extern "C" fn nada_model_list_description(list: *const nada_model_lis
     string(list, index, |f| &f.description)
 }
 
-/// What to tell the user about folders that NADA_MODELS names and that lead nowhere, one sentence a line; "" where all is well, and for NULL.
+/// What to tell the user about folders that NADA_MODELS or the context's options name and that lead nowhere, one sentence a line; "" where
+/// all is well, and for NULL.
 /// Threads: any. Owner: the list; valid until it is freed.
 #[no_mangle]
 pub unsafe extern "C" fn nada_model_list_warning(list: *const nada_model_list) -> *const c_char {

@@ -58,7 +58,8 @@ impl NewPack {
     /// Converts every file to safetensors and writes `model.toml`, in a folder of another name that becomes `folder/NAME` when all is done
     /// and the pack opens. Makes `folder` where it is missing.
     ///
-    /// Also removes what killed processes left in `folder`. `cancel` is looked at each 128 KiB that are read and between tensors; what was written is removed then.
+    /// Also removes what killed processes left in `folder`. `cancel` is looked at each 128 KiB that are read and between tensors; what was
+    /// written is removed then.
     ///
     /// Errors: `InvalidArgument` for a name that is no folder's name, is `starter`, or is taken; those of reading the files; `Io`;
     /// `Cancelled`.

@@ -537,8 +537,8 @@ pub fn search_warnings() -> Vec<String> {
     named_folders().iter().filter_map(wrong).collect()
 }
 
-/// What a path is that should be a pack, or a folder of packs; None where it may be one.
-fn leads_nowhere(path: &Path) -> Option<String> {
+/// What a path is that should be a pack, or a folder of packs, behind "PATH, which "; None where it may be one.
+pub fn leads_nowhere(path: &Path) -> Option<String> {
     const WANTED: &str = "want a folder with a model.toml, or a folder of such folders";
     if pack_folder(path).is_some() {
         return None;

@@ -4,7 +4,7 @@ use crate::models::ClipArgs;
 use crate::ui::{name, Ui};
 use clap::{Args, Subcommand};
 use nada::nn::clip::Reader;
-use nada::pack::{remove, user_folder, ModelPack, NewPack, STARTER};
+use nada::pack::{leads_nowhere, remove, user_folder, ModelPack, NewPack, STARTER};
 use nada::{Error, Result};
 use serde_json::{json, Value};
 use std::io::{BufRead, IsTerminal, Write};
@@ -145,7 +145,12 @@ struct List {
 impl List {
     fn run(self, ui: &mut Ui) -> Result<()> {
         let packs = match &self.folder.folder {
-            Some(folder) => ModelPack::list_in(std::slice::from_ref(folder)),
+            Some(folder) => {
+                if let Some(what) = leads_nowhere(folder) {
+                    ui.warn(format!("--folder names {}, which {what}", folder.display()));
+                }
+                ModelPack::list_in(std::slice::from_ref(folder))
+            }
             None => ModelPack::list(),
         };
         let (mut text, mut values) = (String::new(), Vec::new());

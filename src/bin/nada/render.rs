@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 /// Draw latents, with or without domains
 ///
 /// Latents are f32 [N, n] for z and w, [N, n_latent, n] for wplus: a .npy file, a .safetensors file with the key z, w or wplus, or what encoders
-/// and projectors write (.pt, .npz). Truncation moves every w towards the mean w: mean + T * (w - mean). The array of --out-npy is f32 [N, 3, size, size] as the network gives it, nominally
-/// in [-1, 1], not clamped.
+/// and projectors write (.pt, .npz). Truncation moves every w towards the mean w: mean + T * (w - mean). The array of --out-npy is f32
+/// [N, 3, size, size] as the network gives it, nominally in [-1, 1], not clamped.
 #[derive(Args)]
 #[command(after_help = "Example:
   nada render --generator ffhq.pt --latents w.npy --space w --noise const --truncation 1 --out-npy pictures.npy
