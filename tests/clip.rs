@@ -282,13 +282,21 @@ fn flags_of_open_clip_are_honoured_or_refused() {
         assert!(e.contains("open_clip_config.json") && e.contains(flag), "{e}");
     }
     // The tensors of a flag say it too, where the configuration does not.
-    for key in ["attn.ln_q.weight", "attn.head_scale", "ln_attn.weight", "mlp.ln.weight", "attn.ln_inner.weight"] {
+    for (key, flag) in [
+        ("attn.ln_q.weight", "qk_norm"),
+        ("attn.head_scale", "scale_heads"),
+        ("attn.logit_scale", "scaled_cosine_attn"),
+        ("attn.ln_inner.weight", "scale_attn_inner"),
+        ("ln_attn.weight", "scale_attn"),
+        ("mlp.ln.weight", "scale_fc"),
+        ("ls_1.gamma", "ls_init_value"),
+    ] {
         let key = format!("visual.transformer.resblocks.0.{key}");
         let folder = open_clip(&config("plain"), |tensors| {
             tensors.insert(key.clone(), Tensor::ones(32, DType::F32, &Device::Cpu).unwrap());
         });
         let e = refused(folder.path(), Kind::Unsupported);
-        assert!(e.contains(&key), "{e}");
+        assert!(e.contains(&format!("({flag})")) && e.contains(&key), "{e}");
     }
 }
 
