@@ -337,6 +337,29 @@ typedef uint32_t nada_edge;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// The function between the two layers of a CLIP's MLPs.
+enum nada_activation
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // What a configuration beside the file says, else QuickGELU.
+    NADA_ACTIVATION_OF_FILE = 0,
+    // x * sigmoid(1.702 x), OpenAI's.
+    NADA_ACTIVATION_QUICK_GELU = 1,
+    // x * Phi(x), of most that open_clip trained.
+    NADA_ACTIVATION_GELU = 2,
+    // GELU with tanh.
+    NADA_ACTIVATION_GELU_TANH = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nada_activation nada_activation;
+#else
+typedef uint32_t nada_activation;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // An adaptation under way. The only handle that changes: one call at a time uses it, and a second one gets NADA_BUSY.
 typedef struct nada_adaptation nada_adaptation;
 
@@ -512,9 +535,6 @@ typedef struct nada_snapshot {
     // Mean cosine of small grey adapted pictures with the unadapted ones.
     float structure;
 } nada_snapshot;
-
-// A [`nada_activation`] as C passes it: any number.
-typedef uint32_t ActivationNumber;
 
 // Options of nada_context_new().
 typedef struct nada_context_options {
@@ -772,7 +792,7 @@ nada_status nada_clip_open(const struct nada_context *context,
 // Fails: as nada_clip_open().
 nada_status nada_clip_open_as(const struct nada_context *context,
                               const char *file,
-                              ActivationNumber activation,
+                              nada_activation activation,
                               struct nada_clip **clip);
 
 // What to tell a user who takes this CLIP, in sentences: what was taken for granted because no file says it, and fields of its
@@ -1201,6 +1221,12 @@ nada_status nada_model_check_text(const struct nada_model *model,
                                   char *warning,
                                   size_t size,
                                   size_t *needed);
+
+// Whether `text` fits into the pack's CLIPs inside the longest of its prompt templates, before CLIPs or generator are read. The message
+// says how many tokens it has, what the template adds, and how many are too many.
+// Threads: any. Fails: NADA_INVALID_ARGUMENT where it does not fit.
+nada_status nada_model_check_length(const struct nada_model *model,
+                                    const char *text);
 
 // The target phrases that the pack's CLIPs know best, such as "a pencil sketch", one a line; "" where they know natural language. Source
 // phrases are not among them. `phrases` has room for `size` bytes; what does not fit is cut, and *needed gets the bytes that the whole

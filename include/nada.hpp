@@ -430,6 +430,8 @@ public:
     nada_inversion_options inversion_options() const {
         return detail::filled<nada_inversion_options>(nada_model_inversion_options, get());
     }
+    /* Throws where the words are too long for the CLIPs. */
+    void check_length(const std::string &words) const { check(nada_model_check_length(get(), words.c_str())); }
     /* "" where every word is known. */
     std::string check_text(const std::string &words) const {
         return detail::text([&](char *to, size_t size, size_t *needed) {

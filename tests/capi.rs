@@ -830,6 +830,8 @@ fn null_pointers() {
         nada_model_adaptation_options(w.model, null_mut(), size_of::<nada_adaptation_options>()) "nada_adaptation_options";
         nada_model_inversion_options(null(), &mut std::mem::zeroed(), size_of::<nada_inversion_options>()) "model";
         nada_model_inversion_options(w.model, null_mut(), size_of::<nada_inversion_options>()) "nada_inversion_options";
+        nada_model_check_length(null(), c"a".as_ptr()) "model";
+        nada_model_check_length(w.model, null()) "text";
         nada_model_check_text(null(), file, null_mut(), 0, null_mut()) "model";
         nada_model_check_text(w.model, null(), null_mut(), 0, null_mut()) "text";
         nada_model_check_text(w.model, file, null_mut(), 9, null_mut()) "warning";
@@ -1074,6 +1076,11 @@ fn words_are_checked_before_the_clips_are_read() {
     assert_eq!(check("\u{feff}a pencil sketch\u{200b}"), "");
     assert!(check("a pencil\u{2063} sketch").contains("U+2063 behind \"a pencil\" (character 9)"));
     let words = ["pencil sketch golden statue"; 5].join(" ");
+    unsafe {
+        ok(nada_model_check_length(w.model, c"\u{feff}a pencil sketch".as_ptr()));
+        assert_eq!(nada_model_check_length(w.model, c(&words).as_ptr()), NADA_INVALID_ARGUMENT);
+        assert!(last().contains("too long by 1 token"), "{}", last());
+    }
     let long = check(&words);
     assert!(long.contains("too long by 1 token: it has 20 and 2") && long.contains("adds 3, where the CLIP clip-a takes 24"), "{long}");
     unsafe {

@@ -283,13 +283,21 @@ fn flags_of_open_clip_are_honoured_or_refused() {
         assert!(e.contains("open_clip_config.json") && e.contains(flag), "{e}");
     }
     // The tensors of a flag say it too, where the configuration does not.
-    for key in ["attn.ln_q.weight", "attn.head_scale", "ln_attn.weight", "mlp.ln.weight", "attn.ln_inner.weight"] {
+    for (key, flag) in [
+        ("attn.ln_q.weight", "qk_norm"),
+        ("attn.head_scale", "scale_heads"),
+        ("attn.logit_scale", "scaled_cosine_attn"),
+        ("attn.ln_inner.weight", "scale_attn_inner"),
+        ("ln_attn.weight", "scale_attn"),
+        ("mlp.ln.weight", "scale_fc"),
+        ("ls_1.gamma", "ls_init_value"),
+    ] {
         let key = format!("visual.transformer.resblocks.0.{key}");
         let folder = open_clip(&config("plain"), |tensors| {
             tensors.insert(key.clone(), Tensor::ones(32, DType::F32, &Device::Cpu).unwrap());
         });
         let e = refused(folder.path(), Kind::Unsupported);
-        assert!(e.contains(&key), "{e}");
+        assert!(e.contains(&format!("({flag})")) && e.contains(&key), "{e}");
     }
 }
 
@@ -576,6 +584,44 @@ fn a_file_alone_does_not_tell_its_activation() {
     let Some(reference) = reference() else { return };
     for name in ["tiny_vit_jit_fp16.pt", "tiny_rn_openai_state_dict.pt", "tiny_vit_hf"] {
         assert_eq!(Clip::open(&reference.join("clip").join(name)).unwrap().warnings(), [] as [String; 0], "{name}");
+    }
+}
+
+/// Wide towers of open_clip have heads of other widths than OpenAI's, which would divide some of them as well.
+#[test]
+fn a_wide_file_alone_does_not_tell_its_heads() {
+    let file = checkpoint::open(&data("clip/gelu.pt")).unwrap();
+    let mut tensors: BTreeMap<_, _> = file.keys().map(|key| (key.to_string(), file.tensor(key).unwrap())).collect();
+    tensors.insert("visual.conv1.weight".into(), Tensor::zeros((1280, 3, 8, 8), DType::F32, &Device::Cpu).unwrap());
+    let saved = tempfile::Builder::new().suffix(".safetensors").tempfile().unwrap();
+    save_safetensors(saved.path(), &tensors, &BTreeMap::new()).unwrap();
+    let e = Clip::open_as(saved.path(), Some(Activation::Gelu)).err().unwrap();
+    assert!(e.kind() == Kind::Format && e.to_string().contains("width 1280") && e.to_string().contains("open_clip_config.json"), "{e}");
+}
+
+/// Training needs gradients through every way of pooling and resizing: of the sum of features, along a direction, against differences.
+#[test]
+fn gradients_of_flags() {
+    let numbers =
+        |n: usize, f: f32| Tensor::from_vec((0..n).map(|i| (i as f32 * f).sin() * 0.5).collect::<Vec<_>>(), n, &Device::Cpu).unwrap();
+    for name in ["plain", "pool-avg", "final-ln-after-pool", "norm-eps", "resize-longest", "resize-squash"] {
+        let folder = open_clip(&config(name), |_| {});
+        let clip = Clip::open(folder.path()).unwrap();
+        let shape = (1, 3, 24, 40);
+        let (image, along) = (numbers(24 * 40 * 3, 0.37).reshape(shape).unwrap(), numbers(24 * 40 * 3, 0.011).reshape(shape).unwrap());
+        let weights = numbers(clip.dimension(), 1.7);
+        let value = |image: &Tensor| {
+            let features = clip.encode_image(&clip.preprocess(image, ClipResize::Antialias).unwrap()).unwrap();
+            features.broadcast_mul(&weights).unwrap().sum_all().unwrap()
+        };
+        let number = |t: Tensor| t.to_scalar::<f32>().unwrap();
+        let image = Var::from_tensor(&image).unwrap();
+        let gradients = value(image.as_tensor()).backward().unwrap();
+        let have = number((gradients.get(image.as_tensor()).unwrap() * &along).unwrap().sum_all().unwrap());
+        let step = 2e-3;
+        let moved = |step: f64| number(value(&(image.as_tensor() + (&along * step).unwrap()).unwrap()));
+        let want = (moved(step) - moved(-step)) / (2.0 * step as f32);
+        assert!((have - want).abs() <= 0.01 * want.abs().max(0.1), "{name}: {have} for {want}");
     }
 }
 

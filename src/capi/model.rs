@@ -87,14 +87,23 @@ impl LoadedModel {
         once(&self.readers, || self.runtime.run(|| Ok(Arc::new(open()?)))).unwrap_or_default()
     }
 
+    /// `InvalidArgument` where `text` is too long for a CLIP inside the longest template.
+    fn check_length(&self, text: &str) -> crate::Result<()> {
+        let templates = self.templates().0;
+        self.readers().iter().try_for_each(|reader| match reader.check("text", &tidy(text), &templates) {
+            // That a CLIP reads no texts is said where it is to read some.
+            Err(Error::Unsupported { .. }) => Ok(()),
+            result => result,
+        })
+    }
+
     /// All that there is to tell a user about `text` before the CLIPs are read; empty where all is well.
     fn warning(&self, text: &str) -> String {
         let readers = self.readers();
-        let templates = self.templates().0;
-        let too_long = readers.iter().find_map(|reader| match reader.check("text", &tidy(text), &templates) {
+        let too_long = match self.check_length(text) {
             Err(Error::InvalidArgument { message, .. }) => Some(message),
             _ => None,
-        });
+        };
         let unknown = Some(self.unknown(text)).filter(|sentence| !sentence.is_empty());
         let sentences: Vec<String> = too_long.into_iter().chain(unknown).chain(warnings(text, readers.iter())).collect();
         sentences.join(". ")
@@ -249,6 +258,14 @@ pub unsafe extern "C" fn nada_model_check_text(
         let sentence = handle!(model).warning(super::values::text(text, "text")?);
         give_text(&sentence, warning, size, needed, "warning")
     })
+}
+
+/// Whether `text` fits into the pack's CLIPs inside the longest of its prompt templates, before CLIPs or generator are read. The message
+/// says how many tokens it has, what the template adds, and how many are too many.
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT where it does not fit.
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_check_length(model: *const nada_model, text: *const c_char) -> nada_status {
+    guard(|| Ok(handle!(model).check_length(super::values::text(text, "text")?)?))
 }
 
 /// The target phrases that the pack's CLIPs know best, such as "a pencil sketch", one a line; "" where they know natural language. Source

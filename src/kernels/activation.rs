@@ -55,8 +55,8 @@ fn erf(x: f32) -> f32 {
     x * p / q
 }
 
-/// (1 + tanh(y)) / 2 is sigmoid(2 y): twice sqrt(2 / pi).
-const TANH: f32 = 1.595_769_1;
+/// Twice sqrt(2 / pi), since (1 + tanh(y)) / 2 is sigmoid(2 y).
+const TANH: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::SQRT_2;
 const CUBE: f32 = 0.044_715;
 
 impl Activation {

@@ -301,6 +301,13 @@ static void test_session(void) {
     plugin_request_text(none.request.source, sizeof none.request.source, "flibbertigibbet", "source", &error);
     CHECK(!plugin_words_known(&library, pack, &none.request, &error) && strstr(error.text, "source: the model"));
 
+    /* So is what does not fit into the model's CLIPs. */
+    plugin_request_text(none.request.source, sizeof none.request.source, "a photo", "source", &error);
+    char *words = none.request.target;
+    for (*words = '\0'; strlen(words) < 130;) strcat(words, "pencil sketch golden statue ");
+    CHECK(!plugin_words_known(&library, pack, &none.request, &error) && strstr(error.text, "too long by 1 token"));
+    CHECK(work(plugin_work_restyle, &none, 0).state == PLUGIN_FAILED && !plugin_session_inverted(session, &none.request));
+
     /* Installed with a thumbnail, and found by its name. */
     CHECK(work(plugin_work_install, &task, 0).state == PLUGIN_DONE && strstr(task.file, "/a-pencil-sketch.nada.safetensors"));
     CHECK(plugin_session_reached(session, &task.request).kept);

@@ -96,6 +96,8 @@ pub struct Config {
 
 /// OpenAI's CLIPs have one head per 64 channels.
 const HEAD_WIDTH: usize = 64;
+/// Of OpenAI's vision transformers: ViT-L.
+const OPENAI_WIDEST: usize = 1024;
 
 fn root(n: usize) -> Option<usize> {
     let root = (n as f64).sqrt().round() as usize;
@@ -183,7 +185,15 @@ impl Config {
             }
             VisionConfig::ResNet(ResNetConfig { resolution: side * 32, width, layers, heads, embedding })
         } else {
-            let [_, _, patch, _] = weights.dims("visual.conv1.weight")?;
+            let [width, _, patch, _] = weights.dims("visual.conv1.weight")?;
+            if described.is_none() && width > OPENAI_WIDEST && !weights.is_openais_own() {
+                // open_clip's are 80 (ViT-H), 88 (ViT-g), 104 (ViT-bigG) and more; 64 would divide some widths, and give other numbers.
+                let message = format!(
+                    "tensor 'visual.conv1.weight': a vision transformer of width {width} is none of OpenAI's, so the width of its heads is not known; \
+                     put the open_clip_config.json of the file beside it"
+                );
+                return Err(weights.format(message));
+            }
             let transformer =
                 TransformerConfig::read(weights, "visual.transformer.resblocks.", "mlp.c_fc.weight", vision_tower, activation)?;
             Self::vit(weights, "visual.positional_embedding", patch, transformer, embedding, described)?

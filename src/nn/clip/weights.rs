@@ -37,18 +37,18 @@ type Pair = (Tensor, Tensor);
 
 /// Relatives of CLIP whose other keys are the same: they would give wrong numbers.
 const RELATIVES: [(&str, &str); 12] = [
-    (".ls_1.", "layer scale"),
-    (".attn.ln_q.", "norms of queries and keys"),
-    (".attn.ln_k.", "norms of queries and keys"),
-    (".attn.head_scale", "scaled heads"),
-    (".attn.logit_scale", "cosine attention"),
-    (".attn.ln_inner.", "norms inside attention"),
-    (".ln_attn.", "norms after attention"),
-    (".mlp.ln.", "norms inside its MLPs"),
-    ("visual.attn_pool.", "attention pooling"),
-    ("text.cls_emb", "a class token of texts"),
+    (".ls_1.", "layer scale (ls_init_value)"),
+    (".attn.ln_q.", "norms of queries and keys (qk_norm)"),
+    (".attn.ln_k.", "norms of queries and keys (qk_norm)"),
+    (".attn.head_scale", "scaled heads (scale_heads)"),
+    (".attn.logit_scale", "cosine attention (scaled_cosine_attn)"),
+    (".attn.ln_inner.", "norms inside attention (scale_attn_inner)"),
+    (".ln_attn.", "norms after attention (scale_attn)"),
+    (".mlp.ln.", "norms inside its MLPs (scale_fc)"),
+    ("visual.attn_pool.", "attention pooling (attentional_pool)"),
+    ("text.cls_emb", "a class token of texts (embed_cls)"),
     ("text_decoder.", "a decoder of texts (CoCa)"),
-    ("text.text_projection.bias", "a bias of the text projection"),
+    ("text.text_projection.bias", "a bias of the text projection (proj_bias)"),
 ];
 
 /// A key of the text towers in each layout.

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 /// white space.
 static UNSEEN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[[\p{DI}\p{Cf}--\p{PCM}]\p{Cc}--\s]").expect("a constant pattern"));
 
-/// A letter of another script than the Latin. One Greek letter alone is a sign.
+/// A letter of another script than the Latin.
 static FOREIGN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{L}--[\p{Latin}\p{Common}\p{Inherited}]]").expect("a constant pattern"));
 
 fn is_unseen(c: char) -> bool {
@@ -74,8 +74,8 @@ pub fn unseen_warning(words: &str) -> Option<String> {
     })
 }
 
-/// The words of `text` that are none of a language written in Latin letters as English is, or that a vocabulary of English breaks apart:
-/// those with a letter of another script (one Greek letter alone is a sign), and those of 6 tokens or more with fewer than 3 letters each.
+/// The words of `text` that a CLIP of English plainly does not know: those with a letter of another script than the Latin (one Greek letter
+/// alone is a sign), and those that its vocabulary breaks into 6 tokens or more with fewer than 3 letters each.
 ///
 /// `tokens` counts a word's. Of the 100 000 most frequent words of English 23 are called foreign with OpenAI's vocabulary (names such as
 /// Krzysztof, chemistry), of German 8 %: a rule for words that are plainly unknown, not for languages. Short words of a neighbour pass.
