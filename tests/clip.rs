@@ -595,7 +595,7 @@ fn a_wide_file_alone_does_not_tell_its_heads() {
     tensors.insert("visual.conv1.weight".into(), Tensor::zeros((1280, 3, 8, 8), DType::F32, &Device::Cpu).unwrap());
     let saved = tempfile::Builder::new().suffix(".safetensors").tempfile().unwrap();
     save_safetensors(saved.path(), &tensors, &BTreeMap::new()).unwrap();
-    let e = Clip::open_as(saved.path(), Some(Activation::Gelu)).err().unwrap();
+    let e = Clip::open_as(saved.path(), Some(Activation::Gelu), &Cancel::new()).err().unwrap();
     assert!(e.kind() == Kind::Format && e.to_string().contains("width 1280") && e.to_string().contains("open_clip_config.json"), "{e}");
 }
 

@@ -5,6 +5,7 @@ use super::{Concept, Templates, WeightedClip};
 use crate::error::{Error, Result};
 use crate::nn::clip::Clip;
 use crate::picture::Picture;
+use crate::progress::Cancel;
 use candle_core::{Tensor, D};
 use std::sync::Arc;
 
@@ -32,8 +33,9 @@ pub(super) struct Guide {
 }
 
 /// Normalised embeddings of pictures [n, d].
-pub(super) fn embed_pictures(clip: &Clip, pictures: &[Picture]) -> Result<Tensor> {
+pub(super) fn embed_pictures(clip: &Clip, pictures: &[Picture], cancel: &Cancel) -> Result<Tensor> {
     let parts = pictures.iter().map(|p| {
+        cancel.check()?;
         let input = clip.preprocess(&p.to_tensor()?, ClipResize::Antialias)?;
         normalise(&clip.encode_image(&input)?)
     });
@@ -63,16 +65,16 @@ impl Guide {
 
     /// `own` are 16 pictures of the unadapted generator, there where pictures as a target are compared with them as the source is words.
     pub(super) fn new(
-        clip: Arc<Clip>,
-        weight: f32,
+        WeightedClip { clip, weight }: &WeightedClip,
         mode: Mode,
         source: &Concept,
         target: &Concept,
         templates: &Templates,
         own: Option<&Tensor>,
+        cancel: &Cancel,
     ) -> Result<Self> {
-        let all = |words: &str| clip.embed_texts(&templates.of(words));
-        let one = |words: String| Result::Ok(clip.embed_texts(&[words])?.squeeze(0)?);
+        let all = |words: &str| clip.embed_texts_unless(&templates.of(words), cancel);
+        let one = |words: String| Result::Ok(clip.embed_texts_unless(&[words], cancel)?.squeeze(0)?);
         let mean = |e: Tensor| Result::Ok(e.mean(0)?);
         let (from, to, target, selection) = match (source, target) {
             (Concept::Text(source), Concept::Text(target)) => {
@@ -85,14 +87,14 @@ impl Guide {
             }
             (source, Concept::Pictures(pictures)) => {
                 let from = match source {
-                    Concept::Pictures(p) => mean(embed_pictures(&clip, p)?)?,
+                    Concept::Pictures(p) => mean(embed_pictures(clip, p, cancel)?)?,
                     Concept::Text(_) => {
                         let own = own.ok_or_else(|| Error::Internal("the generator's own pictures were not drawn".into()))?;
                         let own = clip.preprocess(own, ClipResize::Antialias)?;
                         mean(normalise(&clip.encode_image(&own)?)?)?
                     }
                 };
-                let to = mean(embed_pictures(&clip, pictures)?)?;
+                let to = mean(embed_pictures(clip, pictures, cancel)?)?;
                 (from, to.clone(), normalise(&to)?, normalise(&to)?)
             }
             (Concept::Pictures(_), Concept::Text(_)) => {
@@ -107,7 +109,7 @@ impl Guide {
             ));
         }
         let cosine = (normalise(&from)? * normalise(&to)?)?.sum_all()?.to_scalar::<f32>()?;
-        Ok(Self { clip, weight, direction, target, selection, cosine })
+        Ok(Self { clip: clip.clone(), weight: *weight, direction, target, selection, cosine })
     }
 
     /// Mean over the batch of 1 - cos(embedding, target) of layer selection. `e` [n, d] normalised.
@@ -173,7 +175,8 @@ mod tests {
         let text = |words: &str| Concept::Text(words.into());
         let guide = |templates: &[&str]| {
             let templates = Templates(templates.iter().map(|t| t.to_string()).collect());
-            Guide::new(clip.clone(), 1.0, Mode::Default, &text("a photo"), &text("a zombie"), &templates, None).unwrap()
+            let clip = WeightedClip { clip: clip.clone(), weight: 1.0 };
+            Guide::new(&clip, Mode::Default, &text("a photo"), &text("a zombie"), &templates, None, &Cancel::new()).unwrap()
         };
         let rows = clip.embed_texts(&["a photo".into(), "a zombie".into()]).unwrap();
         let want = normalise(&(rows.get(1).unwrap() - rows.get(0).unwrap()).unwrap()).unwrap();

@@ -204,7 +204,20 @@ impl Adaptation {
         templates: &Templates,
         settings: Settings,
     ) -> Result<Self> {
-        Self::from_start(generator.clone(), &generator, clips, source, target, templates, settings)
+        Self::new_unless(generator, clips, source, target, templates, settings, &Cancel::new())
+    }
+
+    /// As [`Adaptation::new`]; `Cancelled` once the flag is raised, which is looked at between a few texts and pictures.
+    pub fn new_unless(
+        generator: Arc<Generator>,
+        clips: &[WeightedClip],
+        source: Concept,
+        target: Concept,
+        templates: &Templates,
+        settings: Settings,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        Self::prepare(generator.clone(), &generator, clips, (source, target), templates, settings, cancel)
     }
 
     /// As [`Adaptation::new`], with a trained twin that starts as `start`, such as a domain applied to `generator`.
@@ -216,6 +229,18 @@ impl Adaptation {
         target: Concept,
         templates: &Templates,
         settings: Settings,
+    ) -> Result<Self> {
+        Self::prepare(generator, start, clips, (source, target), templates, settings, &Cancel::new())
+    }
+
+    fn prepare(
+        generator: Arc<Generator>,
+        start: &Generator,
+        clips: &[WeightedClip],
+        (source, target): (Concept, Concept),
+        templates: &Templates,
+        settings: Settings,
+        cancel: &Cancel,
     ) -> Result<Self> {
         settings.check()?;
         let (source, target) = (source.tidy(), target.tidy());
@@ -236,13 +261,18 @@ impl Adaptation {
         let own = match (&source, &target) {
             (Concept::Text(_), Concept::Pictures(_)) => {
                 let tensor = Rng::stream(settings.seed, OWN_PICTURES).normals(&[16, generator.config().style_dim], &Device::Cpu)?;
-                Some(generator.render(&Latent { space: Space::Z, tensor, noise: None }, settings.truncation, Noise::None)?)
+                let mut parts = vec![];
+                generator.render_each(&Latent { space: Space::Z, tensor, noise: None }, settings.truncation, Noise::None, &mut |part| {
+                    parts.push(part);
+                    cancel.check()
+                })?;
+                Some(Tensor::cat(&parts, 0)?)
             }
             _ => None,
         };
         let guides = clips
             .par_iter()
-            .map(|c| Guide::new(c.clip.clone(), c.weight, settings.mode, &source, &target, templates, own.as_ref()))
+            .map(|c| Guide::new(c, settings.mode, &source, &target, templates, own.as_ref(), cancel))
             .collect::<Result<Vec<_>>>()?;
         let decay = settings.mode == Mode::Reference && settings.auto_layers.is_some();
         let z = Rng::stream(settings.seed, PREVIEW).normals(&[8, generator.config().style_dim], &Device::Cpu)?;

@@ -18,6 +18,7 @@ use crate::adapt::{
 };
 use crate::memory::Need;
 use crate::picture::Picture;
+use crate::progress::Cancel;
 use std::ffi::{c_char, c_void, CString};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
@@ -433,7 +434,7 @@ unsafe impl Options for nada_outcome {
 }
 
 /// # Safety
-/// The pointers are NULL or as [`nada_adaptation_options`] asks.
+/// The pointers are NULL or as [`nada_adaptation_options`] asks. Without a token the context's flag ends the preparation.
 unsafe fn concept(words: *const c_char, images: *const *const nada_image, count: usize, name: &str) -> Result<Concept> {
     let pictures: Vec<&LoadedImage> = handles(images, count, &format!("options.{name}_images"))?;
     if !pictures.is_empty() {
@@ -450,8 +451,8 @@ unsafe fn concept(words: *const c_char, images: *const *const nada_image, count:
 }
 
 /// # Safety
-/// The pointers are NULL or as [`nada_adaptation_options`] asks.
-unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptation_options) -> Result<Training> {
+/// The pointers are NULL or as [`nada_adaptation_options`] asks. Without a token the context's flag ends the preparation.
+unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptation_options, token: Option<&Cancel>) -> Result<Training> {
     let g = borrow(generator, "generator")?;
     if options.is_null() {
         return Err(Failure::argument("options", "is NULL, must at least say the target"));
@@ -501,7 +502,9 @@ unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptatio
     warnings.extend(clips.iter().flat_map(|c| c.clip.warnings().iter().cloned()));
     let sizes = clips.iter().map(|c| c.clip.config()).collect();
     g.runtime.admit(Need::adapting(g.generator.config(), &settings, sizes, templates.0.len(), g.runtime.threads()))?;
-    let adaptation = g.runtime.run(|| Adaptation::new(g.generator.clone(), &clips, source, target, &templates, settings))?;
+    let cancel = token.cloned().unwrap_or_else(|| g.runtime.cancel());
+    let adaptation =
+        g.runtime.run(|| Adaptation::new_unless(g.generator.clone(), &clips, source, target, &templates, settings, &cancel))?;
     Ok(Training {
         runtime: g.runtime.clone(),
         warning: c_string(&warnings.join(". ")),
@@ -537,8 +540,9 @@ pub unsafe extern "C" fn nada_generator_adapt(
 ) -> nada_status {
     guard(|| {
         out!(domain);
-        let cancel = token(cancel)?;
-        let training = begin(generator, options)?;
+        let own = (!cancel.is_null()).then(|| token(cancel)).transpose()?;
+        let training = begin(generator, options, own.as_ref())?;
+        let cancel = own.unwrap_or_default();
         let mut state = training.lock()?;
         let adaptation = &mut state.adaptation;
         let result = training.runtime.run_reporting(&Callback::new(on_progress, user_data), |report| {
@@ -562,7 +566,7 @@ pub unsafe extern "C" fn nada_adaptation_new(
 ) -> nada_status {
     guard(|| {
         out!(adaptation);
-        *adaptation = into_raw(begin(generator, options)?);
+        *adaptation = into_raw(begin(generator, options, None)?);
         Ok(())
     })
 }

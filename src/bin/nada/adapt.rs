@@ -337,7 +337,8 @@ pub fn train(job: Job, from: Option<&SavedState>, mut snapshots: Option<&mut Sna
     let sizes = job.clips.iter().map(|c| c.clip.config()).collect();
     let threads = rayon::current_num_threads();
     Need::adapting(job.generator.config(), &job.settings, sizes, job.templates.0.len(), threads).check()?;
-    let mut run = Adaptation::new(job.generator.clone(), job.clips, job.source, job.target, job.templates, job.settings)?;
+    let generator = job.generator.clone();
+    let mut run = Adaptation::new_unless(generator, job.clips, job.source, job.target, job.templates, job.settings, &ui.cancel)?;
     if let Some(state) = from {
         run.restore(state)?;
     }

@@ -238,6 +238,11 @@ impl Clip {
 
     /// Normalised embeddings [texts, d], of the texts as they are: see [`tidy`] for those of users. A text too long is an `InvalidArgument` that quotes it with its token count and the limit.
     pub fn embed_texts(&self, texts: &[String]) -> Result<Tensor> {
+        self.embed_texts_unless(texts, &Cancel::new())
+    }
+
+    /// As [`Clip::embed_texts`]; `Cancelled` once the flag is raised, which is looked at between a few texts.
+    pub fn embed_texts_unless(&self, texts: &[String], cancel: &Cancel) -> Result<Tensor> {
         if texts.is_empty() {
             return Err(Error::argument("texts", "there are none"));
         }
@@ -245,6 +250,7 @@ impl Clip {
         let context = self.config.text.context;
         let mut parts = Vec::new();
         for texts in texts.chunks(TEXTS_AT_ONCE) {
+            cancel.check()?;
             let mut ids = Vec::with_capacity(texts.len() * context);
             for text in texts {
                 ids.extend(tokenizer.tokenize(text, context, false)?);
