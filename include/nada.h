@@ -1094,7 +1094,8 @@ nada_status nada_inversion_options_init(struct nada_inversion_options *options, 
 // `options`, `on_progress` and `cancel` may be NULL. *latent is one point of W+; *psnr (may be NULL) is how close it comes, in dB,
 // drawn with the noise maps that were found, or without noise (NADA_NOISE_NONE) where options.optimise_noise is 0.
 // Threads: any. Owner: the caller frees *latent with nada_latent_free().
-// Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
+// Fails: NADA_INVALID_ARGUMENT (also a picture of which all pixels of the square are transparent), NADA_CANCELLED, NADA_NOT_FINITE,
+// NADA_OUT_OF_MEMORY.
 nada_status nada_generator_invert(const struct nada_generator *generator,
                                   const struct nada_image *image,
                                   const struct nada_inversion_options *options,
@@ -1106,7 +1107,7 @@ nada_status nada_generator_invert(const struct nada_generator *generator,
 
 // Restyles a picture in one call: inverts it, then renders what was found with the domains of `render`. `inversion`, `render`,
 // `on_progress` and `cancel` may be NULL; a NULL `render` draws without noise, as the search does (or with the maps that it found). The
-// result has nada_generator_size() pixels a side.
+// result has nada_generator_size() pixels a side, and is as transparent as the square of the image.
 // Threads: any. Owner: the caller frees *restyled with nada_image_free().
 // Fails: as nada_generator_invert() and nada_generator_render().
 nada_status nada_generator_restyle(const struct nada_generator *generator,

@@ -806,6 +806,8 @@ fn null_pointers() {
         nada_cancel_reset(null()) "cancel";
         nada_image_open(null(), &mut null_mut()) "file";
         nada_image_open(file, null_mut()) "image";
+        nada_image_open_square(null(), 8, &mut null_mut()) "file";
+        nada_image_open_square(file, 8, null_mut()) "image";
         nada_image_save_png(null(), file) "image";
         nada_image_save_png(w.image, null()) "file";
         nada_image_from_pixels(null(), &mut null_mut()) "pixels";

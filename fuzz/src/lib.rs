@@ -1,7 +1,8 @@
-//! What the fuzz targets share: files in memory, archives around a pickle, and an allocator that ends the program where a reader takes
+//! What the fuzz targets share: files in memory, readings of checkpoints and pictures, archives around a pickle, and an allocator that ends the program where a reader takes
 //! more memory than its file allows.
 
 use nada::checkpoint::{self, Checkpoint, Kind};
+use nada::picture::Picture;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -77,6 +78,33 @@ pub fn read_as(bytes: &[u8], kind: Kind) {
         if let Ok(checkpoint) = checkpoint::open_bytes_as(Path::new("case"), copy, kind) {
             read_tensors(&checkpoint);
         }
+    });
+}
+
+/// Pictures of more pixels take the memory of their pixels and the time of their decoders, which say nothing of the readers.
+const PIXELS: usize = 1 << 18;
+
+/// Of a pixel: as floats, twice, and as a decoder has it.
+const PIXEL: usize = 64;
+
+/// Opens the bytes as a picture, whole and only its square.
+pub fn read_picture(bytes: &[u8]) {
+    let path = file(bytes);
+    let mut size = None;
+    within_limit(bytes.len(), || size = Picture::size_of_file(&path).ok());
+    let Some((width, height)) = size.filter(|(width, height)| width * height <= PIXELS) else { return };
+    within_limit(bytes.len() + width * height * PIXEL, || {
+        let whole = Picture::open_with_warnings(&path);
+        if let Ok((picture, _)) = &whole {
+            assert_eq!((picture.width, picture.height, picture.data.len()), (width, height, width * height * 4));
+            assert!(picture.data.iter().all(|v| (0.0..=1.0).contains(v)), "a number outside of [0, 1]");
+        }
+        let square = Picture::open_square(&path, 8);
+        assert_eq!(whole.is_ok(), square.is_ok(), "{whole:?} {square:?}");
+        if let Ok((square, _)) = square {
+            assert!(square.data.iter().all(|v| (0.0..=1.0).contains(v)), "a number outside of [0, 1]");
+        }
+        assert_eq!(whole.is_ok(), Picture::look_at(&path).is_ok());
     });
 }
 

@@ -147,7 +147,8 @@ pub unsafe extern "C" fn nada_inversion_options_init(options: *mut nada_inversio
 /// `options`, `on_progress` and `cancel` may be NULL. *latent is one point of W+; *psnr (may be NULL) is how close it comes, in dB,
 /// drawn with the noise maps that were found, or without noise (NADA_NOISE_NONE) where options.optimise_noise is 0.
 /// Threads: any. Owner: the caller frees *latent with nada_latent_free().
-/// Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
+/// Fails: NADA_INVALID_ARGUMENT (also a picture of which all pixels of the square are transparent), NADA_CANCELLED, NADA_NOT_FINITE,
+/// NADA_OUT_OF_MEMORY.
 #[no_mangle]
 pub unsafe extern "C" fn nada_generator_invert(
     generator: *const nada_generator,
@@ -175,7 +176,7 @@ pub unsafe extern "C" fn nada_generator_invert(
 
 /// Restyles a picture in one call: inverts it, then renders what was found with the domains of `render`. `inversion`, `render`,
 /// `on_progress` and `cancel` may be NULL; a NULL `render` draws without noise, as the search does (or with the maps that it found). The
-/// result has nada_generator_size() pixels a side.
+/// result has nada_generator_size() pixels a side, and is as transparent as the square of the image.
 /// Threads: any. Owner: the caller frees *restyled with nada_image_free().
 /// Fails: as nada_generator_invert() and nada_generator_render().
 #[no_mangle]

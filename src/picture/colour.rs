@@ -69,7 +69,7 @@ impl Colours {
         }
         for (p, rgb) in row.chunks_exact_mut(4).zip(to.chunks_exact(3)) {
             // Colours that sRGB does not have lie outside of it.
-            p[..3].iter_mut().zip(rgb).for_each(|(o, v)| *o = v.max(0.0).min(1.0));
+            p[..3].iter_mut().zip(rgb).for_each(|(o, v)| *o = if v.is_nan() { 0.0 } else { v.clamp(0.0, 1.0) });
         }
     }
 }
@@ -192,18 +192,20 @@ fn transform(profile: &ColorProfile) -> Result<Transform, String> {
     let options = TransformOptions { rendering_intent, allow_use_cicp_transfer: false, prefer_fixed_point: false, ..Default::default() };
     let layout = if channels == Channels::Grey { Layout::Gray } else { Layout::Rgb };
     let made = profile.create_transform_f32(layout, &ColorProfile::new_srgb(), Layout::Rgb, options).map_err(|e| e.to_string())?;
-    let colours = Colours { transform: Some((made, channels)) };
 
-    let mut apart = 0f32;
     let steps: Vec<f32> = (0..=8).map(|i| i as f32 / 8.0).collect();
     let greys = (0..256).map(|v| [v as f32 / 255.0; 3]);
     let cube = steps.iter().flat_map(|r| steps.iter().flat_map(|g| steps.iter().map(|b| [*r, *g, *b])));
-    let all: Vec<[f32; 3]> = if channels == Channels::Grey { greys.collect() } else { greys.chain(cube).collect() };
-    let before: Vec<f32> = all.iter().flat_map(|[r, g, b]| [*r, *g, *b, 1.0]).collect();
-    let mut after = before.clone();
-    colours.convert(&mut after);
-    for (a, b) in before.iter().zip(&after) {
-        apart = apart.max((a - b).abs());
+    let probes: Vec<[f32; 3]> = if channels == Channels::Grey { greys.collect() } else { greys.chain(cube).collect() };
+    let before: Vec<f32> = match channels {
+        Channels::Grey => probes.iter().map(|p| p[0]).collect(),
+        Channels::Rgb => probes.concat(),
+    };
+    let mut after = vec![0.0; probes.len() * 3];
+    made.transform(&before, &mut after).map_err(|e| e.to_string())?;
+    if !after.iter().all(|v| v.is_finite()) {
+        return Err("which gives numbers that are not finite".into());
     }
-    Ok(colours.transform.filter(|_| apart > SAME))
+    let changes = probes.iter().flatten().zip(&after).any(|(a, b)| (a - b.clamp(0.0, 1.0)).abs() > SAME);
+    Ok(changes.then_some((made, channels)))
 }
