@@ -42,8 +42,8 @@
  * alive what it needs. Whatever is passed in is borrowed for the call alone, unless a function says otherwise.
  *
  * Threads. Handles never change once made, so any number of threads may use one at the same time; only an adaptation serves one call
- * at a time (a second one gets NADA_BUSY), and a cancel token is there to be triggered from elsewhere. Free a handle when no other thread
- * uses it. A call computes on threads of its context and returns when it is done; callbacks run on the thread that made the call.
+ * at a time (a second one gets NADA_BUSY), a cancel token is there to be triggered from elsewhere, and a context can be given another
+ * token. Free a handle when no other thread uses it. A call computes on threads of its context and returns when it is done; callbacks run on the thread that made the call.
  *
  * Structs that may grow begin with struct_size, and are filled by a function that takes sizeof: set fields after it. Enumerations and
  * status numbers may get new members. Check nada_abi_version() once: see there.
@@ -59,7 +59,7 @@
 
 // The ABI that this header describes. It grows when something is added that older libraries lack, and its high 16 bits when something
 // that was there changed; see nada_abi_check().
-#define NADA_ABI_VERSION 2
+#define NADA_ABI_VERSION 3
 
 // What a call answered. Numbers never change and are never used again; newer libraries may add some, so treat unknown ones as failures.
 enum nada_status
@@ -758,7 +758,7 @@ void nada_cancel_free(struct nada_cancel *cancel);
 // Opens a CLIP: a Hugging Face folder (config.json, model.safetensors, and its tokenizer where it has one), or a file: OpenAI's
 // TorchScript archive, or its tensors as safetensors or as a torch zip file. `file` is UTF-8.
 // Threads: any. Owner: the caller frees *clip with nada_clip_free(); it may outlive the context.
-// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED, NADA_CANCELLED.
 nada_status nada_clip_open(const struct nada_context *context,
                            const char *file,
                            struct nada_clip **clip);
@@ -786,6 +786,16 @@ nada_status nada_context_options_init(struct nada_context_options *options, size
 // Fails: NADA_INVALID_ARGUMENT, NADA_UNSUPPORTED (device), NADA_OUT_OF_MEMORY (threads).
 nada_status nada_context_new(const struct nada_context_options *options,
                              struct nada_context **context);
+
+// Gives the context a token for the calls that read files through it, or through what was opened with it: generators, CLIPs, model packs,
+// latents and domains, and the CLIPs of a pack that nada_adaptation_new() and nada_generator_adapt() read when they are first needed. Once
+// it is triggered they return NADA_CANCELLED within a moment and leave nothing behind: the same call reads the file when the token is reset
+// or another one is set. A call looks at the token that was set when it began; NULL (as at first) for none. Work that has a token of its own
+// while it computes looks at that.
+// Threads: any; it is the context's, so threads that load at the same time with tokens of their own need contexts of their own.
+// Owner: `cancel` is borrowed for the call: the context keeps a share of its flag. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_context_set_cancel(const struct nada_context *context,
+                                    const struct nada_cancel *cancel);
 
 // Threads that one call uses; 0 for NULL. Threads: any.
 uint32_t nada_context_threads(const struct nada_context *context);
@@ -897,9 +907,10 @@ nada_status nada_gallery_install(const struct nada_gallery *gallery,
 // Frees a gallery; NULL is allowed. Threads: any, once no other thread uses it.
 void nada_gallery_free(struct nada_gallery *gallery);
 
-// Opens a StyleGAN2 generator from any supported file: rosinality's layout as safetensors or torch file, or NVIDIA's pickle. `file` is UTF-8.
+// Opens a StyleGAN2 generator from any supported file: rosinality's or BasicSR's layout as safetensors or torch file, or NVIDIA's pickle.
+// `file` is UTF-8.
 // Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the context.
-// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED, NADA_CANCELLED.
 nada_status nada_generator_open(const struct nada_context *context,
                                 const char *file,
                                 struct nada_generator **generator);
@@ -1051,10 +1062,10 @@ nada_status nada_generator_restyle(const struct nada_generator *generator,
                                    const struct nada_cancel *cancel,
                                    struct nada_image **restyled);
 
-// Opens latents: a safetensors file with the key z, w or wplus, whichever `space` says, or a numpy .npy file that holds them.
-// `file` is UTF-8.
+// Opens latents: a safetensors file with the key z, w or wplus, whichever `space` says, a numpy .npy file that holds them, or what other
+// tools write: encoders a .pt with one tensor, NVIDIA's projector an .npz, rosinality's a .pt with its noise maps. `file` is UTF-8.
 // Threads: any. Owner: the caller frees *latent with nada_latent_free(); it may outlive the context.
-// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
 nada_status nada_latent_open(const struct nada_context *context,
                              const char *file,
                              nada_space space,
@@ -1098,7 +1109,7 @@ nada_status nada_latent_copy_data(const struct nada_latent *latent, float *data,
 void nada_latent_free(struct nada_latent *latent);
 
 // Opens a model pack: by its name in the context's folders and those that the library knows itself (NADA_MODELS, the installed and the
-// built-in ones), or by the path of its folder. NULL is "starter", which comes with the library. UTF-8.
+// built-in ones), or by the path of its folder or of its model.toml. NULL is "starter", which comes with the library. UTF-8.
 // Threads: any. Owner: the caller frees *model with nada_model_free(); it may outlive the context.
 // Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
 nada_status nada_model_open(const struct nada_context *context,
@@ -1114,14 +1125,16 @@ const char *nada_model_folder(const struct nada_model *model);
 // What the pack is, in words; "" for NULL and where it does not say. Threads: any. Owner: the model; valid until it is freed.
 const char *nada_model_description(const struct nada_model *model);
 
-// The generator of the pack; read on the first call.
+// The generator of the pack; read on the first call, which nada_context_set_cancel() can end: the next one then reads it.
 // Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the model.
-// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
-nada_status nada_model_generator(const struct nada_model *model, struct nada_generator **generator);
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
+nada_status nada_model_generator(const struct nada_model *model,
+                                 struct nada_generator **generator);
 
-// Number of CLIPs of the pack, read on the first call.
-// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
-nada_status nada_model_clip_count(const struct nada_model *model, size_t *count);
+// Number of CLIPs of the pack, read on the first call, which nada_context_set_cancel() can end: the next one then reads them.
+// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
+nada_status nada_model_clip_count(const struct nada_model *model,
+                                  size_t *count);
 
 // CLIP `index` of the pack, and the weight of its losses (`weight` may be NULL).
 // Threads: any. Owner: the caller frees *clip with nada_clip_free(); it may outlive the model.
@@ -1185,6 +1198,10 @@ const char *nada_model_list_folder(const struct nada_model_list *list, size_t in
 // What pack `index` is, in words; "" for an index out of range, for NULL, and where the pack does not say.
 // Threads: any. Owner: the list; valid until it is freed.
 const char *nada_model_list_description(const struct nada_model_list *list, size_t index);
+
+// What to tell the user about folders that NADA_MODELS names and that lead nowhere, one sentence a line; "" where all is well, and for NULL.
+// Threads: any. Owner: the list; valid until it is freed.
+const char *nada_model_list_warning(const struct nada_model_list *list);
 
 // Frees a list; NULL is allowed. Threads: any, once no other thread uses it.
 void nada_model_list_free(struct nada_model_list *list);

@@ -170,6 +170,9 @@ class context : public detail::handle<nada_context, nada_context_free> {
 public:
     context() : handle(detail::made<nada_context>(nada_context_new, nullptr)) {}
     explicit context(const nada_context_options &options) : handle(detail::made<nada_context>(nada_context_new, &options)) {}
+    /* Ends calls that read files once it is triggered; without one they read to the end. The context keeps a share of it. */
+    void set_cancel(const cancel &token) const { check(nada_context_set_cancel(get(), token.get())); }
+    void set_cancel() const { check(nada_context_set_cancel(get(), nullptr)); }
     uint32_t threads() const noexcept { return nada_context_threads(get()); }
 };
 
@@ -443,6 +446,7 @@ public:
     std::string name(size_t index) const { return nada_model_list_name(get(), index); }
     std::string folder(size_t index) const { return nada_model_list_folder(get(), index); }
     std::string description(size_t index) const { return nada_model_list_description(get(), index); }
+    std::string warning() const { return nada_model_list_warning(get()); }
 };
 
 class gallery : public detail::handle<nada_gallery, nada_gallery_free> {

@@ -9,6 +9,7 @@ use crate::nn::stylegan2::{Generator, Latent, Noise, Space};
 use crate::pack::ModelPack;
 use crate::pairing::{self, Batch};
 use crate::picture::Picture;
+use crate::progress::Cancel;
 use candle_core::Tensor;
 use serde::Serialize;
 
@@ -158,7 +159,8 @@ pub struct Evaluation {
 /// Renders the pack's held-out latents (w as stored, no noise) with domains of given strengths, and measures them.
 ///
 /// `target` is the text that quality is measured to; `truth` names a ground truth of the held-out file.
-/// Errors: as [`HeldOut::open`] and [`Generator::with_domains`]; `InvalidArgument` for an unknown truth, with the known ones.
+/// `cancel` is looked at between a few pictures. Errors: as [`HeldOut::open`] and [`Generator::with_domains`]; `InvalidArgument` for an
+/// unknown truth, with the known ones; `Cancelled`.
 pub fn domains(
     pack: &ModelPack,
     generator: &Generator,
@@ -166,18 +168,25 @@ pub fn domains(
     domains: &[(&Domain, f32)],
     target: &str,
     truth: Option<&str>,
+    cancel: &Cancel,
 ) -> Result<Evaluation> {
     let held_out = HeldOut::open(pack)?;
-    // Drawn, in [0, 1], clamped; as they were, in both ranges.
-    Need::drawing(generator.config(), held_out.plain.dim(0)?, domains, 3).check()?;
+    // Of 3 channels: as drawn, clamped and in [0, 1], as they were and as they should be in both ranges.
+    Need::drawing_each(generator.config(), held_out.plain.dim(0)?, domains, 3 * 7).check()?;
     let truth_pictures = truth.map(|name| held_out.truth(name)).transpose()?;
     let resize = pack.settings()?.clip_resize;
     let templates = pack.templates().0;
-    let drawn = generator.with_domains(domains)?.render(&held_out.latent, 1.0, Noise::None)?.clamp(-1f32, 1f32)?;
+    let mut parts = vec![];
+    generator.with_domains(domains)?.render_each(&held_out.latent, 1.0, Noise::None, &mut |part| {
+        parts.push(part.clamp(-1f32, 1f32)?);
+        cancel.check()
+    })?;
+    let drawn = Tensor::cat(&parts, 0)?;
     let adapted = ((&drawn + 1.0)? / 2.0)?;
     let plain_signed = ((&held_out.plain * 2.0)? - 1.0)?;
     let mut figures = Vec::new();
     for WeightedClip { clip, .. } in clips {
+        cancel.check()?;
         let text = embed_text(clip, target, &templates)?;
         let (before, after) = (embed_pictures(clip, &plain_signed, resize)?, embed_pictures(clip, &drawn, resize)?);
         figures.push(ClipFigures {

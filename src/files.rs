@@ -1,9 +1,14 @@
 //! Opening files that users and manifests name.
 
 use crate::error::{Error, Result};
+use crate::progress::Cancel;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+
+/// Bytes read, converted and checked at a time: they stay in the cache of a core, and a slow disk brings them soon enough for a request to
+/// stop to be heard.
+pub(crate) const PIECE: usize = 128 << 10;
 
 /// Opens an ordinary file and says its length. Opening a pipe would wait for its other end, and a device has no end.
 ///
@@ -23,10 +28,21 @@ pub(crate) fn open_ordinary(path: &Path, wanted: &str) -> Result<(File, u64)> {
 
 /// The bytes of an ordinary file that is small where it is what it should be. Errors as [`open_ordinary`]; `Format` beyond `most` bytes.
 pub(crate) fn read_small(path: &Path, wanted: &str, most: u64) -> Result<Vec<u8>> {
-    let (file, length) = open_ordinary(path, wanted)?;
+    read_small_unless(path, wanted, most, &Cancel::new())
+}
+
+/// As [`read_small`]; `Cancelled` once the flag is raised, which is looked at between pieces.
+pub(crate) fn read_small_unless(path: &Path, wanted: &str, most: u64, cancel: &Cancel) -> Result<Vec<u8>> {
+    let (mut file, length) = open_ordinary(path, wanted)?;
     let mut bytes = Vec::new();
     // It may grow while it is read.
-    file.take(most + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
+    while (bytes.len() as u64) <= most {
+        cancel.check()?;
+        let piece = (most + 1 - bytes.len() as u64).min(PIECE as u64);
+        if (&mut file).take(piece).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))? == 0 {
+            break;
+        }
+    }
     if bytes.len() as u64 > most {
         return Err(Error::format(path, format!("has {} bytes, where {wanted} of at most {most} was expected", length.max(most + 1))));
     }

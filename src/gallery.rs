@@ -2,21 +2,17 @@
 //! a temporary name, which a gallery does not list, and renamed to one that no other has.
 
 use crate::adapt::domain::{Description, Domain};
-use crate::checkpoint::remove_stale;
 use crate::error::{Error, Result};
-use crate::pack::data_folder;
+use crate::output::remove_dead;
+use crate::pack::{data_folder, unexpanded};
 use crate::picture::Picture;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// How the files of domains end.
 pub const ENDING: &str = ".nada.safetensors";
 
 /// The variable that names the folder.
 pub const DOMAINS_VARIABLE: &str = "NADA_DOMAINS";
-
-/// Nobody writes a domain for as long: a temporary file that is older belongs to a process that was killed.
-const STALE: Duration = Duration::from_secs(3600);
 
 /// The most bytes of a name: file systems allow 255, and ending and number need some.
 const LONGEST_NAME: usize = 200;
@@ -43,9 +39,12 @@ pub struct Gallery {
 impl Gallery {
     /// `$NADA_DOMAINS`, else `nada/domains` of the user's data folder.
     ///
-    /// Errors: `NotFound` for a user without a home.
+    /// Errors: `NotFound` for a user without a home; `InvalidArgument` for a `~` that the shell left, which would become a folder of that name.
     pub fn default_folder() -> Result<PathBuf> {
         let named = std::env::var_os(DOMAINS_VARIABLE).filter(|f| !f.is_empty()).map(PathBuf::from);
+        if let Some((folder, how)) = named.as_ref().and_then(|folder| Some((folder, unexpanded(folder)?))).filter(|(f, _)| !f.exists()) {
+            return Err(Error::argument(DOMAINS_VARIABLE, format!("names {}{how}", folder.display())));
+        }
         named.or_else(|| data_folder().map(|data| data.join("domains"))).ok_or_else(|| Error::NotFound {
             what: "the folder of installed domains".into(),
             message: format!("this user has no home folder; set {DOMAINS_VARIABLE}"),
@@ -54,12 +53,13 @@ impl Gallery {
 
     /// Reads what each file in `folder` says of itself, not the numbers. A folder that is not there is an empty gallery.
     ///
-    /// Errors: `Io` where the folder cannot be read.
+    /// Errors: `Format` where it is a file; `Io` where the folder cannot be read.
     pub fn open(folder: &Path) -> Result<Self> {
         let mut gallery = Self { folder: folder.to_path_buf(), domains: vec![], skipped: 0 };
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(gallery),
+            Err(_) if folder.is_file() => return Err(Error::format(folder, "is a file, where a folder of domains was expected")),
             Err(e) => return Err(Error::io(folder, e)),
         };
         for entry in entries {
@@ -84,7 +84,7 @@ impl Gallery {
             None => file_name(&domain.description.target),
         };
         std::fs::create_dir_all(&self.folder).map_err(|e| Error::io(&self.folder, e))?;
-        remove_stale(&self.folder, STALE);
+        remove_dead(&self.folder);
         let numbered = (2..).map(|n| format!("{name}-{n}"));
         let paths = std::iter::once(name.clone()).chain(numbered).map(|n| self.folder.join(n + ENDING));
         domain.save_as_new(paths, thumbnail)

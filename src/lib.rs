@@ -13,6 +13,7 @@
 //! | [`nn`] | StyleGAN2, CLIP, encoders' files |
 //! | [`kernels`] | the hot operations, as candle custom operations with their gradients |
 //! | [`checkpoint`] | file formats to tensors and back |
+//! | [`output`] | where results go: temporary names, links, what dead processes left |
 //! | [`picture`], [`pairing`], [`rng`], [`progress`], [`threads`], [`machine`], [`error`] | what all of them share |
 
 pub mod adapt;
@@ -27,6 +28,7 @@ pub mod kernels;
 pub mod machine;
 pub mod memory;
 pub mod nn;
+pub mod output;
 pub mod pack;
 pub mod pairing;
 pub mod picture;

@@ -10,7 +10,7 @@ use crate::invert;
 use crate::kernels::SCRATCH_KEPT;
 use crate::machine::{self, size};
 use crate::nn::clip::{self, VisionConfig};
-use crate::nn::stylegan2::Config;
+use crate::nn::stylegan2::{slice, Config};
 use std::collections::BTreeMap;
 
 /// What every call takes, in bytes: tables, small tensors, threads.
@@ -128,7 +128,7 @@ fn bytes(numbers: usize) -> u64 {
 /// Drawing `count` points with domains that change `changed` numbers of the weights, as pictures of 4 channels.
 pub fn render(config: &Config, count: usize, changed: usize) -> u64 {
     let handed_out = count.saturating_mul(picture(config) + 4 * config.size * config.size);
-    let at_once = count.min(crate::nn::stylegan2::slice(config));
+    let at_once = count.min(slice(config));
     // The changed weights, and one more of the largest while they are added up.
     bytes((changed + changed / 4 + at_once * drawing(config) + scratch(config, at_once)).saturating_add(handed_out))
 }
@@ -177,7 +177,7 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let selection =
         settings.auto_layers.map_or(0, |a| a.batch * (graph(config) + picture(config) + eyes(true).max(way_back(config, false))));
     // What pictures as a target are compared with.
-    let own = crate::nn::stylegan2::slice(config) * drawing(config) + 16 * picture(config);
+    let own = slice(config) * drawing(config) + 16 * picture(config);
     let embedded = clips.iter().map(|c| reading(c, templates)).sum();
     // Each snapshot keeps its change, and so does the one that the stop rule chose.
     let snapshots = match settings.snapshot_every {
@@ -214,22 +214,28 @@ pub struct Need<'a> {
 }
 
 impl<'a> Need<'a> {
-    /// Of drawing `count` points with `domains`; `copies` is how many pictures of 4 channels are kept for each point beside the result, as on
-    /// a contact sheet.
-    pub fn drawing(config: &'a Config, count: usize, domains: &[(&Domain, f32)], copies: usize) -> Self {
-        let changes = domains.iter().flat_map(|(d, _)| &d.deltas);
-        // Domains that change one tensor share its copy.
-        let changed: BTreeMap<&String, usize> = changes.map(|(key, delta)| (key, delta.elem_count())).collect();
-        let changed = changed.values().sum();
-        let of = move |count: usize| {
-            let kept = bytes(count.saturating_mul(copies * 4 * config.size * config.size)) - BASE;
-            render(config, count, changed).saturating_add(kept)
-        };
+    /// Of drawing `count` points with `domains`, all handed out as pictures.
+    pub fn drawing(config: &'a Config, count: usize, domains: &[(&Domain, f32)]) -> Self {
+        let changed = changed(domains);
+        Self::of_points(count, move |count| render(config, count, changed))
+    }
+
+    /// Of drawing them a few at a time, of which `kept` numbers of each pixel stay: 4 of a picture, 8 of one that is put on a sheet too.
+    pub fn drawing_each(config: &'a Config, count: usize, domains: &[(&Domain, f32)], kept: usize) -> Self {
+        let changed = changed(domains);
+        Self::of_points(count, move |count| {
+            let at_once = render(config, count.min(slice(config)), changed);
+            at_once.saturating_add((4 * kept as u64 * (config.size as u64).pow(2)).saturating_mul(count as u64))
+        })
+    }
+
+    fn of_points(count: usize, of: impl Fn(usize) -> u64 + 'a) -> Self {
+        let bytes = of(count);
         let would_fit = move |room: u64| match most(count, |n| of(n) <= room) {
             Some(n) => format!("{n} at a time would need about {}", size(of(n))),
             None => format!("even one picture would need about {}", size(of(1))),
         };
-        Self { what: "rendering", bytes: of(count), would_fit: Box::new(would_fit) }
+        Self { what: "rendering", bytes, would_fit: Box::new(would_fit) }
     }
 
     pub fn inverting(config: &'a Config, settings: &'a invert::Settings, clip: Option<&'a clip::Config>) -> Self {
@@ -293,6 +299,13 @@ impl<'a> Need<'a> {
         }
         Err(Error::OutOfMemory(format!("{} would need about {}, and {says}; {}", self.what, size(self.bytes), (self.would_fit)(room))))
     }
+}
+
+/// Numbers of the weights that domains change; those that change one tensor share its copy.
+fn changed(domains: &[(&Domain, f32)]) -> usize {
+    let changes = domains.iter().flat_map(|(d, _)| &d.deltas);
+    let changed: BTreeMap<&String, usize> = changes.map(|(key, delta)| (key, delta.elem_count())).collect();
+    changed.values().sum()
 }
 
 fn variable() -> Result<Option<u64>> {

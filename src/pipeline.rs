@@ -2,7 +2,7 @@
 
 use crate::adapt::Domain;
 use crate::error::{Error, Result};
-use crate::invert::{self, invert, Inversion};
+use crate::invert::{self, invert_keeping, Inversion};
 use crate::nn::clip::Clip;
 use crate::nn::stylegan2::{Generator, Latent, Noise};
 use crate::picture::region::{Blend, Canvas, Region};
@@ -42,6 +42,27 @@ impl Default for Drawing {
 impl Drawing {
     /// As the network gives them: [n, 3, size, size], nominally in [-1, 1], not clamped.
     pub fn images(&self, generator: &Generator, latent: &Latent) -> Result<Tensor> {
+        let mut parts = vec![];
+        self.each(generator, latent, &Cancel::new(), &mut |part| {
+            parts.push(part);
+            Ok(())
+        })?;
+        Ok(if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(&parts, 0)? })
+    }
+
+    /// As [`Drawing::images`], with each few pictures given to `on_part` when they are drawn; `cancel` is looked at between them.
+    pub fn each(
+        &self,
+        generator: &Generator,
+        latent: &Latent,
+        cancel: &Cancel,
+        on_part: &mut dyn FnMut(Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let mut on_part = |part| {
+            on_part(part)?;
+            cancel.check()
+        };
+        cancel.check()?;
         let bare;
         let latent = if self.own_noise {
             latent
@@ -49,12 +70,17 @@ impl Drawing {
             bare = Latent { noise: None, ..latent.clone() };
             &bare
         };
-        match self.noise {
-            NoiseKind::Const => generator.render(latent, self.truncation, Noise::Const),
-            NoiseKind::None => generator.render(latent, self.truncation, Noise::None),
+        let mut rng;
+        let noise = match self.noise {
+            NoiseKind::Const => Noise::Const,
+            NoiseKind::None => Noise::None,
             // Apart from the stream that latents are drawn from.
-            NoiseKind::Random { seed } => generator.render(latent, self.truncation, Noise::Random(&mut Rng::stream(seed, 1))),
-        }
+            NoiseKind::Random { seed } => {
+                rng = Rng::stream(seed, 1);
+                Noise::Random(&mut rng)
+            }
+        };
+        generator.render_each(latent, self.truncation, noise, &mut on_part)
     }
 
     /// One a point of `latent`.
@@ -96,8 +122,19 @@ impl Restyle<'_> {
     /// Wrong domains are told before the long part. Errors: those of [`Generator::with_domains`] and [`invert`]; on `Cancelled` nothing
     /// has changed anywhere.
     pub fn run(&self, picture: &Picture, cancel: &Cancel, on_progress: &mut OnProgress) -> Result<Restyled> {
+        self.run_keeping(picture, cancel, on_progress, &mut None)
+    }
+
+    /// As [`Restyle::run`]; on `Cancelled` `reached` gets the best inversion so far, where a step was done.
+    pub fn run_keeping(
+        &self,
+        picture: &Picture,
+        cancel: &Cancel,
+        on_progress: &mut OnProgress,
+        reached: &mut Option<Inversion>,
+    ) -> Result<Restyled> {
         let adapted = self.generator.with_domains(self.domains)?;
-        let inversion = invert(self.generator, picture, self.clip, self.inversion, cancel, on_progress)?;
+        let inversion = invert_keeping(self.generator, picture, self.clip, self.inversion, cancel, on_progress, reached)?;
         Ok(Restyled { picture: self.drawing.picture(&adapted, &inversion.latent)?, inversion })
     }
 

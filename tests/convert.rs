@@ -132,10 +132,10 @@ fn domains_are_built_in() {
         .unwrap(),
         deltas: BTreeMap::from([style("conv1", c4), style("to_rgb1", c4)]),
     };
-    domain.save(at("s.nada.safetensors").as_ref()).unwrap();
+    domain.save(&at("s.nada.safetensors")).unwrap();
     let bias = &g.weights()["conv1.activate.bias"];
     domain.deltas = BTreeMap::from([("conv1.activate.bias".to_string(), bias.affine(0.0, 0.25).unwrap())]);
-    domain.save(at("w.nada.safetensors").as_ref()).unwrap();
+    domain.save(&at("w.nada.safetensors")).unwrap();
     let (s, w) = (format!("{}:0.5", at("s.nada.safetensors")), at("w.nada.safetensors"));
     let open = |name: &str| Domain::open(at(name).as_ref()).unwrap();
     let want = g.with_domains(&[(&open("s.nada.safetensors"), 0.5), (&open("w.nada.safetensors"), 1.0)]).unwrap();

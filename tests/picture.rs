@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use nada::picture::pixels::{self, Format, Layout, Transfer};
-use nada::picture::{Picture, MAX_PIXELS, SHEET_GAP};
+use nada::picture::{Encoding, Picture, MAX_PIXELS, SHEET_GAP};
 use nada::Kind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 fn data(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/picture").join(name)
@@ -117,6 +117,68 @@ fn png_round_trips_8_bits() {
     }
     let e = open("photo.png").save_png(&folder.path().join("no/such/folder.png")).unwrap_err();
     assert!(e.to_string().contains("folder.png"), "{e}");
+}
+
+#[test]
+fn the_ending_says_how_a_picture_is_written() {
+    for (name, want) in [("a.png", Encoding::Png), ("a.PNG", Encoding::Png), ("a.b.jpg", Encoding::Jpeg), ("a.JPEG", Encoding::Jpeg)] {
+        assert_eq!(Encoding::of(Path::new(name)).unwrap(), want, "{name}");
+    }
+    for name in ["/dev/stdout", "picture", ".png", "dot."] {
+        assert_eq!(Encoding::of(Path::new(name)).unwrap(), Encoding::Png, "{name}");
+    }
+    for name in ["a.webp", "a.tif", "a.safetensors", "a.png.txt"] {
+        let e = Encoding::of(Path::new(name)).unwrap_err();
+        assert_eq!(e.kind(), Kind::InvalidArgument);
+        let ending = name.rsplit('.').next().unwrap();
+        assert!(e.to_string().contains(&format!("{name}: ends in .{ending};")) && e.to_string().contains(".jpeg"), "{e}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.webp");
+    assert!(open("photo.png").save(&path).is_err() && !path.exists());
+}
+
+#[test]
+fn jpegs_are_written_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.jpg");
+    open("photo.png").save(&path).unwrap();
+    assert!(std::fs::read(&path).unwrap().starts_with(&[0xFF, 0xD8, 0xFF]));
+    let (want, have) = (open("photo.png"), Picture::open(&path).unwrap());
+    let mean = want.data.iter().zip(&have.data).map(|(a, b)| (a - b).abs() * 255.0).sum::<f32>() / want.data.len() as f32;
+    assert!(mean < 3.0 && steps_apart(&want, &have) < 30.0, "{mean} {}", steps_apart(&want, &have));
+    // A JPEG has no alpha: what is clear becomes white.
+    Picture::filled(16, 16, [0.0, 0.5, 1.0, 0.0]).unwrap().save(&path).unwrap();
+    assert!(steps_apart(&Picture::open(&path).unwrap(), &Picture::filled(16, 16, [1.0; 4]).unwrap()) < 1.5);
+}
+
+/// The data of the chunk, or None.
+fn chunk(png: &[u8], kind: &[u8; 4]) -> Option<Vec<u8>> {
+    let mut rest = &png[8..];
+    while rest.len() >= 12 {
+        let length = u32::from_be_bytes(rest[..4].try_into().unwrap()) as usize;
+        if rest[4..8] == *kind {
+            return Some(rest[8..8 + length].to_vec());
+        }
+        rest = &rest[12 + length..];
+    }
+    None
+}
+
+#[test]
+fn written_files_say_what_their_numbers_mean() {
+    let picture = open("photo.png");
+    let png = picture.encoded(Encoding::Png).unwrap();
+    assert_eq!(chunk(&png, b"sRGB"), Some(vec![0]));
+    assert_eq!(chunk(&png, b"gAMA"), Some(45455u32.to_be_bytes().to_vec()));
+    let primaries = [31270u32, 32900, 64000, 33000, 30000, 60000, 15000, 6000];
+    assert_eq!(chunk(&png, b"cHRM"), Some(primaries.into_iter().flat_map(u32::to_be_bytes).collect()));
+    let jpeg = picture.encoded(Encoding::Jpeg).unwrap();
+    let at = jpeg.windows(12).position(|w| w == b"ICC_PROFILE\0").expect("a profile");
+    let size = u16::from_be_bytes([jpeg[at - 2], jpeg[at - 1]]);
+    assert!((200..1000).contains(&size), "{size}");
+    let name: Vec<u8> = "sRGB IEC61966-2.1".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    assert!(jpeg.windows(name.len()).any(|w| w == name), "the profile's name");
 }
 
 #[test]

@@ -21,10 +21,10 @@ bool plugin_fail(plugin_error *error, const char *format, ...)
 #define PLUGIN_FUNCTIONS(X) \
     X(abi_version) X(version) X(status_name) X(last_error_message) \
     X(cancel_new) X(cancel_trigger) X(cancel_is_triggered) X(cancel_free) \
-    X(context_new) X(context_free) \
+    X(context_new) X(context_set_cancel) X(context_free) \
     X(model_open) X(model_name) X(model_folder) X(model_description) X(model_generator) X(model_adaptation_options) \
     X(model_inversion_options) X(model_check_text) X(model_phrases) X(model_free) \
-    X(model_list_new) X(model_list_count) X(model_list_name) X(model_list_folder) X(model_list_free) \
+    X(model_list_new) X(model_list_count) X(model_list_name) X(model_list_folder) X(model_list_warning) X(model_list_free) \
     X(gallery_open) X(gallery_folder) X(gallery_count) X(gallery_name) X(gallery_file) X(gallery_source) X(gallery_target) X(gallery_fingerprint) \
     X(gallery_thumbnail) X(gallery_domain) X(gallery_install) X(gallery_free) \
     X(domain_open) X(domain_save) X(domain_source) X(domain_target) X(domain_step) X(domain_fingerprint) X(domain_free) \

@@ -150,7 +150,18 @@ static bool ok(const plugin_session *session, nada_status status, plugin_error *
     return status == NADA_OK || plugin_library_fail(session->library, error);
 }
 
-bool plugin_work_open(plugin_job *job, void *data, plugin_error *error) {
+/* Work that ends within a moment where the job is cancelled while the library reads files: a generator, a pack's CLIPs, a domain. */
+static bool watched(plugin_job *job, void *data, plugin_work work, plugin_error *error) {
+    const plugin_task *task = data;
+    const plugin_session *session = task->session;
+    if (!ok(session, session->library->context_set_cancel(session->context, plugin_job_token(job)), error)) return false;
+    bool done = work(job, data, error);
+    /* The main thread's calls have no token. */
+    session->library->context_set_cancel(session->context, NULL);
+    return done;
+}
+
+static bool open_pack(plugin_job *job, void *data, plugin_error *error) {
     plugin_task *task = data;
     plugin_session *session = task->session;
     const plugin_library *library = session->library;
@@ -170,6 +181,8 @@ bool plugin_work_open(plugin_job *job, void *data, plugin_error *error) {
     memcpy(session->model_name, name, sizeof session->model_name);
     return true;
 }
+
+bool plugin_work_open(plugin_job *job, void *data, plugin_error *error) { return watched(job, data, open_pack, error); }
 
 /* A stretch of a job's progress bar, and what the library's callbacks need. */
 struct stretch {
@@ -346,7 +359,7 @@ static bool is_open(const plugin_session *session, plugin_error *error) {
     return session->generator || plugin_fail(error, "no model pack is open");
 }
 
-bool plugin_work_restyle(plugin_job *job, void *data, plugin_error *error) {
+static bool restyle(plugin_job *job, void *data, plugin_error *error) {
     plugin_task *task = data;
     plugin_session *session = task->session;
     if (!is_open(session, error)) return false;
@@ -366,7 +379,9 @@ bool plugin_work_restyle(plugin_job *job, void *data, plugin_error *error) {
     return true;
 }
 
-bool plugin_work_new_domain(plugin_job *job, void *data, plugin_error *error) {
+bool plugin_work_restyle(plugin_job *job, void *data, plugin_error *error) { return watched(job, data, restyle, error); }
+
+static bool new_domain(plugin_job *job, void *data, plugin_error *error) {
     plugin_task *task = data;
     const plugin_session *session = task->session;
     if (!is_open(session, error) || !plugin_words_known(session->library, session->model, &task->request, error)) return false;
@@ -376,6 +391,8 @@ bool plugin_work_new_domain(plugin_job *job, void *data, plugin_error *error) {
     plugin_job_report(job, 1, "Done");
     return true;
 }
+
+bool plugin_work_new_domain(plugin_job *job, void *data, plugin_error *error) { return watched(job, data, new_domain, error); }
 
 bool plugin_work_apply(plugin_job *job, void *data, plugin_error *error) {
     plugin_task *task = data;

@@ -16,14 +16,22 @@ pub(super) struct Adam {
 }
 
 #[derive(Clone)]
-struct Moment {
-    steps: i32,
-    square: Vec<f32>,
+pub(super) struct Moment {
+    pub steps: i32,
+    pub square: Vec<f32>,
 }
 
 impl Adam {
     pub(super) fn new(learning_rate: f64, beta2: f64, decay_unselected: bool) -> Self {
         Self { learning_rate, beta2, decay_unselected, moments: BTreeMap::new() }
+    }
+
+    pub(super) fn moments(&self) -> &BTreeMap<String, Moment> {
+        &self.moments
+    }
+
+    pub(super) fn restore(&mut self, moments: BTreeMap<String, Moment>) {
+        self.moments = moments;
     }
 
     /// Moves every variable in `selected` against the sum of its gradients, times `rate`. All new values are computed before the first is written.

@@ -4,8 +4,10 @@ use super::{Parameters, Settings};
 use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::error::{Error, Result};
 use crate::nn::stylegan2::Generator;
+use crate::output::Destination;
 use crate::picture::pixels::{self, Layout, Transfer};
 use crate::picture::Picture;
+use crate::progress::Cancel;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -45,7 +47,12 @@ pub struct Domain {
 impl Domain {
     /// Reads a file that [`Domain::save`] wrote. Errors name the file and what is wrong with it.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::from_checkpoint(&checkpoint::open(path)?)
+        Self::open_unless(path, &Cancel::new())
+    }
+
+    /// As [`Domain::open`]; `Cancelled` once the flag is raised, which is looked at each 128 KiB.
+    pub fn open_unless(path: &Path, cancel: &Cancel) -> Result<Self> {
+        Self::from_checkpoint(&checkpoint::open_unless(path, cancel)?)
     }
 
     /// As [`Domain::open`], of a file that is open already.
@@ -76,9 +83,9 @@ impl Domain {
     }
 
     /// Writes a safetensors file, by a temporary name and a rename.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    pub fn save<'a>(&self, to: impl Into<Destination<'a>>) -> Result<()> {
         let (tensors, metadata) = self.contents(None)?;
-        checkpoint::save_safetensors(path, &tensors, &metadata)
+        checkpoint::save_safetensors(to, &tensors, &metadata)
     }
 
     /// As [`Domain::save`], under the first of `paths` (in one folder) that is free, which is returned; with a picture of what the domain

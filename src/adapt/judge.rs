@@ -9,6 +9,7 @@ use crate::progress::Cancel;
 use crate::rng::Rng;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// What the stop rule saw at a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,8 +48,15 @@ pub(super) struct Judge {
     /// Small grey pictures of the frozen twin.
     plain: Vec<Vec<f32>>,
     cosine: f32,
+    seen: Looks,
+}
+
+/// What earlier looks left behind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Looks {
     /// (step, gain) of the looks so far.
     gains: Vec<(usize, f32)>,
+    /// Consecutive bad looks up to now.
     bad: usize,
 }
 
@@ -64,12 +72,23 @@ pub(super) struct Verdict {
 type View = (Vec<Vec<f32>>, f32);
 
 impl Judge {
-    pub(super) fn new(frozen: &Generator, guides: &[Guide], settings: &Settings, rule: StopRule, cancel: &Cancel) -> Result<Self> {
+    pub(super) fn new(
+        frozen: &Generator,
+        guides: &[Guide],
+        settings: &Settings,
+        rule: StopRule,
+        seen: Looks,
+        cancel: &Cancel,
+    ) -> Result<Self> {
         let z = Rng::stream(settings.seed, STREAM).normals(&[rule.latents, frozen.config().style_dim], &Device::Cpu)?;
         let wplus = frozen.broadcast(&frozen.truncate(&frozen.map(&z)?, 0.8)?)?;
-        let mut judge = Self { rule, wplus, plain: vec![], cosine: 0.0, gains: vec![], bad: 0 };
+        let mut judge = Self { rule, wplus, plain: vec![], cosine: 0.0, seen };
         (judge.plain, judge.cosine) = judge.view(frozen, guides, settings, cancel)?;
         Ok(judge)
+    }
+
+    pub(super) fn looks(&self) -> &Looks {
+        &self.seen
     }
 
     fn view(&self, generator: &Generator, guides: &[Guide], settings: &Settings, cancel: &Cancel) -> Result<View> {
@@ -113,10 +132,10 @@ impl Judge {
         let gain = cosine - self.cosine;
         let rule = self.rule;
         let good = pairing >= rule.pairing && structure >= rule.structure;
-        self.bad = if good { 0 } else { self.bad + 1 };
-        let earlier = self.gains.iter().rev().find(|(at, _)| at + rule.plateau_steps <= step);
+        self.seen.bad = if good { 0 } else { self.seen.bad + 1 };
+        let earlier = self.seen.gains.iter().rev().find(|(at, _)| at + rule.plateau_steps <= step);
         let flat = step >= rule.earliest && earlier.is_some_and(|(_, before)| gain - before < rule.plateau);
-        self.gains.push((step, gain));
-        Ok(Verdict { judgement: Judgement { gain, pairing, structure }, good, stop: good && flat || self.bad >= rule.patience })
+        self.seen.gains.push((step, gain));
+        Ok(Verdict { judgement: Judgement { gain, pairing, structure }, good, stop: good && flat || self.seen.bad >= rule.patience })
     }
 }

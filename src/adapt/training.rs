@@ -2,7 +2,7 @@
 
 use super::adam::Adam;
 use super::domain::{Description, Domain};
-use super::judge::{Judge, Judgement, Verdict};
+use super::judge::{Judge, Judgement, Looks, Verdict};
 use super::losses::{normalise, Guide};
 use super::parts::{self, Twins};
 use super::settings::{Mode, Settings};
@@ -131,6 +131,9 @@ impl Draws {
     }
 }
 
+/// Is given each snapshot when it is taken, and the run in that state.
+pub type Keep<'a> = dyn FnMut(&Adaptation, &Snapshot) -> Result<()> + 'a;
+
 /// Streams of a run's random numbers; the judge has 3.
 const TRAINING: u64 = 1;
 const PREVIEW: u64 = 2;
@@ -138,20 +141,26 @@ const OWN_PICTURES: u64 = 4;
 
 /// One adaptation, step by step. May be used from one thread at a time.
 pub struct Adaptation {
-    frozen: Arc<Generator>,
-    trainable: Trainable,
-    guides: Vec<Guide>,
-    settings: Settings,
-    adam: Adam,
-    rng: Rng,
-    source: String,
-    target: String,
-    step: usize,
-    loss: f32,
+    pub(super) frozen: Arc<Generator>,
+    pub(super) trainable: Trainable,
+    pub(super) guides: Vec<Guide>,
+    pub(super) settings: Settings,
+    pub(super) adam: Adam,
+    pub(super) rng: Rng,
+    pub(super) source: String,
+    pub(super) target: String,
+    pub(super) step: usize,
+    pub(super) loss: f32,
     snapshots: Vec<Snapshot>,
-    judge: Option<Judge>,
+    pub(super) judge: Option<Judge>,
+    /// Of the run that this one goes on from, for a judge that is yet to be made.
+    pub(super) looks: Option<Looks>,
+    /// The last step after which the stop rule has looked and a snapshot was taken, where they were due.
+    pub(super) attended: usize,
+    /// The stop rule has spoken, and the run has not ended yet.
+    pub(super) stopping: bool,
     /// The step that the stop rule prefers, and its domain.
-    chosen: Option<(usize, Arc<Domain>)>,
+    pub(super) chosen: Option<(usize, Arc<Domain>)>,
     /// W+ of the preview's pictures.
     preview: Tensor,
 }
@@ -219,6 +228,9 @@ impl Adaptation {
             loss: f32::NAN,
             snapshots: vec![],
             judge: None,
+            looks: None,
+            attended: 0,
+            stopping: false,
             chosen: None,
             preview,
             frozen: generator,
@@ -229,7 +241,9 @@ impl Adaptation {
 
     /// One training step. On an error the state is that of the last complete step.
     pub fn step(&mut self) -> Result<StepReport> {
-        self.step_unless(&Cancel::new())
+        let report = self.step_unless(&Cancel::new())?;
+        self.attended = self.step;
+        Ok(report)
     }
 
     fn step_unless(&mut self, cancel: &Cancel) -> Result<StepReport> {
@@ -284,7 +298,9 @@ impl Adaptation {
 
     /// One training step with given random numbers; `rng` serves the augmentation.
     pub fn step_with(&mut self, draws: &Draws, rng: &mut Rng) -> Result<StepReport> {
-        self.advance(draws, rng, &Cancel::new())
+        let report = self.advance(draws, rng, &Cancel::new())?;
+        self.attended = self.step;
+        Ok(report)
     }
 
     /// Looks at `cancel` between the parts of a step too: a large step takes longer than a user waits. Nothing is written before its end.
@@ -393,19 +409,36 @@ impl Adaptation {
         Ok((wplus.as_detached_tensor() - start)?.abs()?.mean(2)?.mean(0)?.to_vec1()?)
     }
 
-    /// Trains until `settings.steps` or the stop rule, taking snapshots. With `Cancelled` the state is the last complete step, and its
-    /// snapshots can be taken; calling again goes on.
+    /// Trains until `settings.steps` or the stop rule, taking snapshots, which [`Adaptation::snapshots`] keeps. With `Cancelled` the state is
+    /// the last complete step, and its snapshots can be taken; calling again goes on.
     pub fn run(&mut self, cancel: &Cancel, on_progress: &mut OnProgress) -> Result<Outcome> {
+        self.run_until(cancel, on_progress, None)
+    }
+
+    /// As [`Adaptation::run`], with every snapshot given to `keep` when it is taken instead of being kept. An error of `keep` ends the run,
+    /// whose state is then that of the snapshot's step.
+    pub fn run_keeping(&mut self, cancel: &Cancel, on_progress: &mut OnProgress, keep: &mut Keep) -> Result<Outcome> {
+        self.run_until(cancel, on_progress, Some(keep))
+    }
+
+    fn run_until(&mut self, cancel: &Cancel, on_progress: &mut OnProgress, mut keep: Option<&mut Keep>) -> Result<Outcome> {
         let total = self.settings.steps;
         if let (Some(rule), None) = (self.settings.stop, &self.judge) {
-            self.judge = Some(Judge::new(&self.frozen, &self.guides, &self.settings, rule, cancel)?);
+            let looks = self.looks.clone().unwrap_or_default();
+            self.judge = Some(Judge::new(&self.frozen, &self.guides, &self.settings, rule, looks, cancel)?);
         }
-        while self.step < total {
+        if std::mem::take(&mut self.stopping) {
+            return Ok(self.outcome(Ended::Rule));
+        }
+        // A run that was cancelled between a step and what is due after it begins with that.
+        while self.attended < self.step || self.step < total {
             cancel.check()?;
-            self.step_unless(cancel)?;
+            if self.attended == self.step {
+                self.step_unless(cancel)?;
+            }
             let due = |every: usize| every > 0 && (self.step.is_multiple_of(every) || self.step == total);
             let (judge_due, snapshot_due) = (self.settings.stop.is_some_and(|r| due(r.every)), due(self.settings.snapshot_every));
-            let (mut judgement, mut stop) = (None, false);
+            let mut judgement = None;
             if let Some(mut judge) = self.judge.take_if(|_| judge_due) {
                 let verdict = self.judged(&mut judge, cancel);
                 self.judge = Some(judge);
@@ -413,20 +446,20 @@ impl Adaptation {
                 if verdict.good {
                     self.chosen = Some((self.step, Arc::new(self.domain()?)));
                 }
-                (judgement, stop) = (Some(verdict.judgement), verdict.stop);
+                judgement = Some(verdict.judgement);
+                self.stopping = verdict.stop;
             }
-            if snapshot_due {
-                self.snapshots.push(Snapshot {
-                    step: self.step,
-                    loss: self.loss,
-                    judgement,
-                    preview: self.preview(4)?,
-                    domain: Arc::new(self.domain()?),
-                });
+            self.attended = self.step;
+            let snapshot = if snapshot_due { Some(self.snapshot(judgement)?) } else { None };
+            if let (Some(snapshot), Some(keep)) = (&snapshot, &mut keep) {
+                keep(self, snapshot)?;
             }
-            let preview = if snapshot_due { self.snapshots.last().map(|s| &s.preview) } else { None };
+            let preview = snapshot.as_ref().map(|s| &s.preview);
             let flow = on_progress(&Progress { step: self.step, total, loss: self.loss, preview });
-            if stop {
+            if keep.is_none() {
+                self.snapshots.extend(snapshot);
+            }
+            if std::mem::take(&mut self.stopping) {
                 return Ok(self.outcome(Ended::Rule));
             }
             if flow == Flow::Stop {
@@ -434,6 +467,11 @@ impl Adaptation {
             }
         }
         Ok(self.outcome(Ended::Steps))
+    }
+
+    /// The state as it is, with a preview of 4 pictures.
+    pub fn snapshot(&self, judgement: Option<Judgement>) -> Result<Snapshot> {
+        Ok(Snapshot { step: self.step, loss: self.loss, judgement, preview: self.preview(4)?, domain: Arc::new(self.domain()?) })
     }
 
     fn judged(&self, judge: &mut Judge, cancel: &Cancel) -> Result<Verdict> {
@@ -464,18 +502,19 @@ impl Adaptation {
 
     /// The current state as a domain.
     pub fn domain(&self) -> Result<Domain> {
-        Ok(Domain {
-            description: Description {
-                source: self.source.clone(),
-                target: self.target.clone(),
-                clips: self.guides.iter().map(|g| g.clip.name.clone()).collect(),
-                parameters: self.settings.parameters,
-                step: self.step,
-                fingerprint: self.frozen.fingerprint().to_string(),
-                settings: self.settings.clone(),
-            },
-            deltas: self.trainable.deltas()?,
-        })
+        Ok(Domain { description: self.description(), deltas: self.trainable.deltas()? })
+    }
+
+    pub(super) fn description(&self) -> Description {
+        Description {
+            source: self.source.clone(),
+            target: self.target.clone(),
+            clips: self.guides.iter().map(|g| g.clip.name.clone()).collect(),
+            parameters: self.settings.parameters,
+            step: self.step,
+            fingerprint: self.frozen.fingerprint().to_string(),
+            settings: self.settings.clone(),
+        }
     }
 
     /// What the stop rule chose, else the current state.

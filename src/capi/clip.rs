@@ -30,13 +30,13 @@ impl Handle for nada_clip {
 
 /// Opens `clip` on the runtime's threads: reading large files is worth them.
 fn open(runtime: &Runtime, path: &std::path::Path) -> super::status::Result<LoadedClip> {
-    Ok(LoadedClip::new(Arc::new(runtime.run(|| Clip::open(path))?)))
+    Ok(LoadedClip::new(Arc::new(runtime.load(|cancel| Clip::open_unless(path, cancel))?)))
 }
 
 /// Opens a CLIP: a Hugging Face folder (config.json, model.safetensors, and its tokenizer where it has one), or a file: OpenAI's
 /// TorchScript archive, or its tensors as safetensors or as a torch zip file. `file` is UTF-8.
 /// Threads: any. Owner: the caller frees *clip with nada_clip_free(); it may outlive the context.
-/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED, NADA_CANCELLED.
 #[no_mangle]
 pub unsafe extern "C" fn nada_clip_open(context: *const nada_context, file: *const c_char, clip: *mut *mut nada_clip) -> nada_status {
     guard(|| {

@@ -60,7 +60,7 @@ pub unsafe extern "C" fn nada_domain_open(context: *const nada_context, file: *c
     guard(|| {
         out!(domain);
         let path = path(file, "file")?;
-        *domain = into_raw(LoadedDomain::new(Arc::new(handle!(context).runtime.run(|| Domain::open(&path))?)));
+        *domain = into_raw(LoadedDomain::new(Arc::new(handle!(context).runtime.load(|cancel| Domain::open_unless(&path, cancel))?)));
         Ok(())
     })
 }

@@ -154,7 +154,7 @@ pub unsafe extern "C" fn nada_gallery_domain(gallery: *const nada_gallery, index
         out!(domain);
         let gallery = handle!(gallery);
         let file = gallery.file(index)?;
-        *domain = into_raw(LoadedDomain::new(Arc::new(gallery.runtime.run(|| Domain::open(file))?)));
+        *domain = into_raw(LoadedDomain::new(Arc::new(gallery.runtime.load(|cancel| Domain::open_unless(file, cancel))?)));
         Ok(())
     })
 }

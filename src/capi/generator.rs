@@ -128,9 +128,10 @@ impl<'a> Render<'a> {
     }
 }
 
-/// Opens a StyleGAN2 generator from any supported file: rosinality's layout as safetensors or torch file, or NVIDIA's pickle. `file` is UTF-8.
+/// Opens a StyleGAN2 generator from any supported file: rosinality's or BasicSR's layout as safetensors or torch file, or NVIDIA's pickle.
+/// `file` is UTF-8.
 /// Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the context.
-/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED, NADA_CANCELLED.
 #[no_mangle]
 pub unsafe extern "C" fn nada_generator_open(
     context: *const nada_context,
@@ -140,7 +141,7 @@ pub unsafe extern "C" fn nada_generator_open(
     guard(|| {
         out!(generator);
         let (context, path) = (handle!(context), path(file, "file")?);
-        let opened = context.runtime.run(|| Generator::open(&path))?;
+        let opened = context.runtime.load(|cancel| Generator::open_unless(&path, cancel))?;
         *generator = into_raw(LoadedGenerator::new(context.runtime.clone(), Arc::new(opened)));
         Ok(())
     })
@@ -326,7 +327,7 @@ pub unsafe extern "C" fn nada_generator_render(
         let size = g.generator.config().size;
         // The network's pictures (3 channels) and the ones handed out (4).
         room_for(product(&[count, size, size, 7]), "pictures")?;
-        g.runtime.admit(Need::drawing(g.generator.config(), count, &render.domains, 0))?;
+        g.runtime.admit(Need::drawing(g.generator.config(), count, &render.domains))?;
         let pictures = g.runtime.run(|| match render.domains.as_slice() {
             [] => render.drawing.pictures(&g.generator, latent),
             domains => render.drawing.pictures(&g.generator.with_domains(domains)?, latent),

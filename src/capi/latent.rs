@@ -46,10 +46,10 @@ pub(super) fn shape(latent: &Latent) -> [usize; 3] {
     }
 }
 
-/// Opens latents: a safetensors file with the key z, w or wplus, whichever `space` says, or a numpy .npy file that holds them.
-/// `file` is UTF-8.
+/// Opens latents: a safetensors file with the key z, w or wplus, whichever `space` says, a numpy .npy file that holds them, or what other
+/// tools write: encoders a .pt with one tensor, NVIDIA's projector an .npz, rosinality's a .pt with its noise maps. `file` is UTF-8.
 /// Threads: any. Owner: the caller frees *latent with nada_latent_free(); it may outlive the context.
-/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
 #[no_mangle]
 pub unsafe extern "C" fn nada_latent_open(
     context: *const nada_context,
@@ -59,8 +59,8 @@ pub unsafe extern "C" fn nada_latent_open(
 ) -> nada_status {
     guard(|| {
         out!(latent);
-        handle!(context);
-        *latent = into_raw(Latent::open(&path(file, "file")?, choose(space, "space", "nada_space", &SPACES)?)?);
+        let cancel = handle!(context).runtime.cancel();
+        *latent = into_raw(Latent::read(&path(file, "file")?, Some(choose(space, "space", "nada_space", &SPACES)?), &cancel)?);
         Ok(())
     })
 }

@@ -64,11 +64,11 @@ impl LoadedModel {
     }
 
     fn generator(&self) -> Result<Arc<Generator>> {
-        once(&self.generator, || self.runtime.run(|| Ok(Arc::new(self.pack.load_generator()?))))
+        once(&self.generator, || self.runtime.load(|cancel| Ok(Arc::new(self.pack.load_generator_unless(cancel)?))))
     }
 
     pub fn clips(&self) -> Result<Vec<WeightedClip>> {
-        once(&self.clips, || self.runtime.run(|| self.pack.load_clips()))
+        once(&self.clips, || self.runtime.load(|cancel| self.pack.load_clips_unless(cancel)))
     }
 
     pub fn templates(&self) -> Templates {
@@ -91,7 +91,7 @@ impl LoadedModel {
 }
 
 /// Opens a model pack: by its name in the context's folders and those that the library knows itself (NADA_MODELS, the installed and the
-/// built-in ones), or by the path of its folder. NULL is "starter", which comes with the library. UTF-8.
+/// built-in ones), or by the path of its folder or of its model.toml. NULL is "starter", which comes with the library. UTF-8.
 /// Threads: any. Owner: the caller frees *model with nada_model_free(); it may outlive the context.
 /// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
 #[no_mangle]
@@ -129,9 +129,9 @@ pub unsafe extern "C" fn nada_model_description(model: *const nada_model) -> *co
     string(model, |m| &m.description)
 }
 
-/// The generator of the pack; read on the first call.
+/// The generator of the pack; read on the first call, which nada_context_set_cancel() can end: the next one then reads it.
 /// Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the model.
-/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
 #[no_mangle]
 pub unsafe extern "C" fn nada_model_generator(model: *const nada_model, generator: *mut *mut nada_generator) -> nada_status {
     guard(|| {
@@ -142,8 +142,8 @@ pub unsafe extern "C" fn nada_model_generator(model: *const nada_model, generato
     })
 }
 
-/// Number of CLIPs of the pack, read on the first call.
-/// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+/// Number of CLIPs of the pack, read on the first call, which nada_context_set_cancel() can end: the next one then reads them.
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
 #[no_mangle]
 pub unsafe extern "C" fn nada_model_clip_count(model: *const nada_model, count: *mut usize) -> nada_status {
     guard(|| {

@@ -5,21 +5,26 @@ use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::model::folders;
 use super::status::{guard, nada_status, value};
 use super::values::c_string;
-use crate::pack::ModelPack;
+use crate::pack::{search_warnings, ModelPack};
 use std::collections::BTreeSet;
 use std::ffi::{c_char, CString};
 
 /// The model packs that were found at one moment, nearest first. Never changes once made.
 pub struct nada_model_list(());
 
-pub(super) struct Found {
+pub(super) struct List {
+    found: Vec<Found>,
+    warning: CString,
+}
+
+struct Found {
     name: CString,
     folder: CString,
     description: CString,
 }
 
 impl Handle for nada_model_list {
-    type Value = Vec<Found>;
+    type Value = List;
     const NAME: &'static str = "nada_model_list";
 }
 
@@ -39,7 +44,7 @@ pub unsafe extern "C" fn nada_model_list_new(context: *const nada_context, list:
             folder: c_string(&pack.folder.to_string_lossy()),
             description: c_string(&pack.description),
         });
-        *list = into_raw(found.collect());
+        *list = into_raw(List { found: found.collect(), warning: c_string(&search_warnings().join("\n")) });
         Ok(())
     })
 }
@@ -47,11 +52,11 @@ pub unsafe extern "C" fn nada_model_list_new(context: *const nada_context, list:
 /// Number of packs; 0 for NULL. Threads: any.
 #[no_mangle]
 pub unsafe extern "C" fn nada_model_list_count(list: *const nada_model_list) -> usize {
-    value(0, || borrow(list, "list").map_or(0, |l| l.len()))
+    value(0, || borrow(list, "list").map_or(0, |l| l.found.len()))
 }
 
 unsafe fn string(list: *const nada_model_list, index: usize, field: impl FnOnce(&Found) -> &CString) -> *const c_char {
-    value(c"".as_ptr(), || borrow(list, "list").ok().and_then(|l| l.get(index)).map_or(c"".as_ptr(), |found| field(found).as_ptr()))
+    value(c"".as_ptr(), || borrow(list, "list").ok().and_then(|l| l.found.get(index)).map_or(c"".as_ptr(), |found| field(found).as_ptr()))
 }
 
 /// The name of pack `index`, from 0; "" for an index out of range and for NULL.
@@ -73,6 +78,13 @@ pub unsafe extern "C" fn nada_model_list_folder(list: *const nada_model_list, in
 #[no_mangle]
 pub unsafe extern "C" fn nada_model_list_description(list: *const nada_model_list, index: usize) -> *const c_char {
     string(list, index, |f| &f.description)
+}
+
+/// What to tell the user about folders that NADA_MODELS names and that lead nowhere, one sentence a line; "" where all is well, and for NULL.
+/// Threads: any. Owner: the list; valid until it is freed.
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_list_warning(list: *const nada_model_list) -> *const c_char {
+    value(c"".as_ptr(), || borrow(list, "list").map_or(c"".as_ptr(), |l| l.warning.as_ptr()))
 }
 
 /// Frees a list; NULL is allowed. Threads: any, once no other thread uses it.

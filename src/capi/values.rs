@@ -18,10 +18,26 @@ pub(super) unsafe fn text<'a>(pointer: *const c_char, argument: &str) -> Result<
 /// # Safety
 /// As [`text`].
 pub(super) unsafe fn path(pointer: *const c_char, argument: &str) -> Result<PathBuf> {
-    match text(pointer, argument)? {
-        "" => Err(Failure::argument(argument, "is empty, must be a path")),
-        path => Ok(PathBuf::from(path)),
+    let path = path_of_bytes(pointer, argument)?;
+    match path.as_os_str().is_empty() {
+        true => Err(Failure::argument(argument, "is empty, must be a path")),
+        false => Ok(path),
     }
+}
+
+/// Names of files may be any bytes there.
+#[cfg(unix)]
+unsafe fn path_of_bytes(pointer: *const c_char, argument: &str) -> Result<PathBuf> {
+    if pointer.is_null() {
+        return Err(Failure::argument(argument, "is NULL, must be a path"));
+    }
+    let bytes = CStr::from_ptr(pointer).to_bytes();
+    Ok(PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes)))
+}
+
+#[cfg(not(unix))]
+unsafe fn path_of_bytes(pointer: *const c_char, argument: &str) -> Result<PathBuf> {
+    Ok(PathBuf::from(text(pointer, argument)?))
 }
 
 /// An array of `count` values; NULL is right for none.

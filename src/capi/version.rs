@@ -5,7 +5,7 @@ use std::ffi::{c_char, CStr};
 
 /// The ABI that this header describes. It grows when something is added that older libraries lack, and its high 16 bits when something
 /// that was there changed; see nada_abi_check().
-pub const NADA_ABI_VERSION: u32 = 2;
+pub const NADA_ABI_VERSION: u32 = 3;
 
 /// NADA_ABI_VERSION of the library that is loaded. A program works with it when the high 16 bits equal those of its header's
 /// NADA_ABI_VERSION and the whole is not smaller.

@@ -24,6 +24,7 @@ mod npy;
 mod npz;
 mod nvidia;
 mod pickle;
+mod place;
 mod python_pickle;
 mod safetensors;
 mod sharded;
@@ -38,14 +39,16 @@ mod write_pickle;
 mod zip;
 
 pub(crate) use npy::is_npy;
-pub use npy::{read_npy, read_npy_bytes, write_npy};
+pub use npy::{read_npy, read_npy_bytes, read_npy_unless, write_npy};
+pub(crate) use place::above;
 pub use sniff::Kind;
 pub use source::Dtype;
-pub use write::{remove_stale, remove_unfinished, save_safetensors, save_safetensors_as_new, write_atomically};
-pub(crate) use write::{save_safetensors_one_by_one, temporary_folder};
+pub(crate) use write::save_safetensors_one_by_one;
+pub use write::{save_safetensors, save_safetensors_as_new};
 pub use write_pickle::{save_pickle, save_torch, Object, Python};
 
 use crate::error::Result;
+use crate::progress::Cancel;
 use candle_core::{Device, Tensor};
 use source::{Entry, Source};
 use std::collections::BTreeMap;
@@ -91,6 +94,9 @@ pub struct Checkpoint {
     sources: Arc<Vec<Source>>,
     entries: Arc<BTreeMap<String, Entry>>,
     prefix: String,
+    /// What the file calls a key, below the prefix; None where it calls it so too.
+    naming: Option<fn(&str) -> String>,
+    cancel: Cancel,
 }
 
 /// Reads the table of contents of a file in any of the formats, or of the files that a `.index.json` names.
@@ -98,40 +104,57 @@ pub struct Checkpoint {
 /// Errors: `Io`/`NotFound` where the file cannot be read, `Format` where it is damaged or something else (and what it looks like),
 /// `Unsupported` where it is a known format that is not read, or a pickle names something beyond tensors and plain values.
 pub fn open(path: &Path) -> Result<Checkpoint> {
+    open_unless(path, &Cancel::new())
+}
+
+/// As [`open`]; this and every read of a tensor end with `Cancelled` once `cancel` is raised, which is looked at each 128 KiB.
+pub fn open_unless(path: &Path, cancel: &Cancel) -> Result<Checkpoint> {
     if sharded::is_index(path) && path.is_file() {
-        return sharded::open(path);
+        return sharded::open(path, cancel);
     }
-    let source = Source::open(path)?;
-    let kind = sniff::sniff(&source)?;
-    read(source, kind)
+    read_as(Source::open(path, cancel)?, None)
 }
 
 /// As [`open`], of bytes in memory; `name` is the file that errors name.
 pub fn open_bytes(name: &Path, bytes: Vec<u8>) -> Result<Checkpoint> {
-    let source = Source::memory(name, bytes);
-    let kind = sniff::sniff(&source)?;
-    read(source, kind)
+    read_as(Source::memory(name, bytes), None)
 }
 
 /// As [`open_bytes`], by one reader whatever the bytes look like.
 pub fn open_bytes_as(name: &Path, bytes: Vec<u8>, kind: Kind) -> Result<Checkpoint> {
-    read(Source::memory(name, bytes), kind)
+    read_as(Source::memory(name, bytes), Some(kind))
 }
 
-fn read(source: Source, kind: Kind) -> Result<Checkpoint> {
+/// `kind` None: what the bytes look like.
+fn read_as(source: Source, kind: Option<Kind>) -> Result<Checkpoint> {
+    let contents = kind.map_or_else(|| sniff::sniff(&source), Ok).and_then(|kind| contents(&source, kind));
+    let contents = source.unless_cancelled(contents)?;
+    Ok(Checkpoint {
+        path: source.path.clone(),
+        format: contents.format,
+        metadata: Arc::new(contents.metadata),
+        cancel: source.cancel.clone(),
+        sources: Arc::new(vec![source]),
+        entries: Arc::new(contents.entries),
+        prefix: String::new(),
+        naming: None,
+    })
+}
+
+fn contents(source: &Source, kind: Kind) -> Result<Contents> {
     let contents = match kind {
-        Kind::Safetensors => safetensors::read(&source)?,
+        Kind::Safetensors => safetensors::read(source)?,
         Kind::Zip => {
             let damaged = |e| source.error(format!("truncated or damaged zip archive ({e}); if it was downloaded, download it again"));
-            let archive = zip::Archive::open(&source).map_err(damaged)?;
+            let archive = zip::Archive::open(source).map_err(damaged)?;
             match torch_zip::prefix(&archive) {
-                Some(prefix) => torch_zip::read(&source, &archive, &prefix)?,
-                None if npz::is_npz(&archive) => npz::read(&source, &archive)?,
+                Some(prefix) => torch_zip::read(source, &archive, &prefix)?,
+                None if npz::is_npz(&archive) => npz::read(source, &archive)?,
                 None => return Err(source.error("is a zip archive without data.pkl or .npy files, so neither PyTorch nor numpy wrote it")),
             }
         }
-        Kind::TorchLegacy => torch_legacy::read(&source)?,
-        Kind::Pickle => python_pickle::read(&source)?,
+        Kind::TorchLegacy => torch_legacy::read(source)?,
+        Kind::Pickle => python_pickle::read(source)?,
     };
     let limit = source.memory_limit();
     check_sizes(&contents.entries, limit).map_err(|e| source.error(e))?;
@@ -142,14 +165,7 @@ fn read(source: Source, kind: Kind) -> Result<Checkpoint> {
             "is compressed, and reading its tensors one by one would inflate {inflated} bytes; unpack it and save it with torch.save"
         )));
     }
-    Ok(Checkpoint {
-        path: source.path.clone(),
-        format: contents.format,
-        metadata: Arc::new(contents.metadata),
-        sources: Arc::new(vec![source]),
-        entries: Arc::new(contents.entries),
-        prefix: String::new(),
-    })
+    Ok(contents)
 }
 
 /// Whether all tensors fit into `limit` bytes. They may share a storage, dimensions without a stride take none in a file, and small
@@ -168,11 +184,10 @@ impl Checkpoint {
         Checkpoint { prefix: format!("{}{prefix}", self.prefix), ..self.clone() }
     }
 
-    /// Where a network stands in the file: the first of `places` under which there is one of `keys`. Each place is also tried with
-    /// `module.` behind it, as PyTorch's DataParallel and DistributedDataParallel name what they wrap.
-    pub fn find_prefix(&self, places: &[&str], keys: &[&str]) -> Option<String> {
-        let wrapped = places.iter().flat_map(|place| [place.to_string(), format!("{place}module.")]);
-        wrapped.into_iter().find(|prefix| keys.iter().any(|key| self.contains(&format!("{prefix}{key}"))))
+    /// The same file with its tensors under other names: `naming` says what the file calls a key, below the prefix. [`Checkpoint::keys`]
+    /// stay the file's own.
+    pub fn renamed(&self, naming: fn(&str) -> String) -> Checkpoint {
+        Checkpoint { naming: Some(naming), ..self.clone() }
     }
 
     /// All keys (below the prefix), sorted.
@@ -199,19 +214,22 @@ impl Checkpoint {
 
     /// Tensor `key` with its own element type, contiguous, on the CPU; bool comes as u8, int8 as int16.
     pub fn tensor(&self, key: &str) -> Result<Tensor> {
+        self.cancel.check()?;
         let entry = self.entry(key)?;
-        entry.tensor(self.source(entry))
+        let source = self.source(entry);
+        source.unless_cancelled(entry.tensor(source))
     }
 
     /// Tensor `key` as f32 (from any element type), contiguous, on the CPU. A `Format` error that names file and key where the key is
     /// missing (with those most like it), the shape is not `shape` (`None`: any), or a value is NaN or infinite.
     pub fn f32(&self, key: &str, shape: Option<&[usize]>) -> Result<Tensor> {
+        self.cancel.check()?;
         let entry = self.entry(key)?;
         let source = self.source(entry);
         if let Some(shape) = shape.filter(|&shape| shape != entry.shape) {
             return Err(source.error(format!("tensor '{}' has shape {:?}, where {shape:?} is needed", self.full(key), entry.shape)));
         }
-        let (values, finite) = entry.f32(source)?;
+        let (values, finite) = source.unless_cancelled(entry.f32(source))?;
         if let Some(at) = (!finite).then(|| values.iter().position(|x| !x.is_finite())).flatten() {
             let n = values.iter().filter(|x| !x.is_finite()).count();
             return Err(source.error(format!(
@@ -230,7 +248,15 @@ impl Checkpoint {
 
     /// What the file itself calls `key`.
     pub fn full(&self, key: &str) -> String {
-        format!("{}{key}", self.prefix)
+        match self.naming {
+            Some(naming) => format!("{}{}", self.prefix, naming(key)),
+            None => format!("{}{key}", self.prefix),
+        }
+    }
+
+    /// What the reading of this file looks at.
+    pub(crate) fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 
     fn entry(&self, key: &str) -> Result<&Entry> {

@@ -2,9 +2,10 @@
 
 use super::safetensors::write_elements;
 use super::source::{contiguous_strides, Block, Dtype, Entry, Source};
-use super::write::atomically;
 use crate::error::{Error, Result};
 use crate::files::begins_with;
+use crate::output::{atomically, Destination};
+use crate::progress::Cancel;
 use candle_core::{Device, Tensor};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -19,7 +20,13 @@ pub(crate) fn is_npy(path: &Path) -> Result<bool> {
 /// Reads an array as an f32 tensor of the same shape (f4, f8, f2 and integer arrays, little-endian; C or Fortran order).
 /// NaN and infinity are kept: whoever wants a latent or a picture says what he makes of them.
 pub fn read_npy(path: &Path) -> Result<Tensor> {
-    tensor(&Source::open(path)?)
+    read_npy_unless(path, &Cancel::new())
+}
+
+/// As [`read_npy`]; `Cancelled` once the flag is raised.
+pub fn read_npy_unless(path: &Path, cancel: &Cancel) -> Result<Tensor> {
+    let source = Source::open(path, cancel)?;
+    source.unless_cancelled(tensor(&source))
 }
 
 /// [`read_npy`] of bytes in memory; `name` is the file that errors name.
@@ -68,6 +75,9 @@ pub(super) fn entry(source: &Source, block: Block) -> std::result::Result<Entry,
         "<i4" => Dtype::I32,
         "<u4" => Dtype::U32,
         "<i8" => Dtype::I64,
+        "|O" => {
+            return Err("holds Python objects (a dict or a list), which are not read; save the array itself, or a dict with np.savez".into())
+        }
         other => return Err(format!("element type '{other}' is not supported; save it as float32")),
     };
     let strides = if fortran {
@@ -103,7 +113,7 @@ fn parse(header: &str) -> Option<(&str, bool, Vec<usize>)> {
 }
 
 /// Writes `tensor` as f32 in C order, to a temporary name first.
-pub fn write_npy(path: &Path, tensor: &Tensor) -> Result<()> {
+pub fn write_npy<'a>(to: impl Into<Destination<'a>>, tensor: &Tensor) -> Result<()> {
     if tensor.dtype() != candle_core::DType::F32 {
         return Err(Error::argument("tensor", format!(".npy files are written from f32, and this is {:?}", tensor.dtype())));
     }
@@ -117,7 +127,7 @@ pub fn write_npy(path: &Path, tensor: &Tensor) -> Result<()> {
     header.push_str(&" ".repeat(total - 10 - header.len() - 1));
     header.push('\n');
     let length = u16::try_from(header.len()).map_err(|_| Error::argument("tensor", "has too many dimensions for an .npy file"))?;
-    atomically(path, |out| {
+    atomically(to.into(), |out| {
         let head = [MAGIC, &[1, 0], &length.to_le_bytes(), header.as_bytes()].concat();
         match out.write_all(&head) {
             Ok(()) => write_elements(out, tensor),

@@ -3,7 +3,8 @@
 use super::source::{memory_limit, MAX_KEPT, PER_ENTRY};
 use super::{Checkpoint, Format};
 use crate::error::{Error, Result};
-use crate::files::read_small;
+use crate::files::read_small_unless;
+use crate::progress::Cancel;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,9 +24,9 @@ pub(super) fn is_index(path: &Path) -> bool {
 }
 
 /// Opens the index and every file that it names, all of which lie beside it.
-pub(super) fn open(path: &Path) -> Result<Checkpoint> {
+pub(super) fn open(path: &Path, cancel: &Cancel) -> Result<Checkpoint> {
     let error = |message: String| Error::format(path, message);
-    let text = read_small(path, "the index of a checkpoint in several files", MAX_INDEX)?;
+    let text = read_small_unless(path, "the index of a checkpoint in several files", MAX_INDEX, cancel)?;
     let index: Index = serde_json::from_slice(&text).map_err(|e| error(format!("not an index of a checkpoint in several files: {e}")))?;
     let mut files: BTreeMap<&str, usize> = BTreeMap::new();
     for name in index.weight_map.values() {
@@ -50,7 +51,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
         if is_index(&part) {
             return Err(error(format!("names the file '{name}', an index again")));
         }
-        let part = super::open(&part)?;
+        let part = super::open_unless(&part, cancel)?;
         let shared = || Error::Internal("a shard that is still in use".into());
         for source in Arc::try_unwrap(part.sources).map_err(|_| shared())? {
             length += source.len;
@@ -83,5 +84,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
         sources: Arc::new(sources),
         entries: Arc::new(entries),
         prefix: String::new(),
+        naming: None,
+        cancel: cancel.clone(),
     })
 }

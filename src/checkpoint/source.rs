@@ -1,7 +1,8 @@
 //! A file's bytes, and tensors that lie in them until they are asked for.
 
 use crate::error::{Error, Result};
-use crate::files::open_ordinary;
+use crate::files::{open_ordinary, PIECE};
+use crate::progress::Cancel;
 use candle_core::{DType, Device, Tensor};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
@@ -19,8 +20,6 @@ const EXTRA_MEMORY: u64 = 48 << 20;
 pub(super) const PER_ENTRY: u64 = 512;
 /// What a table of contents may take. A training checkpoint of 1024 px has 3000 tensors, which take 2 MB.
 pub(super) const MAX_KEPT: u64 = 24 << 20;
-/// Bytes read, converted and checked at a time: they stay in the cache of a core.
-const PIECE: usize = 128 << 10;
 
 /// Element type as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +88,8 @@ pub(super) struct Source {
     pub path: PathBuf,
     pub len: u64,
     data: Data,
+    /// Looked at before each read.
+    pub cancel: Cancel,
 }
 
 #[derive(Debug)]
@@ -98,14 +99,21 @@ enum Data {
 }
 
 impl Source {
-    pub fn open(path: &Path) -> Result<Self> {
+    /// Reads from it fail once `cancel` is raised: see [`Source::unless_cancelled`].
+    pub fn open(path: &Path, cancel: &Cancel) -> Result<Self> {
+        cancel.check()?;
         let (file, len) = open_ordinary(path, "a file")?;
-        Ok(Source { path: path.to_path_buf(), len, data: Data::File(file) })
+        Ok(Source { path: path.to_path_buf(), len, data: Data::File(file), cancel: cancel.clone() })
     }
 
     /// `bytes` as if they were the file `path`, which errors name.
     pub fn memory(path: &Path, bytes: Vec<u8>) -> Self {
-        Source { path: path.to_path_buf(), len: bytes.len() as u64, data: Data::Memory(bytes) }
+        Source { path: path.to_path_buf(), len: bytes.len() as u64, data: Data::Memory(bytes), cancel: Cancel::new() }
+    }
+
+    /// `result`, or `Cancelled` where it failed after the flag was raised: readers tell of a failed read in words of their own.
+    pub fn unless_cancelled<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|e| self.cancel.check().err().unwrap_or(e))
     }
 
     pub fn error(&self, message: impl Into<String>) -> Error {
@@ -157,7 +165,13 @@ pub(super) struct Reader<'a> {
 }
 
 impl Read for Reader<'_> {
+    /// At most [`PIECE`] bytes: on a slow disk a long read would not hear of a request to stop.
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if self.source.cancel.is_cancelled() {
+            return Err(io::Error::other("cancelled"));
+        }
+        let most = bytes.len().min(PIECE);
+        let bytes = &mut bytes[..most];
         let n = match &self.source.data {
             Data::File(file) => read_at(file, bytes, self.position)?,
             Data::Memory(all) => {

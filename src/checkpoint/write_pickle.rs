@@ -2,11 +2,10 @@
 
 use super::safetensors;
 use super::torch_legacy::MAGIC;
-use super::write::atomically;
 use crate::error::Result;
+use crate::output::{atomically, Destination};
 use candle_core::{DType, Tensor};
 use std::io::{self, Write};
-use std::path::Path;
 
 /// A Python value, as far as checkpoints have it. Tensors are f32 on the CPU.
 #[derive(Clone, Debug)]
@@ -251,13 +250,13 @@ fn elements(out: &mut Vec<u8>, tensor: &Tensor) -> io::Result<()> {
 }
 
 /// A pickle (protocol 3) that holds its tensors, to a temporary name first.
-pub fn save_pickle(path: &Path, value: &Python) -> Result<()> {
-    atomically(path, |out| Ok(Pickler { out, storages: Storages::Embedded }.write(value)))
+pub fn save_pickle<'a>(to: impl Into<Destination<'a>>, value: &Python) -> Result<()> {
+    atomically(to.into(), |out| Ok(Pickler { out, storages: Storages::Embedded }.write(value)))
 }
 
 /// What torch.save writes since 1.6, to a temporary name first.
-pub fn save_torch(path: &Path, value: &Python) -> Result<()> {
-    atomically(path, |out| Ok(write_archive(out, value)))
+pub fn save_torch<'a>(to: impl Into<Destination<'a>>, value: &Python) -> Result<()> {
+    atomically(to.into(), |out| Ok(write_archive(out, value)))
 }
 
 fn write_archive(out: impl Write, value: &Python) -> io::Result<()> {

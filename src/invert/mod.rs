@@ -7,7 +7,7 @@
 mod optimise;
 mod pyramid;
 
-pub use optimise::invert;
+pub use optimise::{invert, invert_keeping};
 
 use crate::error::{Error, Result};
 use crate::nn::stylegan2::Latent;

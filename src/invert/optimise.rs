@@ -35,6 +35,19 @@ pub fn invert(
     cancel: &Cancel,
     on_progress: &mut OnProgress,
 ) -> Result<Inversion> {
+    invert_keeping(generator, target, clip, settings, cancel, on_progress, &mut None)
+}
+
+/// As [`invert`]; on `Cancelled` `reached` gets the best latent so far, where a step was done.
+pub fn invert_keeping(
+    generator: &Generator,
+    target: &Picture,
+    clip: Option<&Clip>,
+    settings: &Settings,
+    cancel: &Cancel,
+    on_progress: &mut OnProgress,
+    reached: &mut Option<Inversion>,
+) -> Result<Inversion> {
     settings.check()?;
     let clip = match (clip, settings.clip > 0.0) {
         (_, false) => None,
@@ -73,9 +86,12 @@ pub fn invert(
     };
     let copy = |maps: &[Var]| maps.iter().map(|m| Ok(m.as_detached_tensor().copy()?)).collect::<Result<Vec<_>>>();
     let mut best: Option<(f32, f32, Tensor, Vec<Tensor>)> = None;
-    let mut done = 0;
+    let (mut done, mut cancelled) = (0, false);
     for step in 0..settings.steps {
-        cancel.check()?;
+        cancelled = cancel.is_cancelled();
+        if cancelled {
+            break;
+        }
         if step == first {
             latent = Var::from_tensor(&generator.broadcast(&latent.as_detached_tensor())?.contiguous()?)?;
             adam = optimiser(&latent)?;
@@ -117,7 +133,8 @@ pub fn invert(
             if done % PREVIEW_EVERY == 0 || done == settings.steps { Some(Picture::from_tensor(&image.detach(), 0)?) } else { None };
         let flow = on_progress(&Progress { step: done, total: settings.steps, loss, preview: preview.as_ref() });
         if flow == Flow::Stop {
-            return Err(Error::Cancelled);
+            cancelled = true;
+            break;
         }
         if settings.enough_psnr > 0.0 && psnr >= settings.enough_psnr {
             break;
@@ -125,9 +142,15 @@ pub fn invert(
         adam.step(&total.backward()?)?;
         normalise(&maps)?;
     }
-    let (loss, psnr, tensor, maps) = best.ok_or_else(|| Error::Internal("no step was done".into()))?;
-    let noise = (!maps.is_empty()).then_some(maps);
-    Ok(Inversion { latent: Latent { space: LatentSpace::WPlus, tensor, noise }, psnr, loss, steps: done })
+    let found = best.map(|(loss, psnr, tensor, maps)| {
+        let noise = (!maps.is_empty()).then_some(maps);
+        Inversion { latent: Latent { space: LatentSpace::WPlus, tensor, noise }, psnr, loss, steps: done }
+    });
+    if cancelled {
+        *reached = found;
+        return Err(Error::Cancelled);
+    }
+    found.ok_or_else(|| Error::Internal("no step was done".into()))
 }
 
 /// Of a search that is at `t` in [0, 1): rises over the first twentieth, falls as a cosine over the last half.

@@ -5,6 +5,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
 use crate::nn::clip::{Clip, ClipResize};
 use crate::nn::stylegan2::{Generator, Latent, Noise, Space};
+use crate::progress::Cancel;
 use candle_core::Tensor;
 use std::path::Path;
 
@@ -20,9 +21,15 @@ impl ModelPack {
     /// Loads everything the pack names: shapes, the generator's fingerprint, one picture, and one embedding of a text and of that picture by
     /// each CLIP, all finite.
     pub fn check(&self) -> Vec<Finding> {
+        // Nobody raises the flag.
+        self.check_unless(&Cancel::new()).unwrap_or_default()
+    }
+
+    /// As [`ModelPack::check`]; `Cancelled` once the flag is raised, which is looked at each 128 KiB that are read.
+    pub fn check_unless(&self, cancel: &Cancel) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         let mut note = |what: &str, outcome| findings.push(Finding { what: what.into(), outcome });
-        let picture = match self.load_generator() {
+        let picture = match self.load_generator_unless(cancel) {
             Ok(generator) => {
                 let count: usize = generator.weights().values().map(Tensor::elem_count).sum();
                 note("generator", Ok(format!("{} px, {count} numbers", generator.config().size)));
@@ -37,15 +44,16 @@ impl ModelPack {
             }
         };
         for clip in &self.clips {
-            note(&format!("clip {}", name(&clip.path)), check_clip(&clip.path, picture.as_ref()));
+            note(&format!("clip {}", name(&clip.path)), check_clip(&clip.path, picture.as_ref(), cancel));
         }
         if let Some(path) = &self.encoder {
-            note("encoder", check_tensors(path));
+            note("encoder", check_tensors(path, cancel));
         }
         for path in &self.boundaries {
-            note(&format!("boundary {}", name(path)), check_tensors(path));
+            note(&format!("boundary {}", name(path)), check_tensors(path, cancel));
         }
-        findings
+        // What was cut short is no finding.
+        cancel.check().map(|()| findings)
     }
 
     fn check_fingerprint(&self, generator: &Generator) -> Result<String> {
@@ -83,8 +91,8 @@ fn draw(generator: &Generator) -> Result<Tensor> {
     Ok(picture)
 }
 
-fn check_clip(path: &Path, picture: Option<&Tensor>) -> Result<String> {
-    let clip = Clip::open(path)?;
+fn check_clip(path: &Path, picture: Option<&Tensor>, cancel: &Cancel) -> Result<String> {
+    let clip = Clip::open_unless(path, cancel)?;
     finite("the embedding of a text", &clip.embed_texts(&["a photo".into()])?)?;
     if let Some(picture) = picture {
         finite("the embedding of a picture", &clip.encode_image(&clip.preprocess(picture, ClipResize::Antialias)?)?)?;
@@ -92,8 +100,8 @@ fn check_clip(path: &Path, picture: Option<&Tensor>) -> Result<String> {
     Ok(format!("{} px, embeddings of {}", clip.resolution(), clip.dimension()))
 }
 
-fn check_tensors(path: &Path) -> Result<String> {
-    let file: Checkpoint = checkpoint::open(path)?;
+fn check_tensors(path: &Path, cancel: &Cancel) -> Result<String> {
+    let file: Checkpoint = checkpoint::open_unless(path, cancel)?;
     for key in file.keys() {
         file.f32(key, None)?;
     }

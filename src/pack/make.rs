@@ -3,20 +3,18 @@
 use super::{Manifest, ManifestClip, ModelPack, PackSource, MANIFEST, STARTER};
 use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::error::{Error, Result};
-use crate::files::{open_ordinary, read_small};
+use crate::files::{open_ordinary, read_small, PIECE};
 use crate::nn::clip::{is_common_name, place, tensors_file, Clip};
 use crate::nn::stylegan2::{to_half, Generator, Layout};
+use crate::output::{remove_dead, temporary_folder, write_atomically};
 use crate::progress::Cancel;
 use candle_core::DType;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-/// Folders of packs that were begun and not completed, and in which nothing was written for so long, are left from killed processes.
-const STALE: Duration = Duration::from_secs(3600);
 /// Longer texts beside a CLIP are none of its; a vocabulary has 0.9 MB.
 const CLIP_TEXT_MAX: u64 = 8 << 20;
 
@@ -48,7 +46,7 @@ impl NewPack {
     /// Converts every file to safetensors and writes `model.toml`, in a folder of another name that becomes `folder/NAME` when all is done
     /// and the pack opens. Makes `folder` where it is missing.
     ///
-    /// Also removes what killed processes left in `folder`. `cancel` is looked at between tensors; what was written is removed then.
+    /// Also removes what killed processes left in `folder`. `cancel` is looked at each 128 KiB that are read and between tensors; what was written is removed then.
     ///
     /// Errors: `InvalidArgument` for a name that is no folder's name, is `starter`, or is taken; those of reading the files; `Io`;
     /// `Cancelled`.
@@ -63,11 +61,11 @@ impl NewPack {
             return Err(Error::argument("clip", format!("weight {weight} of {}; want a number above 0", path.display())));
         }
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        checkpoint::remove_stale(folder, STALE);
-        let (unfinished, _listed) = checkpoint::temporary_folder(folder)?;
+        remove_dead(folder);
+        let (unfinished, _listed) = temporary_folder(folder)?;
         self.fill(unfinished.path(), cancel)?;
         let pack = ModelPack::open(unfinished.path())?;
-        let written = pack.load_generator()?;
+        let written = pack.load_generator_unless(cancel)?;
         if pack.fingerprint.as_deref() != Some(written.fingerprint()) {
             return Err(Error::Internal(format!("{} was not written as it was read", self.generator.display())));
         }
@@ -85,16 +83,16 @@ impl NewPack {
     fn fill(&self, folder: &Path, cancel: &Cancel) -> Result<()> {
         let mut sources = Vec::new();
         cancel.check()?;
-        let generator = Generator::open(&self.generator)?;
+        let generator = Generator::open_unless(&self.generator, cancel)?;
         if let Some(class) = self.class {
             generator.with_class(class)?;
         }
         let file = "generator.safetensors";
         generator.save(&folder.join(file), Layout::Nada, self.half)?;
-        sources.push(source(&self.generator, file)?);
+        sources.push(source(&self.generator, file, cancel)?);
         let resolution = generator.config().size;
         // Rounded numbers, or offsets that became part of the weights, are another generator.
-        let fingerprint = Generator::open(&folder.join(file))?.fingerprint().to_string();
+        let fingerprint = Generator::open_unless(&folder.join(file), cancel)?.fingerprint().to_string();
         if !self.half && fingerprint != generator.fingerprint() {
             return Err(Error::Internal(format!("{} was not written as it was read", self.generator.display())));
         }
@@ -108,7 +106,7 @@ impl NewPack {
         let mut tensors = |path: &Path, kind: &str| {
             let name = free_name(folder, &format!("{kind}-{}", stem(path)), ".safetensors");
             self.tensors(path, &folder.join(&name), cancel)?;
-            sources.push(source(path, &name)?);
+            sources.push(source(path, &name, cancel)?);
             Ok::<_, Error>(name)
         };
         let encoder = self.encoder.as_deref().map(|path| tensors(path, "encoder")).transpose()?;
@@ -135,29 +133,29 @@ impl NewPack {
             source: sources,
         };
         let text = toml::to_string(&manifest).map_err(|e| Error::Internal(format!("{MANIFEST}: {e}")))?;
-        checkpoint::write_atomically(&folder.join(MANIFEST), text.as_bytes())
+        write_atomically(&folder.join(MANIFEST), text.as_bytes())
     }
 
     /// A CLIP gets a folder of its own, named as it was: domains name the CLIPs that they were made with.
     fn clip(&self, path: &Path, folder: &Path, sources: &mut Vec<PackSource>, cancel: &Cancel) -> Result<String> {
         // Says what is wrong with a file that is no CLIP, before anything is written. What a trainer keeps beside the CLIP stays behind.
-        drop(Clip::open(path)?);
+        drop(Clip::open_unless(path, cancel)?);
         let name = free_name(folder, &stem(path), "");
         let into = folder.join(&name);
         std::fs::create_dir(&into).map_err(|e| Error::io(&into, e))?;
         let file = tensors_file(path)?;
-        let checkpoint = place(&checkpoint::open(&file)?);
+        let checkpoint = place(&checkpoint::open_unless(&file, cancel)?);
         self.write(&checkpoint, &into.join("model.safetensors"), cancel)?;
         for part in parts(&file)? {
-            sources.push(source(&part, &format!("{name}/model.safetensors"))?);
+            sources.push(source(&part, &format!("{name}/model.safetensors"), cancel)?);
         }
         let beside = file.parent().unwrap_or(Path::new(""));
         // Beside an OpenAI file these names may belong to something else.
         let described = checkpoint.contains("vision_model.embeddings.patch_embedding.weight") || beside.join(OPEN_CLIP).is_file();
         for text in CLIP_TEXTS.into_iter().filter(|text| described && beside.join(text).is_file()) {
             let bytes = read_small(&beside.join(text), "a text of a CLIP's folder", CLIP_TEXT_MAX)?;
-            checkpoint::write_atomically(&into.join(text), &bytes)?;
-            sources.push(source(&beside.join(text), &format!("{name}/{text}"))?);
+            write_atomically(&into.join(text), &bytes)?;
+            sources.push(source(&beside.join(text), &format!("{name}/{text}"), cancel)?);
         }
         Ok(name)
     }
@@ -165,11 +163,11 @@ impl NewPack {
     /// Every tensor of a checkpoint, under its own name; an .npy array as `boundary`.
     fn tensors(&self, path: &Path, into: &Path, cancel: &Cancel) -> Result<()> {
         if checkpoint::is_npy(path)? {
-            let tensor = checkpoint::read_npy(path)?;
+            let tensor = checkpoint::read_npy_unless(path, cancel)?;
             let tensor = if self.half { to_half("boundary", &tensor)? } else { tensor };
             return checkpoint::save_safetensors(into, &BTreeMap::from([("boundary".to_string(), tensor)]), &BTreeMap::new());
         }
-        self.write(&checkpoint::open(path)?, into, cancel)
+        self.write(&checkpoint::open_unless(path, cancel)?, into, cancel)
     }
 
     /// Floating-point tensors as f32 or f16, others as they are; plain values of a pickle as text.
@@ -217,8 +215,8 @@ pub fn remove(folder: &Path, name: &str) -> Result<PathBuf> {
         std::fs::remove_file(&path).map_err(io)?;
     } else {
         // Out of the way in one step: a removal that is interrupted leaves no half of a pack to be found.
-        checkpoint::remove_stale(folder, STALE);
-        let (aside, _listed) = checkpoint::temporary_folder(folder)?;
+        remove_dead(folder);
+        let (aside, _listed) = temporary_folder(folder)?;
         std::fs::rename(&path, aside.path().join("pack")).map_err(io)?;
         aside.close().map_err(io)?;
     }
@@ -276,10 +274,21 @@ fn parts(file: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Name, length and SHA-256 of a file.
-fn source(file: &Path, path: &str) -> Result<PackSource> {
-    let io = |e| Error::io(file, e);
-    let mut hash = Sha256::new();
-    let bytes = io::copy(&mut open_ordinary(file, "a file")?.0, &mut hash).map_err(io)?;
+fn source(file: &Path, path: &str, cancel: &Cancel) -> Result<PackSource> {
+    let (mut input, _) = open_ordinary(file, "a file")?;
+    let (mut hash, mut bytes, mut piece) = (Sha256::new(), 0u64, vec![0; PIECE]);
+    loop {
+        cancel.check()?;
+        match input.read(&mut piece) {
+            Ok(0) => break,
+            Ok(n) => {
+                hash.update(&piece[..n]);
+                bytes += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Error::io(file, e)),
+        }
+    }
     let sha256 = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
     let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(PackSource { file: name, sha256, bytes, path: path.into() })

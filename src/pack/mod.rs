@@ -35,6 +35,7 @@ use crate::files::read_small;
 use crate::invert;
 use crate::nn::clip::Clip;
 use crate::nn::stylegan2::Generator;
+use crate::progress::Cancel;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -170,7 +171,7 @@ fn one() -> f32 {
 }
 
 impl ModelPack {
-    /// A pack by name in the search folders, or by the path of its folder.
+    /// A pack by name in the search folders, or by the path of its folder or of its `model.toml`.
     ///
     /// Searched in this order: the folders of `NADA_MODELS`; beside the program and beside the shared library that holds this code,
     /// `models` and `share/nada/models` of their prefix; `nada/models` of the user's data folder; the tree this was built from.
@@ -183,12 +184,12 @@ impl ModelPack {
     /// As [`ModelPack::find`], in `folders` alone: packs, or folders of packs.
     pub fn find_in(name_or_path: &str, folders: &[PathBuf]) -> Result<Self> {
         let path = Path::new(name_or_path);
-        if path.join(MANIFEST).is_file() {
-            return Self::open(path);
+        if let Some(folder) = pack_folder(path) {
+            return Self::open(folder);
         }
         let is_name = matches!(path.components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
         if is_name {
-            for folder in folders {
+            for folder in folders.iter().map(|folder| pack_folder(folder).unwrap_or(folder)) {
                 let inside = folder.join(name_or_path);
                 if inside.join(MANIFEST).is_file() {
                     return Self::open(&inside);
@@ -224,10 +225,11 @@ impl ModelPack {
         packs_in(folders)
     }
 
-    /// The pack in `folder`.
+    /// The pack in `folder`, or of the `model.toml` that it is.
     ///
     /// Errors: `NotFound` where the folder or a file it names is missing; `Format` naming `model.toml` and the key otherwise.
     pub fn open(folder: &Path) -> Result<Self> {
+        let folder = pack_folder(folder).unwrap_or(folder);
         let file = folder.join(MANIFEST);
         let text = read_text(&file, MAX_MANIFEST)?;
         let folder = folder.canonicalize().map_err(|e| Error::io(folder, e))?;
@@ -311,14 +313,19 @@ impl ModelPack {
     ///
     /// Errors: as [`Generator::open`]; `Mismatch` where its size is not the pack's `resolution`, or it has no such class.
     pub fn load_generator(&self) -> Result<Generator> {
-        let generator = self.load_all_classes()?;
+        self.load_generator_unless(&Cancel::new())
+    }
+
+    /// As [`ModelPack::load_generator`]; `Cancelled` once the flag is raised, which is looked at each 128 KiB.
+    pub fn load_generator_unless(&self, cancel: &Cancel) -> Result<Generator> {
+        let generator = self.load_all_classes_unless(cancel)?;
         let Some(class) = self.class else { return Ok(generator) };
         generator.with_class(class).map_err(|e| Error::Mismatch(format!("{}: {e}", self.folder.join(MANIFEST).display())))
     }
 
-    /// As [`ModelPack::load_generator`], without a class.
-    pub fn load_all_classes(&self) -> Result<Generator> {
-        let generator = Generator::open(&self.generator)?;
+    /// As [`ModelPack::load_generator_unless`], without a class.
+    pub fn load_all_classes_unless(&self, cancel: &Cancel) -> Result<Generator> {
+        let generator = Generator::open_unless(&self.generator, cancel)?;
         let size = generator.config().size;
         if size != self.resolution {
             return Err(Error::Mismatch(format!(
@@ -333,11 +340,16 @@ impl ModelPack {
 
     /// Errors: as [`Clip::open`]; `Unsupported` where the pack names none.
     pub fn load_clips(&self) -> Result<Vec<WeightedClip>> {
+        self.load_clips_unless(&Cancel::new())
+    }
+
+    /// As [`ModelPack::load_clips`]; `Cancelled` once the flag is raised, which is looked at each 128 KiB.
+    pub fn load_clips_unless(&self, cancel: &Cancel) -> Result<Vec<WeightedClip>> {
         if self.clips.is_empty() {
             let message = format!("{} names no [[clip]]", self.folder.join(MANIFEST).display());
             return Err(Error::unsupported(format!("adapting with the pack '{}'", self.name), message));
         }
-        let load = |c: &PackClip| Ok(WeightedClip { clip: Arc::new(Clip::open(&c.path)?), weight: c.weight });
+        let load = |c: &PackClip| Ok(WeightedClip { clip: Arc::new(Clip::open_unless(&c.path, cancel)?), weight: c.weight });
         self.clips.iter().map(load).collect()
     }
 
@@ -472,8 +484,8 @@ fn merge<T: DeserializeOwned>(whole: &mut Value, path: &mut Vec<String>, table: 
 fn packs_in(folders: &[PathBuf]) -> Vec<Result<ModelPack>> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
-    for folder in folders {
-        let mut candidates = vec![folder.clone()];
+    for folder in folders.iter().map(|folder| pack_folder(folder).unwrap_or(folder)) {
+        let mut candidates = vec![folder.to_path_buf()];
         if let Ok(entries) = std::fs::read_dir(folder) {
             // Hidden folders are packs that are being made.
             let shown = entries.flatten().filter(|e| !e.file_name().as_encoded_bytes().starts_with(b"."));
@@ -490,11 +502,52 @@ fn packs_in(folders: &[PathBuf]) -> Vec<Result<ModelPack>> {
     found
 }
 
+/// The folder of a pack that `path` names: itself, or where the `model.toml` lies that it is.
+pub fn pack_folder(path: &Path) -> Option<&Path> {
+    if path.join(MANIFEST).is_file() {
+        return Some(path);
+    }
+    let folder = path.parent().filter(|_| path.file_name().is_some_and(|name| name == MANIFEST) && path.is_file())?;
+    Some(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+}
+
+/// The entries of `NADA_MODELS`. Empty ones are none, as `$NADA_MODELS:/more` makes them.
+fn named_folders() -> Vec<PathBuf> {
+    let list = std::env::var_os(MODELS_VARIABLE).unwrap_or_default();
+    std::env::split_paths(&list).filter(|p| !p.as_os_str().is_empty()).collect()
+}
+
+/// A sentence for each entry of `NADA_MODELS` that leads to no packs: a typing error, a disk that is not mounted. The search goes on without
+/// it, so whoever looks for packs should show these.
+pub fn search_warnings() -> Vec<String> {
+    let wrong = |entry: &PathBuf| leads_nowhere(entry).map(|what| format!("{MODELS_VARIABLE} names {}, which {what}", entry.display()));
+    named_folders().iter().filter_map(wrong).collect()
+}
+
+/// What a path is that should be a pack, or a folder of packs; None where it may be one.
+fn leads_nowhere(path: &Path) -> Option<String> {
+    const WANTED: &str = "want a folder with a model.toml, or a folder of such folders";
+    if pack_folder(path).is_some() {
+        return None;
+    }
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_none().then(|| "is an empty folder: is its disk mounted?".to_string()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Some(format!("does not exist{}", unexpanded(path).unwrap_or_default())),
+        Err(_) if path.is_file() => Some(format!("is a file; {WANTED}")),
+        Err(e) => Some(format!("cannot be read: {e}")),
+    }
+}
+
+/// How to write a path that begins with a `~`, which only the shell knows, and only outside quotes.
+pub(crate) fn unexpanded(path: &Path) -> Option<String> {
+    let rest = path.strip_prefix("~").ok()?;
+    let home = Path::new("$HOME").join(rest);
+    Some(format!(": a '~' in quotes stays as it is; write \"{}\"", home.display().to_string().trim_end_matches('/')))
+}
+
 /// Where packs are looked for, first to last; not all exist.
 pub fn search_folders() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = std::env::var_os(MODELS_VARIABLE)
-        .map(|list| std::env::split_paths(&list).filter(|p| !p.as_os_str().is_empty()).collect())
-        .unwrap_or_default();
+    let mut folders = named_folders();
     for file in [std::env::current_exe().ok(), this_library()].into_iter().flatten() {
         let file = file.canonicalize().unwrap_or(file);
         folders.extend(beside(&file));

@@ -1,11 +1,9 @@
 //! PNG and JPEG files.
 
 use super::{check_size, Picture};
-use crate::checkpoint::write_atomically;
 use crate::error::{Error, Result};
 use crate::files::open_ordinary;
-use image::codecs::png::PngEncoder;
-use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageFormat, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -45,28 +43,6 @@ impl Picture {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let data = rgba(image).ok_or_else(|| Error::format(path, "is a picture of an unknown kind; want grey or RGB, 8 or 16 bits"))?;
         Ok(Self { width, height, data })
-    }
-
-    /// The bytes of an 8-bit PNG file: RGB when every alpha is 1, else RGBA.
-    pub fn to_png(&self) -> Result<Vec<u8>> {
-        let pixels = self.check()?;
-        let opaque = self.data.chunks_exact(4).all(|p| p[3] == 1.0);
-        let channels = if opaque { 3 } else { 4 };
-        let mut bytes = Vec::with_capacity(pixels * channels);
-        for pixel in self.data.chunks_exact(4) {
-            bytes.extend(pixel[..channels].iter().map(|v| (v * 255.0).round() as u8));
-        }
-        let colour = if opaque { ExtendedColorType::Rgb8 } else { ExtendedColorType::Rgba8 };
-        let mut png = Vec::new();
-        PngEncoder::new(&mut png)
-            .write_image(&bytes, self.width as u32, self.height as u32, colour)
-            .map_err(|e| Error::Internal(format!("encoding a PNG: {e}")))?;
-        Ok(png)
-    }
-
-    /// Writes [`Picture::to_png`] to a temporary name in the same folder and renames it, so that a failure leaves no half file.
-    pub fn save_png(&self, path: &Path) -> Result<()> {
-        write_atomically(path, &self.to_png()?)
     }
 }
 

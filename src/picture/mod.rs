@@ -4,6 +4,9 @@ mod file;
 pub mod pixels;
 pub mod region;
 mod resample;
+mod write;
+
+pub use write::Encoding;
 
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor};

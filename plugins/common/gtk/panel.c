@@ -512,6 +512,9 @@ static void fill_models(panel *p) {
         gtk_combo_box_set_active_iter(GTK_COMBO_BOX(p->models), &row);
     }
     p->filling = false;
+    /* Of folders that NADA_MODELS names and that lead nowhere. */
+    const char *warning = list ? p->library->model_list_warning(list) : "";
+    if (*warning) gtk_widget_set_tooltip_text(p->models, warning);
     if (list) p->library->model_list_free(list);
 }
 

@@ -133,4 +133,4 @@ class Desk(QObject):
         if self._long or self._small or not self._waiting:
             return
         task, ended = self._waiting.pop(next(iter(self._waiting)))
-        self._small = self._run(lambda report, cancel: task(), None, ended, False)
+        self._small = self._run(lambda report, cancel: self.engine.watched(task, cancel), None, ended, False)

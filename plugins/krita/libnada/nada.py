@@ -12,7 +12,7 @@ from collections import namedtuple
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
 
 # NADA_ABI_VERSION of the header that this file describes.
-ABI_VERSION = 2
+ABI_VERSION = 3
 
 OK, CANCELLED = 0, 7
 CONTINUE, STOP = 0, 1
@@ -118,6 +118,7 @@ STATUS_FUNCTIONS = {
     "nada_context_new": [POINTER(ContextOptions), _OUT],
     "nada_cancel_new": [_OUT],
     "nada_cancel_trigger": [c_void_p],
+    "nada_context_set_cancel": [c_void_p, c_void_p],
     "nada_model_list_new": [c_void_p, _OUT],
     "nada_model_open": [c_void_p, c_char_p, _OUT],
     "nada_model_generator": [c_void_p, _OUT],
@@ -157,6 +158,7 @@ VALUE_FUNCTIONS = {
     "nada_model_list_name": (c_char_p, [c_void_p, c_size_t]),
     "nada_model_list_folder": (c_char_p, [c_void_p, c_size_t]),
     "nada_model_list_description": (c_char_p, [c_void_p, c_size_t]),
+    "nada_model_list_warning": (c_char_p, [c_void_p]),
     "nada_model_name": (c_char_p, [c_void_p]),
     "nada_model_folder": (c_char_p, [c_void_p]),
     "nada_model_description": (c_char_p, [c_void_p]),
@@ -331,11 +333,19 @@ class Context(Handle):
     def threads(self):
         return self.library.dll.nada_context_threads(self)
 
+    def set_cancel(self, cancel):
+        """What ends calls that read files, once it is triggered; None for nothing."""
+        self.library.dll.nada_context_set_cancel(self, cancel)
+
     def models(self):
         """The model packs that are found, as ModelEntry."""
         models = self._make(ModelList, "nada_model_list_new", self)
         return [ModelEntry(*(models._string("nada_model_list_" + field, i) for field in ModelEntry._fields))
                 for i in range(self.library.dll.nada_model_list_count(models))]
+
+    def models_warning(self):
+        """What to tell of folders of packs that lead nowhere, or ""."""
+        return self._make(ModelList, "nada_model_list_new", self)._string("nada_model_list_warning")
 
     def model(self, name):
         return self._make(Model, "nada_model_open", self, os.fsencode(name))

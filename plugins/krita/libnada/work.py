@@ -1,5 +1,6 @@
 """What the plug-in does, without Krita and Qt: one Engine holds the library and what was opened through it, and does one job at a time."""
 import collections
+import contextlib
 import hashlib
 import os
 import platform
@@ -100,9 +101,26 @@ class Engine:
                 self._context = nada.Context(self.library, folders, self._threads)
             return self._context
 
+    @contextlib.contextmanager
+    def _watched(self, cancel):
+        """While this lasts, files are read until `cancel` is triggered. The lock is held."""
+        self.context().set_cancel(cancel)
+        try:
+            yield
+        finally:
+            self.context().set_cancel(None)
+
+    def watched(self, task, cancel):
+        """What `task()` gives; where it reads files, triggering `cancel` ends it with nada.Cancelled."""
+        with self._lock, self._watched(cancel):
+            return task()
+
     def models(self):
         """The model packs that are found."""
         with self._lock:
+            warning = self.context().models_warning()
+            if warning:
+                self.log.add(warning)
             return self.context().models()
 
     def _model(self, name):
@@ -174,7 +192,7 @@ class Engine:
         return generator.sample(1, 1, 0.7)
 
     def new_domain(self, wish, report, cancel=None):
-        with self._lock:
+        with self._lock, self._watched(cancel):
             look_at(cancel)
             self.log.add("new domain: %s" % (wish,))
             domain, file, warning = self._adapt(wish, report, cancel)
@@ -185,7 +203,7 @@ class Engine:
         nothing behind but what is remembered and a domain that was complete."""
         def look():
             look_at(cancel)
-        with self._lock:
+        with self._lock, self._watched(cancel):
             look()
             self.log.add("restyle: %s, %d pixels a side, %s" % (wish, picture.side, picture.depth))
             model, generator = self._model(wish.model)

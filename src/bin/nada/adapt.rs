@@ -1,16 +1,21 @@
 //! `nada adapt`: words (or pictures) into a domain.
 
-use crate::models::{adapted, before_after, pictures, recipe, ClipArgs, ModelArgs, COLUMNS};
+use crate::models::{adapted, before_after, pictures, reads_pack, recipe, ClipArgs, ModelArgs, COLUMNS};
+use crate::outputs::{ForceArgs, Kind, Output, Outputs};
 use crate::settings::AdaptSettings;
-use crate::ui::{on_bar, plain, Ui};
+use crate::snapshots::{self, Snapshots};
+use crate::ui::{name, on_bar, plain, Ui};
 use clap::Args;
-use nada::adapt::{Adaptation, Concept, Domain, Ended, Settings, Snapshot, Templates, WeightedClip};
+use nada::adapt::{Adaptation, Concept, Domain, Ended, SavedState, Settings, Templates, WeightedClip};
 use nada::gallery::file_name;
 use nada::memory::Need;
 use nada::nn::stylegan2::{Generator, Latent, Noise, Space};
+use nada::pack::ModelPack;
 use nada::picture::Picture;
 use nada::{Error, Result};
-use serde_json::{json, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,23 +23,28 @@ use std::time::Instant;
 /// How the names of domain files end.
 pub const EXTENSION: &str = ".nada.safetensors";
 
+/// How the name of a sheet goes on after its domain's.
+const SHEET: &str = "-before-after";
+
 /// Seed and truncation of the pictures on a contact sheet.
 const SHEET_SEED: u64 = 1;
 const SHEET_TRUNCATION: f32 = 0.8;
 
 /// Adapt a generator to words (or to pictures): writes a domain
 ///
-/// The domain goes to TARGET-WITH-DASHES.nada.safetensors in the current folder, a sheet of pictures before and after it beside it. Ctrl-C
-/// stops after the current step and keeps what was reached.
+/// The domain goes to TARGET-WITH-DASHES.nada.safetensors in the current folder, or to TARGET-WITH-DASHES-2 where that is taken, and a sheet
+/// of pictures before and after it beside it. Ctrl-C stops after the current step and keeps what was reached, as
+/// TARGET-WITH-DASHES-stopped-at-STEP where no name was given. With --snapshots the run can go on from each of them, with --resume.
 #[derive(Args)]
 #[command(after_help = "Examples:
   nada adapt \"a pencil sketch\"
   nada adapt \"a golden statue\" --steps 60 --snapshots gold --seed 3
+  nada adapt --resume gold/step-0050.nada.safetensors
   nada adapt \"sketch\" --generator ffhq.pt --clip ViT-B-32.pt --clip ViT-B-16.pt --source photo --auto-layers 18
   nada adapt --target-picture a.png --target-picture b.png -o ours.nada.safetensors")]
 pub struct Adapt {
     /// What the pictures shall become, in words
-    #[arg(required_unless_present = "target_pictures")]
+    #[arg(required_unless_present_any = ["target_pictures", "resume"])]
     target: Option<String>,
     /// Pictures of what they shall become, instead of words; repeatable
     #[arg(long = "target-picture", value_name = "PICTURE", conflicts_with = "target")]
@@ -51,9 +61,15 @@ pub struct Adapt {
     /// Contact sheet of pictures before and after [default: beside the domain]
     #[arg(long, value_name = "PNG")]
     sheet: Option<PathBuf>,
-    /// Folder for a domain and a preview of each snapshot, to pick the step from
+    /// Folder for the snapshots, written when they are taken: a domain, a preview, and the state that --resume goes on from
     #[arg(long, value_name = "FOLDER")]
     snapshots: Option<PathBuf>,
+    /// Go on from a snapshot of --snapshots, with the arguments of that run and the same bits as if it had never ended. A model or files that
+    /// lie elsewhere now can be named anew
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["target", "target_pictures", "source", "source_pictures", "snapshots"])]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    force: ForceArgs,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -62,41 +78,141 @@ pub struct Adapt {
     settings: AdaptSettings,
 }
 
-impl Adapt {
-    pub fn run(self, ui: &mut Ui) -> Result<()> {
-        let begin = Instant::now();
-        let pack = self.model.pack()?;
-        let settings = self.settings.over(recipe(pack.as_ref())?)?;
-        let (target, name) = concept(self.target, &self.target_pictures)?;
-        let source = self.source.or_else(|| pack.as_ref()?.words.as_ref()?.source.first().cloned()).unwrap_or_else(|| "photo".into());
-        let (source, _) = concept(Some(source).filter(|_| self.source_pictures.is_empty()), &self.source_pictures)?;
-        for text in [&source, &target] {
-            if let Concept::Text(text) = text {
-                self.clip.check_words(pack.as_ref(), text, ui);
-            }
-        }
-        let output = self.output.unwrap_or_else(|| PathBuf::from(format!("{}{EXTENSION}", file_name(&name))));
-        let sheet = self.sheet.unwrap_or_else(|| beside(&output));
-        let generator = self.model.generator(pack.as_ref())?;
-        let clips = self.clip.load(pack.as_ref())?;
-        let templates = self.clip.templates(pack.as_ref());
-        let started = begin.elapsed();
-        let (made, ended) = train(Job { generator: &generator, clips: &clips, source, target, templates: &templates, settings }, ui);
-        let made = made?;
+/// What a run was asked for, as its snapshots remember it: with absolute paths, of any bytes.
+#[derive(Clone, Serialize, Deserialize)]
+struct Request {
+    pack: Option<OsString>,
+    generator: Option<OsString>,
+    class: Option<usize>,
+    clips: Vec<(OsString, f32)>,
+    source: Said,
+    target: Said,
+    output: Option<OsString>,
+    sheet: Option<OsString>,
+}
 
-        // The domain first: whatever fails later, it is there.
-        made.domain.save(&output)?;
-        let mut snapshots = Vec::new();
-        if let Some(folder) = &self.snapshots {
-            for snapshot in &made.snapshots {
-                snapshots.push(save_snapshot(folder, snapshot)?);
+#[derive(Clone, Serialize, Deserialize)]
+enum Said {
+    Words(String),
+    Pictures(Vec<OsString>),
+}
+
+impl Said {
+    fn new(words: Option<String>, files: &[PathBuf]) -> Result<Self> {
+        match words {
+            Some(words) if words.trim().is_empty() => {
+                Err(Error::argument("TARGET or --source", "is empty; want words such as \"a sketch\""))
+            }
+            Some(words) => Ok(Said::Words(words)),
+            None => Ok(Said::Pictures(files.iter().map(|file| absolute(file)).collect::<Result<_>>()?)),
+        }
+    }
+
+    fn files(&self) -> &[OsString] {
+        match self {
+            Said::Words(_) => &[],
+            Said::Pictures(files) => files,
+        }
+    }
+
+    /// What a domain of it is called.
+    fn name(&self) -> String {
+        match self {
+            Said::Words(words) => words.clone(),
+            Said::Pictures(files) => {
+                let stem = files.first().and_then(|f| Path::new(f).file_stem());
+                stem.map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
             }
         }
-        save_sheet(&generator, &made.domain, &sheet)?;
-        if let Err(Error::Cancelled) = ended {
-            ui.warn(format!("stopped after step {}; what was reached is kept in {}", made.steps, output.display()));
+    }
+
+    fn concept(&self) -> Result<Concept> {
+        Ok(match self {
+            Said::Words(words) => Concept::Text(words.clone()),
+            Said::Pictures(files) => Concept::Pictures(files.iter().map(|f| Picture::open(Path::new(f))).collect::<Result<_>>()?),
+        })
+    }
+}
+
+fn absolute(path: &Path) -> Result<OsString> {
+    std::path::absolute(path).map(PathBuf::into_os_string).map_err(|e| Error::io(path, e))
+}
+
+impl Adapt {
+    pub fn run(mut self, ui: &mut Ui) -> Result<()> {
+        let begin = Instant::now();
+        let resumed = self.resume.as_deref().map(snapshots::open).transpose()?;
+        if let Some(resumed) = &resumed {
+            self.take_over(&resumed.state)?;
         }
-        let ended = ended?;
+        let pack = self.model.pack()?;
+        let templates = resumed.as_ref().map_or_else(|| self.clip.templates(pack.as_ref()), |r| r.state.templates());
+        let request = match &resumed {
+            Some(resumed) => notes(&resumed.state)?,
+            None => self.request(pack.as_ref())?,
+        };
+        let settings = self.settings.over(match &resumed {
+            Some(resumed) => resumed.state.settings().clone(),
+            None => recipe(pack.as_ref())?,
+        })?;
+        if let Some(resumed) = resumed.as_ref().filter(|r| *r.state.settings() != settings) {
+            let message = format!("{} is of a run with other settings; leave out the flags that change them", name(&resumed.domain));
+            return Err(Error::argument("--resume", message));
+        }
+        if let Said::Words(words) = &request.source {
+            self.clip.check_words(pack.as_ref(), words, ui);
+        }
+        if let Said::Words(words) = &request.target {
+            self.clip.check_words(pack.as_ref(), words, ui);
+        }
+
+        let mut outputs = Outputs::new(&self.force);
+        reads_pack(pack.as_ref(), &mut outputs);
+        outputs.reads_all(request.source.files().iter().chain(request.target.files()).map(Path::new));
+        outputs.reads_all(self.model.generator.iter().cloned().chain(self.clip.files()?.into_iter().map(|(path, _)| path)));
+        let base = PathBuf::from(file_name(&request.target.name()));
+        let mut output = match &self.output {
+            Some(path) => outputs.named("--output", path, Kind::Domain)?,
+            None => outputs.made_up(&base, EXTENSION)?,
+        };
+        let mut sheet = match &self.sheet {
+            Some(path) => outputs.named("--sheet", path, Kind::Picture)?,
+            None => outputs.made_up(&sheet_base(&output.path), ".png")?,
+        };
+        let asked = serde_json::to_string(&request).map_err(|e| Error::Internal(e.to_string()))?;
+        let mut snapshots = match (&resumed, &self.snapshots) {
+            (Some(resumed), _) => Some(Snapshots::going_on(resumed, templates.clone(), asked, &mut outputs)?),
+            (None, Some(folder)) => Some(Snapshots::new(folder, templates.clone(), asked, &self.force, &mut outputs)?),
+            (None, None) => None,
+        };
+
+        let (source, target) = (request.source.concept()?, request.target.concept()?);
+        let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
+        let clips = self.clip.load(pack.as_ref(), &ui.cancel)?;
+        let started = begin.elapsed();
+        let job = Job { generator: &generator, clips: &clips, source, target, templates: &templates, settings };
+        let made = train(job, resumed.as_ref().map(|r| &r.state), snapshots.as_mut(), ui)?;
+
+        let cancelled = matches!(made.ended, Err(Error::Cancelled));
+        if cancelled && self.output.is_none() {
+            // The name without the step is for what was learned to the end: `restyle --to` would take it for that.
+            output = outputs.made_up(&stopped(&base, made.steps), EXTENSION)?;
+            if self.sheet.is_none() {
+                sheet = outputs.made_up(&sheet_base(&output.path), ".png")?;
+            }
+        }
+        // The domain first: whatever fails later, it is there.
+        output.save(ui, |to| made.domain.save(to))?;
+        if cancelled {
+            ui.warn(format!("stopped after step {}; what was reached is kept in {}", made.steps, name(&output.path)));
+            if let Some(snapshots) = &mut snapshots {
+                let last = snapshots.keep_last(&made.run)?;
+                ui.warn(format!("to go on: nada adapt --resume {}", name(last)));
+            }
+        }
+        save_sheet(&generator, &made.domain, &mut sheet, ui)?;
+        let written = snapshots.map(|s| s.written).unwrap_or_default();
+        let ended = made.ended?;
         let seconds = begin.elapsed().as_secs_f64();
         let text = format!(
             "{} steps in {seconds:.1} s{}\ndomain: {}\nbefore and after: {}\nnow restyle a picture: nada restyle PICTURE --domain {}",
@@ -106,16 +222,73 @@ impl Adapt {
                 Ended::Steps if made.chosen != made.steps => format!("; step {} was chosen", made.chosen),
                 Ended::Steps => String::new(),
             },
-            output.display(),
-            sheet.display(),
-            output.display()
+            name(&output.path),
+            name(&sheet.path),
+            name(&output.path)
         );
         let value = json!({
-            "domain": output, "sheet": sheet, "steps": made.steps, "chosen": made.chosen, "ended": format!("{ended:?}").to_lowercase(),
-            "startup_seconds": started.as_secs_f64(), "seconds": seconds, "description": plain(&made.domain.description)?, "snapshots": snapshots,
+            "domain": name(&output.path), "sheet": name(&sheet.path), "steps": made.steps, "chosen": made.chosen,
+            "ended": format!("{ended:?}").to_lowercase(), "startup_seconds": started.as_secs_f64(), "seconds": seconds,
+            "description": plain(&made.domain.description)?, "snapshots": written,
         });
         ui.finish(&text, value)
     }
+
+    fn request(&self, pack: Option<&ModelPack>) -> Result<Request> {
+        let target = Said::new(self.target.clone(), &self.target_pictures)?;
+        let words = self.source.clone().unwrap_or_else(|| source_words(pack));
+        let source = Said::new(Some(words).filter(|_| self.source_pictures.is_empty()), &self.source_pictures)?;
+        let path = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
+        let clips = self.clip.files()?.into_iter().map(|(file, weight)| Ok((absolute(&file)?, weight)));
+        Ok(Request {
+            pack: pack.map(|pack| pack.folder.clone().into_os_string()),
+            generator: path(&self.model.generator)?,
+            class: self.model.class,
+            clips: clips.collect::<Result<_>>()?,
+            source,
+            target,
+            output: path(&self.output)?,
+            sheet: path(&self.sheet)?,
+        })
+    }
+
+    /// Fills what was not said with what the run was asked for.
+    fn take_over(&mut self, state: &SavedState) -> Result<()> {
+        let request = notes(state)?;
+        if self.model.pack.model.is_none() && self.model.generator.is_none() {
+            self.model.pack.model = request.pack;
+            self.model.generator = request.generator.map(PathBuf::from);
+        }
+        self.model.class = self.model.class.or(request.class);
+        if self.clip.clips.is_empty() {
+            self.clip.clips = request.clips.into_iter().map(|(file, weight)| with_weight(file, weight)).collect();
+        }
+        self.output = self.output.take().or(request.output.map(PathBuf::from));
+        self.sheet = self.sheet.take().or(request.sheet.map(PathBuf::from));
+        Ok(())
+    }
+}
+
+fn with_weight(mut file: OsString, weight: f32) -> OsString {
+    file.push(format!(":{weight}"));
+    file
+}
+
+fn notes(state: &SavedState) -> Result<Request> {
+    serde_json::from_str(&state.notes)
+        .map_err(|e| Error::argument("--resume", format!("the snapshot does not say what was asked for: {e}")))
+}
+
+/// What the generator draws, in the pack's words.
+pub fn source_words(pack: Option<&ModelPack>) -> String {
+    pack.and_then(|pack| pack.words.as_ref()?.source.first().cloned()).unwrap_or_else(|| "photo".into())
+}
+
+/// The name, without ending, of what a run had reached when it was stopped.
+pub fn stopped(base: &Path, step: usize) -> PathBuf {
+    let mut name = base.as_os_str().to_os_string();
+    name.push(format!("-stopped-at-{step}"));
+    name.into()
 }
 
 /// Everything an adaptation needs.
@@ -128,77 +301,55 @@ pub struct Job<'a> {
     pub settings: Settings,
 }
 
-/// What an adaptation made, complete or cancelled.
+/// What an adaptation made, complete or not.
 pub struct Made {
     pub domain: Domain,
-    pub snapshots: Vec<Snapshot>,
     pub steps: usize,
     /// The step that `domain` is of.
     pub chosen: usize,
+    /// An error where the run did not come to its end; `domain` is of the last complete step then.
+    pub ended: Result<Ended>,
+    pub run: Adaptation,
 }
 
-/// Trains with a progress bar. Where the run was cancelled after at least one step the domain is of the last one, and the second result
-/// is `Cancelled`.
-pub fn train(job: Job, ui: &Ui) -> (Result<Made>, Result<Ended>) {
-    let made = || {
-        job.settings.check()?;
-        let sizes = job.clips.iter().map(|c| c.clip.config()).collect();
-        let threads = rayon::current_num_threads();
-        Need::adapting(job.generator.config(), &job.settings, sizes, job.templates.0.len(), threads).check()?;
-        let mut run = Adaptation::new(job.generator.clone(), job.clips, job.source, job.target, job.templates, job.settings)?;
-        let bar = ui.bar("adapting", run.settings().steps);
-        let outcome = run.run(&ui.cancel, &mut on_bar(&bar));
-        bar.abandon();
-        let steps = run.steps_done();
-        let (domain, chosen, ended) = match outcome {
-            Ok(outcome) => (run.result()?, outcome.chosen, Ok(outcome.ended)),
-            Err(e) if steps == 0 => return Err(e),
-            Err(e) => (run.domain()?, steps, Err(e)),
-        };
-        Ok((Made { domain, snapshots: run.snapshots().to_vec(), steps, chosen }, ended))
+/// Trains with a progress bar, from a state where one is given. Errors: where not even a step was done.
+pub fn train(job: Job, from: Option<&SavedState>, mut snapshots: Option<&mut Snapshots>, ui: &Ui) -> Result<Made> {
+    ui.cancel.check()?;
+    job.settings.check()?;
+    let sizes = job.clips.iter().map(|c| c.clip.config()).collect();
+    Need::adapting(job.generator.config(), &job.settings, sizes, job.templates.0.len(), rayon::current_num_threads()).check()?;
+    let mut run = Adaptation::new(job.generator.clone(), job.clips, job.source, job.target, job.templates, job.settings)?;
+    if let Some(state) = from {
+        run.restore(state)?;
+    }
+    let before = run.steps_done();
+    let bar = ui.bar("adapting", run.settings().steps);
+    let mut keep = |run: &Adaptation, snapshot: &nada::adapt::Snapshot| match &mut snapshots {
+        Some(snapshots) => snapshots.keep(run, snapshot),
+        None => Ok(()),
     };
-    match made() {
-        Ok((made, ended)) => (Ok(made), ended),
-        Err(e) => (Err(e), Err(Error::Cancelled)),
-    }
+    let outcome = run.run_keeping(&ui.cancel, &mut on_bar(&bar), &mut keep);
+    bar.abandon();
+    let steps = run.steps_done();
+    let (domain, chosen, ended) = match outcome {
+        Ok(outcome) => (run.result()?, outcome.chosen, Ok(outcome.ended)),
+        Err(e) if steps == before => return Err(e),
+        Err(e) => (run.domain()?, steps, Err(e)),
+    };
+    Ok(Made { domain, steps, chosen, ended, run })
 }
 
-/// Words, or pictures where some are named, and a name for them.
-fn concept(words: Option<String>, files: &[PathBuf]) -> Result<(Concept, String)> {
-    match words {
-        Some(words) if words.trim().is_empty() => Err(Error::argument("TARGET or --source", "is empty; want words such as \"a sketch\"")),
-        Some(words) => Ok((Concept::Text(words.clone()), words)),
-        None => {
-            let pictures = files.iter().map(|f| Picture::open(f)).collect::<Result<_>>()?;
-            let stem = files.first().and_then(|f| f.file_stem()).map(|s| s.to_string_lossy().into_owned());
-            Ok((Concept::Pictures(pictures), stem.unwrap_or_default()))
-        }
-    }
-}
-
-/// The PNG beside a domain.
-fn beside(domain: &Path) -> PathBuf {
+/// The name of the sheet beside a domain, without ending.
+fn sheet_base(domain: &Path) -> PathBuf {
     let name = domain.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let stem = name.strip_suffix(EXTENSION).or_else(|| name.strip_suffix(".safetensors")).unwrap_or(&name);
-    domain.with_file_name(format!("{stem}.png"))
+    domain.with_file_name(format!("{stem}{SHEET}"))
 }
 
-fn save_snapshot(folder: &Path, snapshot: &Snapshot) -> Result<Value> {
-    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-    let domain = folder.join(format!("step-{:04}{EXTENSION}", snapshot.step));
-    let preview = folder.join(format!("step-{:04}.png", snapshot.step));
-    snapshot.domain.save(&domain)?;
-    snapshot.preview.save_png(&preview)?;
-    let judged = snapshot.judgement;
-    let (gain, pairing, structure) = (judged.map(|j| j.gain), judged.map(|j| j.pairing), judged.map(|j| j.structure));
-    Ok(
-        json!({"step": snapshot.step, "loss": plain(&snapshot.loss)?, "gain": plain(&gain)?, "pairing": plain(&pairing)?, "structure": plain(&structure)?, "domain": domain, "preview": preview}),
-    )
-}
-
-fn save_sheet(generator: &Generator, domain: &Domain, path: &Path) -> Result<()> {
+fn save_sheet(generator: &Generator, domain: &Domain, sheet: &mut Output, ui: &mut Ui) -> Result<()> {
     let latent = Latent { space: Space::W, tensor: generator.sample_w(COLUMNS, SHEET_SEED, SHEET_TRUNCATION)?, noise: None };
     let draw = |g: &Generator| pictures(&g.render(&latent, 1.0, Noise::Const)?);
     let after = adapted(generator, &[(domain.clone(), 1.0)])?;
-    before_after(&draw(generator)?, &draw(&after)?)?.save_png(path)
+    let picture = before_after(&draw(generator)?, &draw(&after)?)?;
+    sheet.save(ui, |to| picture.save(to))
 }

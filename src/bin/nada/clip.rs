@@ -1,17 +1,20 @@
 //! `nada clip`: embeddings.
 
-use crate::models::{by_name, ClipArgs, PackArgs};
-use crate::ui::Ui;
+use crate::models::{by_name, reads_pack, ClipArgs, PackArgs};
+use crate::outputs::{ForceArgs, Kind, Outputs};
+use crate::sample::stopped_after;
+use crate::ui::{name, names, Ui};
 use candle_core::Tensor;
 use clap::Args;
 use nada::checkpoint::{save_safetensors, write_npy};
 use nada::eval::{embed_pictures, embed_text};
 use nada::nn::clip::ClipResize;
+use nada::output::Destination;
 use nada::picture::Picture;
 use nada::{Error, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Embed texts and pictures with CLIP: normalised, one row each
 ///
@@ -38,6 +41,8 @@ pub struct ClipCommand {
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
+    force: ForceArgs,
+    #[command(flatten)]
     clip: ClipArgs,
     #[command(flatten)]
     model: PackArgs,
@@ -56,27 +61,54 @@ impl ClipCommand {
         for text in &self.texts {
             self.clip.check_words(pack.as_ref(), text, ui);
         }
-        let pictures = self.pictures.iter().map(|f| Picture::open(f)?.to_tensor()).collect::<Result<Vec<_>>>()?;
+        let mut outputs = Outputs::new(&self.force);
+        outputs.reads_all(self.pictures.iter().cloned().chain(self.clip.files()?.into_iter().map(|(path, _)| path)));
+        reads_pack(pack.as_ref(), &mut outputs);
+        let output = self.output.as_ref().map(|path| outputs.named("--output", path, Kind::Embeddings)).transpose()?;
+        // Told now, not after the pictures before it.
+        for file in &self.pictures {
+            std::fs::metadata(file).map_err(|e| Error::io(file, e))?;
+        }
         let templates = self.templates.then(|| self.clip.templates(pack.as_ref()).0);
         let plain = vec!["{}".to_string()];
         let templates = templates.as_ref().unwrap_or(&plain);
+        let clips = self.clip.load(pack.as_ref(), &ui.cancel)?;
+        let join = |rows: Vec<Tensor>| if rows.is_empty() { Ok(None) } else { Tensor::cat(&rows, 0).map(Some) };
         let mut all = Vec::new();
-        for clip in self.clip.load(pack.as_ref())? {
+        for clip in &clips {
+            ui.cancel.check()?;
             let texts = self.texts.iter().map(|t| embed_text(&clip.clip, t, templates)).collect::<Result<Vec<_>>>()?;
-            let drawn = pictures.iter().map(|p| embed_pictures(&clip.clip, p, self.clip_resize)).collect::<Result<Vec<_>>>()?;
-            let join = |rows: Vec<Tensor>| if rows.is_empty() { Ok(None) } else { Tensor::cat(&rows, 0).map(Some) };
-            all.push(Embedded { name: clip.clip.name.clone(), texts: join(texts)?, pictures: join(drawn)? });
+            all.push(Embedded { name: clip.clip.name.clone(), texts: join(texts)?, pictures: None });
         }
-        match &self.output {
-            Some(path) => {
-                write(path, &all)?;
-                ui.finish(&format!("{}", path.display()), json!({"output": path}))
+        let mut rows: Vec<Vec<Tensor>> = vec![vec![]; clips.len()];
+        let mut done = 0;
+        for file in self.pictures.iter().take_while(|_| !ui.cancel.is_cancelled()) {
+            let picture = Picture::open(file)?.to_tensor()?;
+            for (clip, rows) in clips.iter().zip(&mut rows) {
+                rows.push(embed_pictures(&clip.clip, &picture, self.clip_resize)?);
             }
-            None => self.print(&all, ui),
+            done += 1;
+        }
+        for (embedded, rows) in all.iter_mut().zip(rows) {
+            embedded.pictures = join(rows)?;
+        }
+        let ended = if done < self.pictures.len() { Err(Error::Cancelled) } else { Ok(()) };
+        stopped_after(&ended, done, self.pictures.len(), ui);
+        match output {
+            Some(mut output) => {
+                output.save(ui, |to| write(to, &all))?;
+                ended?;
+                ui.finish(&name(&output.path), json!({"output": name(&output.path)}))
+            }
+            None => {
+                self.print(&all, done, ui)?;
+                ended
+            }
         }
     }
 
-    fn print(&self, all: &[Embedded], ui: &Ui) -> Result<()> {
+    /// With the first `done` pictures.
+    fn print(&self, all: &[Embedded], done: usize, ui: &Ui) -> Result<()> {
         let (mut text, mut values) = (String::new(), Vec::new());
         for e in all {
             let rows = |t: &Option<Tensor>| Ok::<_, Error>(t.as_ref().map(|t| t.to_vec2::<f32>()).transpose()?.unwrap_or_default());
@@ -95,13 +127,13 @@ impl ClipCommand {
             }
             values.push(json!({"clip": e.name, "texts": texts, "pictures": pictures, "cosines": cosines}));
         }
-        ui.answer(&text, json!({"texts": self.texts, "pictures": self.pictures, "embeddings": values}))
+        ui.answer(&text, json!({"texts": self.texts, "pictures": names(&self.pictures[..done]), "embeddings": values}))
     }
 }
 
-fn write(path: &Path, all: &[Embedded]) -> Result<()> {
-    match path.extension().and_then(|e| e.to_str()) {
-        Some("npy") => {
+fn write(to: Destination, all: &[Embedded]) -> Result<()> {
+    match to.path().extension() {
+        Some(ending) if ending.eq_ignore_ascii_case("npy") => {
             let [one] = all else {
                 return Err(Error::argument(
                     "--output",
@@ -109,9 +141,9 @@ fn write(path: &Path, all: &[Embedded]) -> Result<()> {
                 ));
             };
             let rows: Vec<&Tensor> = [&one.texts, &one.pictures].into_iter().flatten().collect();
-            write_npy(path, &Tensor::cat(&rows, 0)?)
+            write_npy(to, &Tensor::cat(&rows, 0)?)
         }
-        Some("safetensors") => {
+        _ => {
             let mut tensors = BTreeMap::new();
             for e in all {
                 for (what, rows) in [("texts", &e.texts), ("pictures", &e.pictures)] {
@@ -120,8 +152,7 @@ fn write(path: &Path, all: &[Embedded]) -> Result<()> {
                     }
                 }
             }
-            save_safetensors(path, &tensors, &BTreeMap::new())
+            save_safetensors(to, &tensors, &BTreeMap::new())
         }
-        _ => Err(Error::argument("--output", format!("{}; want a name that ends in .safetensors or .npy", path.display()))),
     }
 }

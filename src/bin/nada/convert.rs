@@ -1,10 +1,11 @@
 //! `nada convert`: a generator for other people's programs, and theirs for this one.
 
 use crate::models::{adapted, by_name, generator_or_pack, DomainArgs};
-use crate::ui::Ui;
+use crate::outputs::{ForceArgs, Kind, Outputs};
+use crate::ui::{name, names, Ui};
 use clap::Args;
 use nada::nn::stylegan2::Layout;
-use nada::{Error, Result};
+use nada::Result;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -34,29 +35,37 @@ pub struct Convert {
     #[arg(long, value_name = "N")]
     class: Option<usize>,
     #[command(flatten)]
+    force: ForceArgs,
+    #[command(flatten)]
     domains: DomainArgs,
 }
 
 impl Convert {
     pub fn run(self, ui: &mut Ui) -> Result<()> {
-        let same = self.input.canonicalize().is_ok_and(|input| self.output.canonicalize().is_ok_and(|output| input == output));
-        if same {
-            return Err(Error::argument("OUT", format!("{} is the input; name another file", self.output.display())));
-        }
-        let before = generator_or_pack(&self.input)?;
-        let mut after = adapted(&before, &self.domains.load()?)?;
+        let mut outputs = Outputs::new(&self.force);
+        outputs.reads(&self.input);
+        outputs.reads_all(self.domains.files());
+        let kind = match self.to {
+            Layout::Rosinality => Kind::Torch,
+            Layout::AdaPytorch => Kind::NvidiaPickle,
+            Layout::Nada => Kind::Safetensors,
+        };
+        let mut output = outputs.named("OUT", &self.output, kind)?;
+        let before = generator_or_pack(&self.input, &ui.cancel)?;
+        let mut after = adapted(&before, &self.domains.load(&ui.cancel)?)?;
         if let Some(class) = self.class {
             after = after.with_class(class)?.without_classes()?;
         }
         if self.to == Layout::Rosinality && after.config().conv_clamp.is_some() {
             ui.warn("the generator clamps its activations, which rosinality's code does not: pictures may differ where it would".into());
         }
-        after.save(&self.output, self.to, self.half)?;
+        ui.cancel.check()?;
+        output.save(ui, |to| after.save(to, self.to, self.half))?;
         let size = after.config().size;
-        let text = format!("{}: {size} px, {} domains built in", self.output.display(), self.domains.domains.len());
+        let text = format!("{}: {size} px, {} domains built in", name(&output.path), self.domains.domains.len());
         ui.finish(
             &text,
-            json!({"output": self.output, "size": size, "fingerprint_before": before.fingerprint(), "domains": self.domains.domains}),
+            json!({"output": name(&output.path), "size": size, "fingerprint_before": before.fingerprint(), "domains": names(&self.domains.domains)}),
         )
     }
 }

@@ -1,7 +1,8 @@
 //! `nada eval`: figures of a domain.
 
-use crate::models::{ClipArgs, DomainArgs, ModelArgs};
-use crate::ui::{plain, Ui};
+use crate::models::{reads_pack, ClipArgs, DomainArgs, ModelArgs};
+use crate::outputs::{ForceArgs, Kind, Outputs};
+use crate::ui::{name, plain, Ui};
 use clap::Args;
 use nada::adapt::Domain;
 use nada::eval::{self, HeldOut, Report};
@@ -28,6 +29,8 @@ pub struct Eval {
     #[arg(long, value_name = "PNG")]
     sheet: Option<PathBuf>,
     #[command(flatten)]
+    force: ForceArgs,
+    #[command(flatten)]
     domains: DomainArgs,
     #[command(flatten)]
     model: ModelArgs,
@@ -40,7 +43,12 @@ impl Eval {
         let Some(pack) = self.model.pack()? else {
             return Err(Error::argument("--model", "name the pack whose held-out latents shall be drawn"));
         };
-        let domains = self.domains.load()?;
+        let mut outputs = Outputs::new(&self.force);
+        outputs.reads_all(self.domains.files().into_iter().chain(self.clip.files()?.into_iter().map(|(path, _)| path)));
+        outputs.reads_all(&self.model.generator);
+        reads_pack(Some(&pack), &mut outputs);
+        let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
+        let domains = self.domains.load(&ui.cancel)?;
         let Some(target) = self.target.or_else(|| Some(domains.last()?.0.description.target.clone())) else {
             return Err(Error::argument("--domain or --target", "none given; name what to measure"));
         };
@@ -48,16 +56,16 @@ impl Eval {
             Some(name) => Some(name),
             None => known_truth(&pack, &target)?,
         };
-        let generator = self.model.generator(Some(&pack))?;
-        let clips = self.clip.load(Some(&pack))?;
+        let generator = self.model.generator(Some(&pack), &ui.cancel)?;
+        let clips = self.clip.load(Some(&pack), &ui.cancel)?;
         let domains: Vec<(&Domain, f32)> = domains.iter().map(|(d, s)| (d, *s)).collect();
-        let done = eval::domains(&pack, &generator, &clips, &domains, &target, truth.as_deref())?;
-        if let Some(path) = &self.sheet {
-            done.sheet.save_png(path)?;
+        let done = eval::domains(&pack, &generator, &clips, &domains, &target, truth.as_deref(), &ui.cancel)?;
+        if let Some(sheet) = &mut sheet {
+            sheet.save(ui, |to| done.sheet.save(to))?;
         }
         let mut value = plain(&done.report)?;
         if let Value::Object(map) = &mut value {
-            map.insert("sheet".into(), json!(self.sheet));
+            map.insert("sheet".into(), json!(sheet.map(|s| name(s.path))));
         }
         ui.answer(&table(&done.report), value)
     }

@@ -1,14 +1,15 @@
 //! `nada info`: what a file is, or what is installed.
 
-use crate::ui::{plain, Ui};
+use crate::ui::{name, names, plain, Ui};
 use clap::Args;
 use nada::adapt::Domain;
 use nada::checkpoint::{self, Checkpoint};
 use nada::nn::clip::Clip;
 use nada::nn::encoders::EncoderFile;
-use nada::nn::stylegan2::Generator;
-use nada::pack::{search_folders, ModelPack, MANIFEST};
+use nada::nn::stylegan2::{self, Generator, Latent};
+use nada::pack::{pack_folder, search_folders, ModelPack};
 use nada::picture::Picture;
+use nada::progress::Cancel;
 use nada::{Kind, Result};
 use serde_json::{json, Map, Value};
 use std::path::{Path, PathBuf};
@@ -32,9 +33,9 @@ impl Info {
         }
         let (mut text, mut values) = (String::new(), Vec::new());
         for file in &self.files {
-            let mut about = describe(file)?;
+            let mut about = describe(file, &ui.cancel)?;
             text += &lines(&file.display().to_string(), &about);
-            about.insert("file".into(), json!(file));
+            about.insert("file".into(), json!(name(file)));
             values.push(Value::Object(about));
         }
         ui.answer(&text, json!({"files": values}))
@@ -64,7 +65,7 @@ fn installed(ui: &Ui) -> Result<()> {
             }
         }
     }
-    ui.answer(&text, json!({"version": version, "folders": folders, "packs": packs}))
+    ui.answer(&text, json!({"version": version, "folders": names(&folders), "packs": packs}))
 }
 
 /// A heading, and below it the properties, one a line.
@@ -100,12 +101,12 @@ fn object(value: Value) -> About {
     }
 }
 
-fn describe(path: &Path) -> Result<About> {
-    if path.join(MANIFEST).is_file() {
-        return describe_pack(&ModelPack::open(path)?);
+fn describe(path: &Path, cancel: &Cancel) -> Result<About> {
+    if let Some(folder) = pack_folder(path) {
+        return describe_pack(&ModelPack::open(folder)?);
     }
     if path.is_dir() {
-        return Clip::open(path).map(|clip| describe_clip(&clip));
+        return Clip::open_unless(path, cancel).map(|clip| describe_clip(&clip, None));
     }
     match Picture::open(path) {
         Ok(p) => {
@@ -117,15 +118,17 @@ fn describe(path: &Path) -> Result<About> {
         Err(_) => {}
     }
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy")) {
-        let array = checkpoint::read_npy(path)?;
+        let array = checkpoint::read_npy_unless(path, cancel)?;
         return Ok(object(json!({"kind": "array", "shape": array.dims()})));
     }
-    let file = match checkpoint::open(path) {
+    let file = match checkpoint::open_unless(path, cancel) {
         Ok(file) => file,
         // A picture that is damaged is more to the point than that it holds no tensors.
         Err(e) => return Err(if looks_like_picture(path) { Picture::open(path).err().unwrap_or(e) } else { e }),
     };
-    describe_tensors(&file)
+    let about = describe_tensors(&file);
+    // What was not read to its end is not described.
+    cancel.check().and(about)
 }
 
 fn looks_like_picture(path: &Path) -> bool {
@@ -142,9 +145,13 @@ fn describe_tensors(file: &Checkpoint) -> Result<About> {
     let keys: Vec<&str> = file.keys().collect();
     let latents: Vec<&str> = ["z", "w", "wplus"].into_iter().filter(|k| file.contains(k)).collect();
     let only_latents = keys.iter().all(|k| latents.contains(k) || k.starts_with("noise."));
-    if !latents.is_empty() && only_latents {
+    if latents.len() > 1 && only_latents {
         let shapes: Vec<Value> = latents.iter().map(|k| json!({"space": k, "shape": file.shape(k)})).collect();
         return Ok(object(json!({"kind": "latents", "latents": shapes, "own_noise": keys.iter().any(|k| k.starts_with("noise."))})));
+    }
+    if let Some(found) = Latent::describe(file) {
+        let shapes = [json!({"space": found.space.name(), "shape": found.shape})];
+        return Ok(object(json!({"kind": "latents", "latents": shapes, "own_noise": found.own_noise})));
     }
     if let Ok(domain) = Domain::from_checkpoint(file) {
         let mut about = object(json!({"kind": "domain"}));
@@ -163,7 +170,7 @@ fn describe_tensors(file: &Checkpoint) -> Result<About> {
     }
     let clip = Clip::from_checkpoint(file);
     if let Ok(clip) = &clip {
-        return Ok(describe_clip(clip));
+        return Ok(describe_clip(clip, Some(file)));
     }
     let mut about = object(json!({"kind": "tensors", "format": format!("{:?}", file.format), "tensors": keys.len()}));
     let shown = keys.iter().take(20).map(|k| format!("{k} {:?}", file.shape(k).unwrap_or_default()));
@@ -185,7 +192,23 @@ fn describe_generator(file: &Checkpoint, g: &Generator) -> About {
     if c.c_dim > 0 {
         about.insert("classes".into(), json!(c.c_dim));
     }
+    // It was found a moment ago.
+    if let Ok(place) = stylegan2::find(file) {
+        about.insert("layout".into(), json!(place.naming.name()));
+        about.insert("taken_from".into(), json!(shown(&place.prefix)));
+        if !place.passed_over.is_empty() {
+            about.insert("passed_over".into(), json!(place.passed_over.iter().map(|prefix| shown(prefix)).collect::<Vec<_>>()));
+        }
+    }
     about
+}
+
+/// What stands before a network's keys, for people.
+fn shown(prefix: &str) -> &str {
+    match prefix.trim_end_matches('.') {
+        "" => "the file itself",
+        prefix => prefix,
+    }
 }
 
 fn describe_encoder(file: &Checkpoint, e: &EncoderFile) -> About {
@@ -193,21 +216,24 @@ fn describe_encoder(file: &Checkpoint, e: &EncoderFile) -> About {
     let mut about = object(json!({
         "kind": "encoder", "format": format!("{:?}", file.format), "backbone": format!("{:?}", c.backbone), "blocks": c.blocks,
         "input_channels": c.input_channels, "styles": c.styles, "style_dim": c.style_dim, "feature_pyramid": c.pyramid,
-        "encoder_tensors": e.tensors.len(), "latent_avg": e.latent_avg, "opts": e.opts, "other": e.other,
+        "taken_from": shown(&e.encoder.full("")), "encoder_tensors": e.tensors.len(), "latent_avg": e.latent_avg, "opts": e.opts, "other": e.other,
     }));
     about.insert("decoder".into(), e.decoder.as_ref().map_or(Value::Null, |g| Value::Object(describe_generator(file, g))));
     about
 }
 
-fn describe_clip(clip: &Clip) -> About {
-    object(json!({"kind": "clip", "name": clip.name, "resolution": clip.resolution(), "dimension": clip.dimension()}))
+/// `file`: the one that it was found in, where it may stand under other keys.
+fn describe_clip(clip: &Clip, file: Option<&Checkpoint>) -> About {
+    let mut about = object(json!({"kind": "clip", "name": clip.name, "resolution": clip.resolution(), "dimension": clip.dimension()}));
+    about.extend(file.map(|file| ("taken_from".to_string(), json!(shown(&Clip::place(file).full(""))))));
+    about
 }
 
 fn describe_pack(pack: &ModelPack) -> Result<About> {
-    let clips: Vec<Value> = pack.clips.iter().map(|c| json!({"path": c.path, "weight": c.weight})).collect();
+    let clips: Vec<Value> = pack.clips.iter().map(|c| json!({"path": name(&c.path), "weight": c.weight})).collect();
     Ok(object(json!({
-        "kind": "model pack", "name": pack.name, "description": pack.description, "folder": pack.folder, "resolution": pack.resolution,
-        "generator": pack.generator, "clips": clips, "licence": pack.licence, "attribution": pack.attribution,
+        "kind": "model pack", "name": pack.name, "description": pack.description, "folder": name(&pack.folder), "resolution": pack.resolution,
+        "generator": name(&pack.generator), "clips": clips, "licence": pack.licence, "attribution": pack.attribution.as_ref().map(name),
         "knows": pack.known_phrases(), "recipe": plain(&pack.settings()?)?, "invert": plain(&pack.invert_settings()?)?,
     })))
 }

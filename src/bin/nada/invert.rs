@@ -1,8 +1,9 @@
 //! `nada invert`: the latent of a picture.
 
-use crate::models::{invert_recipe, pictures, ClipArgs, ModelArgs};
+use crate::models::{invert_recipe, pictures, reads_pack, ClipArgs, ModelArgs};
+use crate::outputs::{ForceArgs, Kind, Outputs};
 use crate::settings::InvertSettings;
-use crate::ui::{on_bar, plain, Ui};
+use crate::ui::{name, on_bar, plain, Ui};
 use clap::Args;
 use nada::invert::{self, Inversion};
 use nada::memory::Need;
@@ -14,9 +15,13 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
 
+/// How the names of latents end.
+pub const LATENT: &str = ".latent.safetensors";
+
 /// Find the latent that draws a picture
 ///
-/// The latent goes to PICTURE.latent.safetensors beside the picture; render, restyle and sheets take it from there.
+/// The latent goes to PICTURE.latent.safetensors beside the picture, or to PICTURE-2.latent.safetensors where that is taken; render and restyle
+/// take it from there. Ctrl-C keeps the best latent so far.
 #[derive(Args)]
 #[command(after_help = "Example:
   nada invert face.png --sheet face-and-inversion.png")]
@@ -30,6 +35,8 @@ pub struct Invert {
     /// Contact sheet: each picture, and what its latent draws
     #[arg(long, value_name = "PNG")]
     sheet: Option<PathBuf>,
+    #[command(flatten)]
+    force: ForceArgs,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -45,36 +52,79 @@ impl Invert {
         }
         let pack = self.model.pack()?;
         let settings = self.settings.over(invert_recipe(pack.as_ref())?)?;
-        let generator = self.model.generator(pack.as_ref())?;
-        let clips = if settings.clip > 0.0 { self.clip.load(pack.as_ref())? } else { Vec::new() };
+        let mut outputs = Outputs::new(&self.force);
+        outputs.reads_all(&self.pictures);
+        outputs.reads_all(&self.model.generator);
+        reads_pack(pack.as_ref(), &mut outputs);
+        let latent = |file: &PathBuf| match &self.output {
+            Some(path) => outputs.named("--output", path, Kind::Latent),
+            None => outputs.made_up(&file.with_extension(""), LATENT),
+        };
+        let latents = self.pictures.iter().map(latent).collect::<Result<Vec<_>>>()?;
+        let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
+        let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
+        let clips = if settings.clip > 0.0 { self.clip.load(pack.as_ref(), &ui.cancel)? } else { Vec::new() };
         let clip = clips.first().map(|c| c.clip.as_ref());
         let (mut text, mut values, mut rows) = (String::new(), Vec::new(), Vec::new());
-        for file in &self.pictures {
+        let mut ended = Ok(());
+        for (file, mut output) in self.pictures.iter().zip(latents) {
             let begin = Instant::now();
             let target = Picture::open(file)?;
-            let found = run(&generator, &target, clip, &settings, ui)?;
-            let output = self.output.clone().unwrap_or_else(|| file.with_extension("latent.safetensors"));
-            found.latent.save(&output)?;
+            let mut reached = None;
+            let found = match run(&generator, &target, clip, &settings, &mut reached, ui) {
+                Ok(found) => found,
+                Err(e) => {
+                    ended = Err(e);
+                    let Some(found) = reached else { break };
+                    found
+                }
+            };
+            output.save(ui, |to| found.latent.save(to))?;
+            if ended.is_err() {
+                ui.warn(format!(
+                    "stopped after step {}; the best latent so far ({:.1} dB) is kept in {}",
+                    found.steps,
+                    found.psnr,
+                    name(&output.path)
+                ));
+            }
             rows.push(target.square(generator.config().size)?);
             rows.extend(pictures(&generator.render(&found.latent, 1.0, Noise::Const)?)?);
             let seconds = begin.elapsed().as_secs_f64();
-            text += &format!("{}: {:.1} dB in {} steps, {seconds:.1} s\n", output.display(), found.psnr, found.steps);
+            let (from, to) = (name(file), name(&output.path));
+            text += &format!("{from} -> {to}: {:.1} dB in {} steps, {seconds:.1} s\n", found.psnr, found.steps);
             values.push(json!({
-                "picture": file, "latent": output, "psnr": plain(&found.psnr)?, "loss": plain(&found.loss)?, "steps": found.steps, "seconds": seconds
+                "picture": from, "latent": to, "psnr": plain(&found.psnr)?, "loss": plain(&found.loss)?, "steps": found.steps, "seconds": seconds
             }));
+            if ended.is_err() {
+                break;
+            }
         }
-        if let Some(path) = &self.sheet {
-            Picture::contact_sheet(&rows, 2)?.save_png(path)?;
+        if let Some(sheet) = sheet.as_mut().filter(|_| !rows.is_empty()) {
+            let picture = Picture::contact_sheet(&rows, 2)?;
+            sheet.save(ui, |to| picture.save(to))?;
         }
-        ui.finish(&text, json!({"inversions": values, "settings": plain(&settings)?, "sheet": self.sheet}))
+        if ended.is_err() && values.len() > 1 {
+            // Of the pictures before the last.
+            ui.warn(text.trim_end().to_string());
+        }
+        ended?;
+        ui.finish(&text, json!({"inversions": values, "settings": plain(&settings)?, "sheet": sheet.map(|s| name(s.path))}))
     }
 }
 
-/// Inverts with a progress bar.
-pub fn run(generator: &Generator, target: &Picture, clip: Option<&Clip>, settings: &invert::Settings, ui: &Ui) -> Result<Inversion> {
+/// Inverts with a progress bar. Where it is cancelled, `reached` gets the best so far.
+fn run(
+    generator: &Generator,
+    target: &Picture,
+    clip: Option<&Clip>,
+    settings: &invert::Settings,
+    reached: &mut Option<Inversion>,
+    ui: &Ui,
+) -> Result<Inversion> {
     Need::inverting(generator.config(), settings, clip.map(Clip::config)).check()?;
     let bar = ui.bar("inverting", settings.steps);
-    let found = invert::invert(generator, target, clip, settings, &ui.cancel, &mut on_bar(&bar));
+    let found = invert::invert_keeping(generator, target, clip, settings, &ui.cancel, &mut on_bar(&bar), reached);
     bar.abandon();
     found
 }

@@ -8,10 +8,12 @@ mod info;
 mod invert;
 mod model;
 mod models;
+mod outputs;
 mod render;
 mod restyle;
 mod sample;
 mod settings;
+mod snapshots;
 mod ui;
 
 use clap::{Parser, Subcommand};
@@ -61,9 +63,8 @@ impl Command {
     /// Whether it looks for a request to stop.
     fn can_be_cancelled(&self) -> bool {
         match self {
-            Command::Adapt(_) | Command::Invert(_) | Command::Restyle(_) => true,
             Command::Model(c) => c.can_be_cancelled(),
-            _ => false,
+            _ => true,
         }
     }
 }
@@ -77,6 +78,9 @@ fn main() -> ExitCode {
         std::env::set_var("RAYON_NUM_THREADS", n.to_string());
     }
     let mut ui = Ui::new(cli.json, cli.quiet);
+    for warning in nada::pack::search_warnings() {
+        ui.warn(warning);
+    }
     let result = match ui.watch_interrupts(cli.command.can_be_cancelled()) {
         Err(e) => Err(e),
         Ok(()) => match cli.command {

@@ -1,7 +1,7 @@
 //! `nada model`: makes, shows, checks and removes model packs.
 
 use crate::models::ClipArgs;
-use crate::ui::Ui;
+use crate::ui::{name, Ui};
 use clap::{Args, Subcommand};
 use nada::pack::{remove, user_folder, ModelPack, NewPack, STARTER};
 use nada::{Error, Result};
@@ -32,7 +32,7 @@ enum Command {
 impl ModelCommand {
     /// Whether it looks for a request to stop.
     pub fn can_be_cancelled(&self) -> bool {
-        matches!(self.command, Command::Add(_))
+        matches!(self.command, Command::Add(_) | Command::Check(_))
     }
 
     pub fn run(self, ui: &mut Ui) -> Result<()> {
@@ -117,7 +117,7 @@ impl Add {
             ui.warn("no --licence given: the licences of the files hold, whatever they are".into());
         }
         let pack = new.make(&self.folder.path()?, &ui.cancel)?;
-        if pack.load_generator()?.has_all_classes() {
+        if pack.load_generator_unless(&ui.cancel)?.has_all_classes() {
             ui.warn(
                 "the generator has classes and no --class was given: the commands will need one, and plug-ins cannot draw with the pack"
                     .into(),
@@ -225,7 +225,7 @@ fn about(pack: &ModelPack) -> Value {
     let relative = |path: &PathBuf| in_pack(pack, path);
     let clips: Vec<Value> = pack.clips.iter().map(|c| json!({"path": relative(&c.path), "weight": c.weight})).collect();
     json!({
-        "name": pack.name, "description": pack.description, "folder": pack.folder, "resolution": pack.resolution,
+        "name": pack.name, "description": pack.description, "folder": name(&pack.folder), "resolution": pack.resolution,
         "generator": relative(&pack.generator), "class": pack.class, "clips": clips, "encoder": pack.encoder.as_ref().map(relative),
         "boundaries": pack.boundaries.iter().map(relative).collect::<Vec<_>>(), "fingerprint": pack.fingerprint,
         "licence": pack.licence, "licence_note": pack.licence_note, "sources": pack.sources,
@@ -246,7 +246,7 @@ struct Check {
 impl Check {
     fn run(self, ui: &mut Ui) -> Result<()> {
         let pack = self.which.open()?;
-        let findings = pack.check();
+        let findings = pack.check_unless(&ui.cancel)?;
         let (mut text, mut values, mut failed) = (String::new(), Vec::new(), Vec::new());
         for f in &findings {
             let (state, message) = match &f.outcome {
@@ -288,7 +288,7 @@ impl Remove {
             confirm(&folder.join(&self.name))?;
         }
         let removed = remove(&folder, &self.name)?;
-        ui.finish(&format!("removed {}", removed.display()), json!({"removed": removed}))
+        ui.finish(&format!("removed {}", removed.display()), json!({"removed": name(&removed)}))
     }
 }
 

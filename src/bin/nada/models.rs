@@ -1,15 +1,18 @@
 //! Arguments that name models, domains and pictures, shared by the commands.
 
+use crate::outputs::Outputs;
 use crate::ui::Ui;
 use clap::{Args, ValueEnum};
 use nada::adapt::{Domain, Settings, Templates, WeightedClip};
 use nada::nn::clip::Clip;
 use nada::nn::stylegan2::Generator;
-use nada::pack::{ModelPack, STARTER};
+use nada::pack::{pack_folder, ModelPack, STARTER};
 use nada::picture::Picture;
 use nada::pipeline::{Drawing, NoiseKind};
+use nada::progress::Cancel;
 use nada::{invert, Error, Result};
 use serde::de::DeserializeOwned;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,9 +21,9 @@ pub const COLUMNS: usize = 8;
 
 #[derive(Args)]
 pub struct PackArgs {
-    /// Model pack: a name, or a folder with a model.toml [default: starter, or none where its files are given]
+    /// Model pack: a name, or a folder with a model.toml (or that file) [default: starter, or none where its files are given]
     #[arg(long, value_name = "PACK", help_heading = "Model")]
-    pub model: Option<String>,
+    pub model: Option<OsString>,
 }
 
 impl PackArgs {
@@ -28,7 +31,8 @@ impl PackArgs {
     pub fn pack(&self, files: bool) -> Result<Option<ModelPack>> {
         match (&self.model, files) {
             (None, true) => Ok(None),
-            (name, _) => ModelPack::find(name.as_deref().unwrap_or(STARTER)).map(Some),
+            (None, false) => ModelPack::find(STARTER).map(Some),
+            (Some(name), _) => find_pack(name).map(Some),
         }
     }
 }
@@ -49,7 +53,7 @@ pub struct ModelArgs {
 pub struct ClipArgs {
     /// CLIP file or folder instead of the pack's, with the weight of its losses; repeatable
     #[arg(long = "clip", value_name = "FILE[:WEIGHT]", help_heading = "Model")]
-    pub clips: Vec<String>,
+    pub clips: Vec<OsString>,
 }
 
 impl ModelArgs {
@@ -58,10 +62,10 @@ impl ModelArgs {
         self.pack.pack(self.generator.is_some())
     }
 
-    pub fn generator(&self, pack: Option<&ModelPack>) -> Result<Arc<Generator>> {
+    pub fn generator(&self, pack: Option<&ModelPack>, cancel: &Cancel) -> Result<Arc<Generator>> {
         let generator = match (&self.generator, pack) {
-            (Some(file), _) => Generator::open(file)?,
-            (None, Some(pack)) => pack.load_generator()?,
+            (Some(file), _) => Generator::open_unless(file, cancel)?,
+            (None, Some(pack)) => pack.load_generator_unless(cancel)?,
             (None, None) => return Err(Error::argument("--generator", "give a file, or a pack with --model")),
         };
         Ok(Arc::new(match self.class {
@@ -72,20 +76,20 @@ impl ModelArgs {
 }
 
 impl ClipArgs {
-    pub fn load(&self, pack: Option<&ModelPack>) -> Result<Vec<WeightedClip>> {
+    pub fn load(&self, pack: Option<&ModelPack>, cancel: &Cancel) -> Result<Vec<WeightedClip>> {
         if self.clips.is_empty() {
             return match pack {
-                Some(pack) => pack.load_clips(),
+                Some(pack) => pack.load_clips_unless(cancel),
                 None => Err(Error::argument("--clip", "none given; without a pack (--model) at least one is needed")),
             };
         }
-        let load = |(path, weight): (PathBuf, f32)| Ok(WeightedClip { clip: Arc::new(Clip::open(&path)?), weight });
+        let load = |(path, weight): (PathBuf, f32)| Ok(WeightedClip { clip: Arc::new(Clip::open_unless(&path, cancel)?), weight });
         self.files()?.into_iter().map(load).collect()
     }
 
     /// Paths and weights as given.
     pub fn files(&self) -> Result<Vec<(PathBuf, f32)>> {
-        let parse = |text: &String| {
+        let parse = |text: &OsString| {
             let (path, weight) = with_number(text);
             let weight = weight.unwrap_or(1.0);
             if !(weight.is_finite() && weight > 0.0) {
@@ -130,26 +134,30 @@ pub fn invert_recipe(pack: Option<&ModelPack>) -> Result<invert::Settings> {
 pub struct DomainArgs {
     /// Domain made by `nada adapt`, with a strength in [0, 1.5] (default 1); several add up
     #[arg(long = "domain", value_name = "FILE[:STRENGTH]")]
-    pub domains: Vec<String>,
+    pub domains: Vec<OsString>,
 }
 
 impl DomainArgs {
-    pub fn load(&self) -> Result<Vec<(Domain, f32)>> {
-        let load = |text: &String| {
+    pub fn load(&self, cancel: &Cancel) -> Result<Vec<(Domain, f32)>> {
+        let load = |text: &OsString| {
             let (path, strength) = with_number(text);
-            Ok((Domain::open(&path)?, strength.unwrap_or(1.0)))
+            Ok((Domain::open_unless(&path, cancel)?, strength.unwrap_or(1.0)))
         };
         self.domains.iter().map(load).collect()
+    }
+
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.domains.iter().map(|text| with_number(text).0).collect()
     }
 }
 
 /// A generator file, or the generator of a pack's folder or name; with all its classes.
-pub fn generator_or_pack(path: &Path) -> Result<Generator> {
-    match path.to_str().filter(|_| !path.is_file()).map(ModelPack::find) {
-        Some(Ok(pack)) => pack.load_all_classes(),
+pub fn generator_or_pack(path: &Path, cancel: &Cancel) -> Result<Generator> {
+    match path.to_str().filter(|_| !path.is_file() || pack_folder(path).is_some()).map(ModelPack::find) {
+        Some(Ok(pack)) => pack.load_all_classes_unless(cancel),
         // What is there as a file, or nowhere, is best described as a file.
         Some(Err(e)) if path.exists() => Err(e),
-        _ => Generator::open(path),
+        _ => Generator::open_unless(path, cancel),
     }
 }
 
@@ -159,14 +167,25 @@ pub fn adapted(generator: &Generator, domains: &[(Domain, f32)]) -> Result<Gener
     generator.with_domains(&domains)
 }
 
-/// `FILE[:NUMBER]`; a file that is called so as a whole wins.
-pub fn with_number(text: &str) -> (PathBuf, Option<f32>) {
-    if !Path::new(text).exists() {
-        if let Some((path, Ok(number))) = text.rsplit_once(':').map(|(path, number)| (path, number.parse())) {
-            return (PathBuf::from(path), Some(number));
-        }
+/// A pack by name or folder, whatever the bytes of its path.
+fn find_pack(name: &OsStr) -> Result<ModelPack> {
+    match name.to_str() {
+        Some(name) => ModelPack::find(name),
+        None => ModelPack::open(Path::new(name)),
     }
-    (PathBuf::from(text), None)
+}
+
+/// `FILE[:NUMBER]`; a file that is called so as a whole wins.
+pub fn with_number(text: impl AsRef<OsStr>) -> (PathBuf, Option<f32>) {
+    let text = text.as_ref();
+    let bytes = text.as_encoded_bytes();
+    let colon = bytes.iter().rposition(|b| *b == b':').filter(|_| !Path::new(text).exists());
+    let number = colon.and_then(|at| std::str::from_utf8(&bytes[at + 1..]).ok()?.parse().ok());
+    match (colon, number) {
+        // SAFETY: what stands before an ASCII character is whole.
+        (Some(at), Some(number)) => (PathBuf::from(unsafe { OsStr::from_encoded_bytes_unchecked(&bytes[..at]) }), Some(number)),
+        _ => (PathBuf::from(text), None),
+    }
 }
 
 #[derive(Args)]
@@ -202,15 +221,14 @@ pub fn pictures(batch: &candle_core::Tensor) -> Result<Vec<Picture>> {
     (0..batch.dim(0)?).map(|i| Picture::from_tensor(batch, i)).collect()
 }
 
-/// Writes `0001.png`, `0002.png`, ... and returns the names.
-pub fn save_folder(folder: &Path, pictures: &[Picture]) -> Result<Vec<PathBuf>> {
-    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-    let save = |(i, picture): (usize, &Picture)| {
-        let path = folder.join(format!("{:04}.png", i + 1));
-        picture.save_png(&path)?;
-        Ok(path)
-    };
-    pictures.iter().enumerate().map(save).collect()
+/// The names of pictures in a folder: `0001.png`, `0002.png`, ...
+pub fn in_folder(count: usize) -> impl Iterator<Item = String> {
+    (1..=count).map(|i| format!("{i:04}.png"))
+}
+
+/// Everything of a pack that may be read.
+pub fn reads_pack(pack: Option<&ModelPack>, outputs: &mut Outputs) {
+    outputs.reads_all(pack.map(|pack| &pack.folder));
 }
 
 /// Alternating rows of at most [`COLUMNS`] pictures before, and the same pictures after.
@@ -253,6 +271,12 @@ mod tests {
             (&format!("{odd}:0.25"), odd, Some(0.25)),
         ] {
             assert_eq!(with_number(text), (PathBuf::from(path), number), "{text}");
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStrExt;
+            let latin = OsStr::from_bytes(b"caf\xe9.safetensors:0.5");
+            assert_eq!(with_number(latin), (PathBuf::from(OsStr::from_bytes(b"caf\xe9.safetensors")), Some(0.5)));
         }
     }
 

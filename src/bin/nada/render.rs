@@ -1,20 +1,24 @@
 //! `nada render`: latents into pictures, exactly, for scripts and comparison.
 
-use crate::models::{adapted, pictures, save_folder, DomainArgs, ModelArgs, NoiseArgs, COLUMNS};
-use crate::ui::Ui;
+use crate::models::{adapted, in_folder, pictures, reads_pack, DomainArgs, ModelArgs, NoiseArgs, COLUMNS};
+use crate::outputs::{ForceArgs, Kind, Outputs};
+use crate::sample::stopped_after;
+use crate::ui::{name, names, Ui};
+use candle_core::Tensor;
 use clap::{Args, ValueEnum};
-use nada::checkpoint::{read_npy, write_npy};
+use nada::checkpoint::write_npy;
 use nada::memory::Need;
 use nada::nn::stylegan2::{Latent, Space};
 use nada::picture::Picture;
-use nada::{checkpoint, Error, Result};
+use nada::progress::Cancel;
+use nada::{Error, Result};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Draw latents, with or without domains
 ///
-/// Latents are f32 [N, n] for z and w, [N, n_latent, n] for wplus: a .npy file, or a .safetensors file with the key z, w or wplus. Truncation
-/// moves every w towards the mean w: mean + T * (w - mean). The array of --out-npy is f32 [N, 3, size, size] as the network gives it, nominally
+/// Latents are f32 [N, n] for z and w, [N, n_latent, n] for wplus: a .npy file, a .safetensors file with the key z, w or wplus, or what encoders
+/// and projectors write (.pt, .npz). Truncation moves every w towards the mean w: mean + T * (w - mean). The array of --out-npy is f32 [N, 3, size, size] as the network gives it, nominally
 /// in [-1, 1], not clamped.
 #[derive(Args)]
 #[command(after_help = "Example:
@@ -24,7 +28,7 @@ pub struct Render {
     /// Latents to draw
     #[arg(long, value_name = "FILE")]
     latents: PathBuf,
-    /// What the latents are [default: the key of a .safetensors file; a .npy of 3 dimensions is wplus]
+    /// What the latents are [default: what the file's key or its shape says; 3 dimensions are wplus]
     #[arg(long, value_enum)]
     space: Option<SpaceName>,
     #[arg(long, value_name = "T", default_value_t = 1.0, help = "Truncation; 1 is none")]
@@ -38,6 +42,8 @@ pub struct Render {
     /// Write the pictures as one contact sheet
     #[arg(long, value_name = "PNG")]
     sheet: Option<PathBuf>,
+    #[command(flatten)]
+    force: ForceArgs,
     #[command(flatten)]
     noise: NoiseArgs,
     #[command(flatten)]
@@ -69,59 +75,65 @@ impl Render {
             return Err(Error::argument("--out-npy, --folder or --sheet", "none given; say where the pictures go"));
         }
         let pack = self.model.pack()?;
-        let latent = open_latent(&self.latents, self.space)?;
-        let domains = self.domains.load()?;
-        let generator = self.model.generator(pack.as_ref())?;
+        let mut outputs = Outputs::new(&self.force);
+        outputs.reads(&self.latents);
+        outputs.reads_all(self.model.generator.iter().cloned().chain(self.domains.files()));
+        reads_pack(pack.as_ref(), &mut outputs);
+        let mut array = self.out_npy.as_ref().map(|path| outputs.named("--out-npy", path, Kind::Npy)).transpose()?;
+        let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
+        let latent = open_latent(&self.latents, self.space, &ui.cancel)?;
+        let count = latent.tensor.dim(0)?;
+        let folder = self.folder.as_ref().map(|path| outputs.in_folder("--folder", path, in_folder(count), Kind::Picture));
+        let mut files = folder.transpose()?.unwrap_or_default();
+        let domains = self.domains.load(&ui.cancel)?;
+        let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
         let named: Vec<_> = domains.iter().map(|(d, s)| (d, *s)).collect();
-        let points = latent.tensor.dim(0)?;
-        Need::drawing(generator.config(), points, &named, self.sheet.is_some() as usize).check()?;
+        // The array's parts and the array of 3 channels; the pictures of 4 and their sheet.
+        let kept = 6 * array.is_some() as usize + 8 * sheet.is_some() as usize;
+        Need::drawing_each(generator.config(), count, &named, kept).check()?;
         let generator = adapted(&generator, &domains)?;
-        let drawn = self.noise.drawing(self.truncation).images(&generator, &latent)?;
-        if let Some(path) = &self.out_npy {
-            write_npy(path, &drawn)?;
-        }
-        let mut files = Vec::new();
-        if self.folder.is_some() || self.sheet.is_some() {
-            let pictures = pictures(&drawn)?;
-            if let Some(folder) = &self.folder {
-                files = save_folder(folder, &pictures)?;
+
+        let (mut parts, mut drawn): (Vec<Tensor>, Vec<Picture>) = (Vec::new(), Vec::new());
+        let mut done = 0;
+        let cancel = ui.cancel.clone();
+        let ended = self.noise.drawing(self.truncation).each(&generator, &latent, &cancel, &mut |part| {
+            if sheet.is_some() || !files.is_empty() {
+                for (i, picture) in pictures(&part)?.into_iter().enumerate() {
+                    if let Some(file) = files.get_mut(done + i) {
+                        file.save(ui, |to| picture.save(to))?;
+                    }
+                    drawn.extend(sheet.is_some().then_some(picture));
+                }
             }
-            if let Some(path) = &self.sheet {
-                Picture::contact_sheet(&pictures, COLUMNS)?.save_png(path)?;
-            }
+            done += part.dim(0)?;
+            parts.extend(array.is_some().then_some(part));
+            Ok(())
+        });
+        stopped_after(&ended, done, count, ui);
+        files.truncate(done);
+        let size = generator.config().size;
+        if let Some(file) = array.as_mut().filter(|_| done > 0) {
+            let all = Tensor::cat(&parts, 0)?;
+            file.save(ui, |to| write_npy(to, &all))?;
         }
-        let written: Vec<String> =
-            [&self.out_npy, &self.folder, &self.sheet].into_iter().flatten().map(|p| p.display().to_string()).collect();
+        if let Some(sheet) = sheet.as_mut().filter(|_| done > 0) {
+            let picture = Picture::contact_sheet(&drawn, COLUMNS)?;
+            sheet.save(ui, |to| picture.save(to))?;
+        }
+        ended?;
+        let (array, sheet) = (array.map(|a| name(a.path)), sheet.map(|s| name(s.path)));
+        let written: Vec<String> = [&array, &self.folder.map(name), &sheet].into_iter().flatten().cloned().collect();
         ui.finish(
-            &format!("{} pictures of {} px: {}", drawn.dim(0)?, generator.config().size, written.join(", ")),
-            json!({"pictures": drawn.dim(0)?, "shape": drawn.dims(), "out_npy": self.out_npy, "files": files, "sheet": self.sheet}),
+            &format!("{done} pictures of {size} px: {}", written.join(", ")),
+            json!({"pictures": done, "shape": [done, 3, size, size], "out_npy": array, "files": names(files.iter().map(|f| &f.path)), "sheet": sheet}),
         )
     }
 }
 
 /// Latents of the space given, else of the one that the file shows.
-pub fn open_latent(path: &Path, space: Option<SpaceName>) -> Result<Latent> {
-    if let Some(space) = space {
-        return Latent::open(path, space.into());
-    }
-    let npy = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"));
-    let space = if npy {
-        match read_npy(path)?.rank() {
-            3 => Space::WPlus,
-            _ => return Err(Error::argument("--space", format!("say whether {} holds z or w", path.display()))),
-        }
-    } else {
-        let file = checkpoint::open(path)?;
-        let known = [("w", Space::W), ("wplus", Space::WPlus), ("z", Space::Z)];
-        let found: Vec<_> = known.into_iter().filter(|(key, _)| file.contains(key)).collect();
-        match found[..] {
-            [(_, space)] => space,
-            [] => return Err(Error::format(path, "holds no latents; want a tensor named z, w or wplus")),
-            _ => {
-                let keys: Vec<&str> = found.iter().map(|(key, _)| *key).collect();
-                return Err(Error::argument("--space", format!("{} holds {}; say which", path.display(), keys.join(" and "))));
-            }
-        }
-    };
-    Latent::open(path, space)
+pub fn open_latent(path: &Path, space: Option<SpaceName>, cancel: &Cancel) -> Result<Latent> {
+    Latent::read(path, space.map(Space::from), cancel).map_err(|e| match e {
+        Error::InvalidArgument { argument, message } if argument == "space" => Error::argument("--space", message),
+        e => e,
+    })
 }

@@ -1,10 +1,12 @@
 //! `nada restyle`: a picture in, the same picture in another domain out.
 
-use crate::adapt::{train, Job, EXTENSION};
-use crate::models::{invert_recipe, recipe, ClipArgs, DomainArgs, ModelArgs, NoiseArgs};
+use crate::adapt::{source_words, stopped, train, Job, EXTENSION};
+use crate::invert::LATENT;
+use crate::models::{invert_recipe, reads_pack, recipe, ClipArgs, DomainArgs, ModelArgs, NoiseArgs};
+use crate::outputs::{ForceArgs, Kind, Output, Outputs};
 use crate::render::open_latent;
 use crate::settings::InvertSettings;
-use crate::ui::{on_bar, plain, Ui};
+use crate::ui::{name, on_bar, plain, Ui};
 use clap::Args;
 use nada::adapt::{Concept, Domain};
 use nada::gallery::file_name;
@@ -16,14 +18,15 @@ use nada::picture::Picture;
 use nada::pipeline::{self, NoiseKind, Restyled};
 use nada::{Error, Result};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Restyle a picture: find its latent, draw it in other domains
 ///
-/// The result is PICTURE-DOMAIN.png in the current folder. With --to the domain is adapted first and kept as TARGET-WITH-DASHES.nada.safetensors,
-/// from where the next call takes it.
+/// The result is PICTURE-DOMAIN.png in the current folder, or PICTURE-DOMAIN-2.png where that is taken. With --to the domain is adapted first
+/// and kept as TARGET-WITH-DASHES.nada.safetensors, from where the next call takes it. Ctrl-C keeps what was reached: the domain of the last
+/// step as TARGET-WITH-DASHES-stopped-at-STEP, the best latent so far as PICTURE-stopped-at-STEP.
 #[derive(Args)]
 #[command(after_help = "Examples:
   nada restyle face.png --to \"a pencil sketch\"
@@ -41,12 +44,14 @@ pub struct Restyle {
     /// Keep the latent that was found
     #[arg(long, value_name = "FILE", conflicts_with = "latent")]
     save_latent: Option<PathBuf>,
-    /// The restyled picture [default: ./PICTURE-DOMAIN.png]
-    #[arg(long, short, value_name = "PNG")]
+    /// The restyled picture, .png or .jpg [default: ./PICTURE-DOMAIN.png]
+    #[arg(long, short, value_name = "PICTURE")]
     output: Option<PathBuf>,
     /// Contact sheet: the picture, its inversion, the result
     #[arg(long, value_name = "PNG")]
     sheet: Option<PathBuf>,
+    #[command(flatten)]
+    force: ForceArgs,
     #[command(flatten)]
     domains: DomainArgs,
     #[command(flatten)]
@@ -63,11 +68,39 @@ impl Restyle {
     pub fn run(self, ui: &mut Ui) -> Result<()> {
         let begin = Instant::now();
         let pack = self.model.pack()?;
+        let mut domains = self.domains.load(&ui.cancel)?;
+        let mut outputs = Outputs::new(&self.force);
+        outputs.reads(&self.picture);
+        outputs.reads_all(self.latent.iter().chain(&self.model.generator));
+        outputs.reads_all(self.domains.files().into_iter().chain(self.clip.files()?.into_iter().map(|(path, _)| path)));
+        reads_pack(pack.as_ref(), &mut outputs);
+        let kept = self.to.as_deref().map(domain_file).filter(|file| file.exists());
+        outputs.reads_all(&kept);
+        let mut learned = match &self.to {
+            Some(words) if kept.is_none() => Some(outputs.made_up(Path::new(&file_name(words)), EXTENSION)?),
+            _ => None,
+        };
+        let stem = self.picture.with_extension("").file_name().map(PathBuf::from).unwrap_or_default();
+        let mut output = match &self.output {
+            Some(path) => outputs.named("--output", path, Kind::Picture)?,
+            None => {
+                let words = self.to.as_deref().or_else(|| Some(&domains.last()?.0.description.target)).unwrap_or_default();
+                let mut base = stem.clone().into_os_string();
+                base.push(format!("-{}", file_name(words)));
+                outputs.made_up(Path::new(&base), ".png")?
+            }
+        };
+        let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
+        let mut save_latent = self.save_latent.as_ref().map(|path| outputs.named("--save-latent", path, Kind::Latent)).transpose()?;
+
         let picture = Picture::open(&self.picture)?;
-        let mut domains = self.domains.load()?;
-        let generator = self.model.generator(pack.as_ref())?;
+        let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
         if let Some(words) = &self.to {
-            domains.push((self.domain_of(words, &generator, pack.as_ref(), ui)?, 1.0));
+            let domain = match (&kept, &mut learned) {
+                (None, Some(learned)) => self.learn(words, &generator, pack.as_ref(), learned, &mut outputs, ui)?,
+                _ => self.kept(words, &generator, ui)?,
+            };
+            domains.push((domain, 1.0));
         }
         let with_strengths: Vec<(&Domain, f32)> = domains.iter().map(|(d, s)| (d, *s)).collect();
         let mut drawing = self.noise.drawing(1.0);
@@ -75,76 +108,99 @@ impl Restyle {
             // A latent is searched without noise (or brings its own maps), so that is how it shows its picture.
             drawing.noise = NoiseKind::None;
         }
-        Need::drawing(generator.config(), 1, &with_strengths, 0).check()?;
+        Need::drawing(generator.config(), 1, &with_strengths).check()?;
         let (restyled, latent, psnr) = match &self.latent {
             Some(file) => {
-                let latent = open_latent(file, None)?;
+                let latent = open_latent(file, None, &ui.cancel)?;
                 (drawing.picture(&generator.with_domains(&with_strengths)?, &latent)?, latent, None)
             }
             None => {
                 let inversion = self.settings.over(invert_recipe(pack.as_ref())?)?;
-                let clips = if inversion.clip > 0.0 { self.clip.load(pack.as_ref())? } else { Vec::new() };
+                let clips = if inversion.clip > 0.0 { self.clip.load(pack.as_ref(), &ui.cancel)? } else { Vec::new() };
                 let clip = clips.first().map(|c| c.clip.as_ref());
                 Need::inverting(generator.config(), &inversion, clip.map(Clip::config)).check()?;
                 let bar = ui.bar("inverting", inversion.steps);
                 let restyle = pipeline::Restyle { generator: &generator, domains: &with_strengths, inversion: &inversion, clip, drawing };
-                let done = restyle.run(&picture, &ui.cancel, &mut on_bar(&bar));
+                let mut reached = None;
+                let done = restyle.run_keeping(&picture, &ui.cancel, &mut on_bar(&bar), &mut reached);
                 bar.abandon();
+                if let Some(found) = reached {
+                    let made_up = |outputs: &mut Outputs| outputs.made_up(&stopped(&stem, found.steps), LATENT);
+                    let mut kept = save_latent.take().map_or_else(|| made_up(&mut outputs), Ok)?;
+                    kept.save(ui, |to| found.latent.save(to))?;
+                    let psnr = found.psnr;
+                    ui.warn(format!(
+                        "stopped after step {}; the best latent so far ({psnr:.1} dB) is kept in {}",
+                        found.steps,
+                        name(&kept.path)
+                    ));
+                }
                 let Restyled { picture, inversion } = done?;
                 (picture, inversion.latent, Some(inversion.psnr))
             }
         };
-        if let Some(path) = &self.save_latent {
-            latent.save(path)?;
+        if let Some(file) = &mut save_latent {
+            file.save(ui, |to| latent.save(to))?;
         }
-        let output = self.output.clone().unwrap_or_else(|| {
-            let stem = self.picture.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-            let words = domains.last().map(|(d, _)| file_name(&d.description.target)).unwrap_or_default();
-            PathBuf::from(format!("{stem}-{words}.png"))
-        });
-        restyled.save_png(&output)?;
-        if let Some(path) = &self.sheet {
+        output.save(ui, |to| restyled.save(to))?;
+        if let Some(sheet) = &mut sheet {
             let inverted = drawing.picture(&generator, &latent)?;
             let row = [picture.square(generator.config().size)?, inverted, restyled.clone()];
-            Picture::contact_sheet(&row, 3)?.save_png(path)?;
+            let picture = Picture::contact_sheet(&row, 3)?;
+            sheet.save(ui, |to| picture.save(to))?;
         }
         let seconds = begin.elapsed().as_secs_f64();
         let quality = psnr.map(|p| format!("; inverted at {p:.1} dB")).unwrap_or_default();
-        let mut text = format!("restyled picture: {} ({seconds:.1} s{quality})", output.display());
-        if let Some(path) = &self.sheet {
-            text += &format!("\nthe picture, its inversion, the result: {}", path.display());
+        let mut text = format!("restyled picture: {} ({seconds:.1} s{quality})", name(&output.path));
+        if let Some(sheet) = &sheet {
+            text += &format!("\nthe picture, its inversion, the result: {}", name(&sheet.path));
         }
-        if let Some(words) = &self.to {
-            text += &format!("\ndomain, from which the next picture takes it: {}", domain_file(words).display());
+        let domain = learned.map(|l| l.path).or(kept);
+        if let Some(domain) = &domain {
+            text += &format!("\ndomain, from which the next picture takes it: {}", name(domain));
         }
+        let latent = save_latent.map(|l| l.path).or(self.latent);
         ui.finish(
             &text,
-            json!({"picture": self.picture, "output": output, "sheet": self.sheet, "latent": self.save_latent.or(self.latent),
-                   "psnr": plain(&psnr)?, "seconds": seconds}),
+            json!({"picture": name(&self.picture), "output": name(&output.path), "sheet": sheet.map(|s| name(s.path)),
+                   "latent": latent.map(name), "domain": domain.map(name), "psnr": plain(&psnr)?, "seconds": seconds}),
         )
     }
 
-    /// The domain of words: the one kept in the current folder where it fits, else a new one.
-    fn domain_of(&self, words: &str, generator: &Arc<Generator>, pack: Option<&ModelPack>, ui: &mut Ui) -> Result<Domain> {
+    /// The domain of words that is kept in the current folder, where it fits.
+    fn kept(&self, words: &str, generator: &Generator, ui: &Ui) -> Result<Domain> {
         let path = domain_file(words);
-        if path.exists() {
-            let domain = Domain::open(&path)?;
-            if domain.description.target == words && domain.description.fingerprint == generator.fingerprint() {
-                return Ok(domain);
-            }
-            let message = format!("{} is of other words or of another generator; move it away, or name it with --domain", path.display());
-            return Err(Error::Mismatch(message));
+        let domain = Domain::open_unless(&path, &ui.cancel)?;
+        if domain.description.target == words && domain.description.fingerprint == generator.fingerprint() {
+            return Ok(domain);
         }
+        let message = format!("{} is of other words or of another generator; move it away, or name it with --domain", name(&path));
+        Err(Error::Mismatch(message))
+    }
+
+    /// A new domain of words, written to `learned`, or under another name where it was stopped.
+    fn learn(
+        &self,
+        words: &str,
+        generator: &Arc<Generator>,
+        pack: Option<&ModelPack>,
+        learned: &mut Output,
+        outputs: &mut Outputs,
+        ui: &mut Ui,
+    ) -> Result<Domain> {
         self.clip.check_words(pack, words, ui);
-        let source = pack.and_then(|p| p.words.as_ref()?.source.first().cloned()).unwrap_or_else(|| "photo".into());
-        let clips = self.clip.load(pack)?;
+        let clips = self.clip.load(pack, &ui.cancel)?;
         let templates = self.clip.templates(pack);
-        let (source, target) = (Concept::Text(source), Concept::Text(words.to_string()));
+        let (source, target) = (Concept::Text(source_words(pack)), Concept::Text(words.to_string()));
         let settings = recipe(pack)?;
-        let (made, ended) = train(Job { generator, clips: &clips, source, target, templates: &templates, settings }, ui);
-        let made = made?;
-        ended?;
-        made.domain.save(&path)?;
+        let made = train(Job { generator, clips: &clips, source, target, templates: &templates, settings }, None, None, ui)?;
+        if let Err(e) = made.ended {
+            let mut kept = outputs.made_up(&stopped(Path::new(&file_name(words)), made.steps), EXTENSION)?;
+            kept.save(ui, |to| made.domain.save(to))?;
+            ui.warn(format!("stopped after step {}; what was reached is kept in {}", made.steps, name(&kept.path)));
+            return Err(e);
+        }
+        learned.save(ui, |to| made.domain.save(to))?;
         Ok(made.domain)
     }
 }

@@ -1,19 +1,22 @@
 //! `nada sample`: random pictures.
 
-use crate::models::{adapted, before_after, save_folder, DomainArgs, ModelArgs, NoiseArgs, COLUMNS};
-use crate::ui::Ui;
+use crate::models::{adapted, before_after, in_folder, pictures, reads_pack, DomainArgs, ModelArgs, NoiseArgs, COLUMNS};
+use crate::outputs::{ForceArgs, Kind, Outputs};
+use crate::ui::{name, names, Ui};
 use clap::Args;
 use nada::memory::Need;
 use nada::nn::stylegan2::{Latent, Space};
 use nada::picture::Picture;
 use nada::{Error, Result};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The most pictures of a call: their numbers and the sheet stay in memory.
 const MOST: usize = 4096;
 
 /// Draw random pictures, with or without domains
+///
+/// Pictures of --folder are written as they are drawn. Ctrl-C keeps those, and makes the sheet of them.
 #[derive(Args)]
 #[command(after_help = "Examples:
   nada sample -n 24 --seed 7 -o faces.png
@@ -23,7 +26,7 @@ pub struct Sample {
     count: usize,
     #[arg(long, value_name = "T", default_value_t = 0.8, help = "Truncation; 1 is none, 0 the mean picture")]
     truncation: f32,
-    /// Contact sheet [default: sample.png, unless --folder is given]
+    /// Contact sheet [default: sample.png, or sample-2.png where that is taken, unless --folder is given]
     #[arg(long, short, value_name = "PNG")]
     output: Option<PathBuf>,
     /// Write each picture to 0001.png, 0002.png, ... of a folder
@@ -35,6 +38,8 @@ pub struct Sample {
     /// On the sheet, a row without the domains above each row with them
     #[arg(long, requires = "domains")]
     compare: bool,
+    #[command(flatten)]
+    force: ForceArgs,
     #[command(flatten)]
     noise: NoiseArgs,
     #[command(flatten)]
@@ -49,33 +54,73 @@ impl Sample {
             return Err(Error::argument("--count", format!("{}; want 1 to {MOST}", self.count)));
         }
         let pack = self.model.pack()?;
-        let plain = self.model.generator(pack.as_ref())?;
-        let domains = self.domains.load()?;
+        let mut outputs = Outputs::new(&self.force);
+        outputs.reads_all(self.model.generator.iter().cloned().chain(self.domains.files()));
+        reads_pack(pack.as_ref(), &mut outputs);
+        let mut latents = self.latents.as_ref().map(|path| outputs.named("--latents", path, Kind::Latent)).transpose()?;
+        let folder = self.folder.as_ref().map(|path| outputs.in_folder("--folder", path, in_folder(self.count), Kind::Picture));
+        let mut files = folder.transpose()?.unwrap_or_default();
+        let mut sheet = match &self.output {
+            Some(path) => Some(outputs.named("--output", path, Kind::Picture)?),
+            None if self.folder.is_none() => Some(outputs.made_up(Path::new("sample"), ".png")?),
+            None => None,
+        };
+
+        let plain = self.model.generator(pack.as_ref(), &ui.cancel)?;
+        let domains = self.domains.load(&ui.cancel)?;
         let named: Vec<_> = domains.iter().map(|(d, s)| (d, *s)).collect();
-        // The pictures lie on the sheet once more; to compare, those without the domains too.
-        let copies = if self.compare { 3 } else { 1 };
-        Need::drawing(plain.config(), self.count, &named, copies).check()?;
+        // The pictures of 4 channels and their sheet; to compare, those without the domains too.
+        let kept = 8 * sheet.is_some() as usize * (1 + self.compare as usize);
+        Need::drawing_each(plain.config(), self.count, &named, kept).check()?;
         let generator = adapted(&plain, &domains)?;
         let latent = Latent { space: Space::W, tensor: plain.sample_w(self.count, self.noise.seed, self.truncation)?, noise: None };
+        if let Some(file) = &mut latents {
+            file.save(ui, |to| latent.save(to))?;
+        }
         let drawing = self.noise.drawing(1.0);
-        let after = drawing.pictures(&generator, &latent)?;
-        if let Some(path) = &self.latents {
-            latent.save(path)?;
+        let cancel = ui.cancel.clone();
+        // Pictures stay only for the sheet.
+        let (mut after, mut done): (Vec<Picture>, usize) = (Vec::new(), 0);
+        let mut ended = drawing.each(&generator, &latent, &cancel, &mut |part| {
+            for picture in pictures(&part)? {
+                if let Some(file) = files.get_mut(done) {
+                    file.save(ui, |to| picture.save(to))?;
+                }
+                after.extend(sheet.is_some().then_some(picture));
+                done += 1;
+            }
+            Ok(())
+        });
+        let mut before: Vec<Picture> = Vec::new();
+        if self.compare && sheet.is_some() && ended.is_ok() {
+            ended = drawing.each(&plain, &latent, &cancel, &mut |part| {
+                before.extend(pictures(&part)?);
+                Ok(())
+            });
         }
-        let files = self.folder.as_ref().map(|folder| save_folder(folder, &after)).transpose()?.unwrap_or_default();
-        let sheet = self.output.or_else(|| self.folder.is_none().then(|| PathBuf::from("sample.png")));
-        if let Some(path) = &sheet {
-            let picture = if self.compare {
-                before_after(&drawing.pictures(&plain, &latent)?, &after)?
-            } else {
-                Picture::contact_sheet(&after, COLUMNS)?
+        stopped_after(&ended, done, self.count, ui);
+        files.truncate(done);
+        if let Some(sheet) = sheet.as_mut().filter(|_| !after.is_empty()) {
+            let picture = match before.len() {
+                0 => Picture::contact_sheet(&after, COLUMNS)?,
+                n => before_after(&before, &after[..n])?,
             };
-            picture.save_png(path)?;
+            sheet.save(ui, |to| picture.save(to))?;
         }
-        let written: Vec<String> = [&sheet, &self.folder, &self.latents].into_iter().flatten().map(|p| p.display().to_string()).collect();
+        ended?;
+        let sheet = sheet.map(|s| name(s.path));
+        let latents = latents.map(|l| name(l.path));
+        let written: Vec<String> = [&sheet, &self.folder.map(name), &latents].into_iter().flatten().cloned().collect();
         ui.finish(
             &format!("{} pictures: {}", self.count, written.join(", ")),
-            json!({"pictures": self.count, "sheet": sheet, "files": files, "latents": self.latents}),
+            json!({"pictures": self.count, "sheet": sheet, "files": names(files.iter().map(|f| &f.path)), "latents": latents}),
         )
+    }
+}
+
+/// Says how many pictures a call that was stopped has drawn.
+pub fn stopped_after(ended: &Result<()>, drawn: usize, count: usize, ui: &mut Ui) {
+    if matches!(ended, Err(Error::Cancelled)) {
+        ui.warn(format!("stopped after {drawn} of {count} pictures; what was asked for is written of those"));
     }
 }

@@ -6,10 +6,11 @@ use nada::progress::{Cancel, Flow, Progress};
 use nada::{Error, Result};
 use serde_json::{json, Value};
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Interrupts that come so soon after the first are the same request.
-const SAME_REQUEST: Duration = Duration::from_millis(500);
+/// Signals that come so soon after the first are the same request: programs such as timeout(1) send one to the process and one to its group.
+const SAME_REQUEST: Duration = Duration::from_millis(50);
 
 pub struct Ui {
     json: bool,
@@ -23,20 +24,21 @@ impl Ui {
         Self { json, quiet, warnings: Vec::new(), cancel: Cancel::new() }
     }
 
-    /// The first Ctrl-C (or SIGTERM) asks the work to stop after its step and keep what it has; another one ends the program, as does the
-    /// first where the work does not look for the request. What was being written then goes.
+    /// The first Ctrl-C (SIGTERM, SIGHUP) asks the work to stop after its step and keep what it has; another one ends the program, as does
+    /// the first where the work does not look for the request. What was being written then goes.
+    ///
+    /// A signal that is ignored when the program starts stays ignored: nohup(1) and shells that start a job in the background mean it.
     pub fn watch_interrupts(&self, work_can_be_cancelled: bool) -> Result<()> {
         let cancel = self.cancel.clone();
         let mut first: Option<Instant> = None;
-        ctrlc::set_handler(move || match first {
+        watch_signals(move || match first {
             None if work_can_be_cancelled => {
                 first = Some(Instant::now());
                 cancel.cancel();
             }
-            // Programs such as timeout(1) send one request twice: to the process, and to its group.
             Some(at) if at.elapsed() < SAME_REQUEST => {}
             _ => {
-                nada::checkpoint::remove_unfinished();
+                nada::output::remove_unfinished();
                 std::process::exit(130)
             }
         })
@@ -46,7 +48,8 @@ impl Ui {
     /// At once on the standard error; with --json in the result instead.
     pub fn warn(&mut self, message: String) {
         if !self.json {
-            eprintln!("warning: {}", printable(&message));
+            // The terminal may be gone, which is no reason to stop.
+            let _ = writeln!(std::io::stderr(), "warning: {}", printable(&message));
         }
         self.warnings.push(message);
     }
@@ -95,6 +98,39 @@ impl Ui {
             writeln!(std::io::stderr(), "error: {e}")
         };
     }
+}
+
+/// Calls `on_signal`, on a thread of its own, for each request to stop that is not ignored.
+#[cfg(unix)]
+fn watch_signals(mut on_signal: impl FnMut() + Send + 'static) -> std::io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let watched: Vec<i32> = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)).collect();
+    let mut signals = signal_hook::iterator::Signals::new(watched)?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || signals.forever().for_each(|_| on_signal()))?;
+    Ok(())
+}
+
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: a null action asks for the present one, which is written to memory of its own size.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+#[cfg(not(unix))]
+fn watch_signals(on_signal: impl FnMut() + Send + 'static) -> std::io::Result<()> {
+    ctrlc::set_handler(on_signal).map_err(std::io::Error::other)
+}
+
+/// A path for JSON, which holds Unicode alone: what is not has U+FFFD.
+pub fn name(path: impl AsRef<Path>) -> String {
+    path.as_ref().display().to_string()
+}
+
+pub fn names<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Vec<String> {
+    paths.into_iter().map(name).collect()
 }
 
 /// A progress callback that moves `bar`; with NADA_LOG=debug each step is a line on the standard error.

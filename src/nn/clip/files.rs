@@ -4,6 +4,7 @@ use super::config::{HfConfig, OpenClipConfig};
 use super::weights::Layout;
 use super::{Preprocessing, Tokenizer};
 use crate::error::{Error, Result};
+use crate::progress::Cancel;
 use std::path::{Path, PathBuf};
 
 /// Names of the tensors' file in a folder, best first.
@@ -62,11 +63,11 @@ pub(super) fn preprocessing(folder: &Path, beside: Option<&Beside>, resolution: 
     }
 }
 
-pub(super) fn tokenizer(folder: &Path, beside: Option<&Beside>) -> Result<Option<Tokenizer>> {
+pub(super) fn tokenizer(folder: &Path, beside: Option<&Beside>, cancel: &Cancel) -> Result<Option<Tokenizer>> {
     let (vocabulary, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
     // Beside an OpenAI file these names may belong to something else.
     match beside.is_some() && vocabulary.is_file() && merges.is_file() {
-        true => Tokenizer::open(&vocabulary, &merges).map(Some),
+        true => Tokenizer::open_unless(&vocabulary, &merges, cancel).map(Some),
         false => Ok(None),
     }
 }

@@ -17,6 +17,7 @@ pub(crate) use weights::place;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
+use crate::progress::Cancel;
 use candle_core::{DType, Device, Tensor, D};
 use resnet::ResNet;
 use serde::{Deserialize, Serialize};
@@ -72,12 +73,22 @@ impl Clip {
     /// OpenAI's layout without open_clip_config.json beside it is taken for OpenAI's own: QuickGELU, heads of 64.
     /// Errors: `NotFound`; `Format` with file and key where something is missing or has another shape than the rest says.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::named(path, &checkpoint::open(&files::tensors(path)?)?)
+        Self::open_unless(path, &Cancel::new())
+    }
+
+    /// As [`Clip::open`]; `Cancelled` once the flag is raised, which is looked at each 128 KiB.
+    pub fn open_unless(path: &Path, cancel: &Cancel) -> Result<Self> {
+        Self::named(path, &checkpoint::open_unless(&files::tensors(path)?, cancel)?)
     }
 
     /// As [`Clip::open`], of a file that is open already, with what stands beside it.
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
         Self::named(&checkpoint.path, checkpoint)
+    }
+
+    /// The CLIP's tensors in a file, without what trainers put before their names and beside them.
+    pub fn place(file: &Checkpoint) -> Checkpoint {
+        place(file)
     }
 
     /// `path` is what the user named: the file, or its folder.
@@ -94,7 +105,7 @@ impl Clip {
         let text = TextTower::new(&weights, &config.text)?;
         let preprocessing = files::preprocessing(folder, beside.as_ref(), resolution)?;
         let tokenizer = OnceLock::new();
-        if let Some(own) = files::tokenizer(folder, beside.as_ref())? {
+        if let Some(own) = files::tokenizer(folder, beside.as_ref(), checkpoint.cancel())? {
             let _ = tokenizer.set(own);
         }
         let logit_scale = checkpoint.f32("logit_scale", Some(&[]))?.to_scalar::<f32>()?.exp();

@@ -4,7 +4,8 @@
 //! normalises it to NFC; and in the padding, 0 or the end token.
 
 use crate::error::{Error, Result};
-use crate::files::read_small;
+use crate::files::read_small_unless;
+use crate::progress::Cancel;
 use regex::Regex;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -65,6 +66,12 @@ impl Tokenizer {
     /// vocab.json and merges.txt of a Hugging Face folder; the start, end, unknown and padding tokens are those that
     /// tokenizer_config.json beside vocab.json names, else CLIPTokenizer's (`<|startoftext|>`, and `<|endoftext|>` for the other three).
     pub fn open(vocab: &Path, merges: &Path) -> Result<Self> {
+        Self::open_unless(vocab, merges, &Cancel::new())
+    }
+
+    /// As [`Tokenizer::open`]; `Cancelled` once the flag is raised.
+    pub fn open_unless(vocab: &Path, merges: &Path, cancel: &Cancel) -> Result<Self> {
+        let read = |path: &Path| read(path, cancel);
         let tokens: HashMap<String, u32> = serde_json::from_str(&read(vocab)?)
             .map_err(|e| Error::format(vocab, format!("is not a table of tokens and their numbers: {e}")))?;
         let names = vocab.with_file_name("tokenizer_config.json");
@@ -231,8 +238,8 @@ impl Tokenizer {
     }
 }
 
-fn read(path: &Path) -> Result<String> {
-    let bytes = read_small(path, "a tokenizer's table", MAX_TABLE)?;
+fn read(path: &Path, cancel: &Cancel) -> Result<String> {
+    let bytes = read_small_unless(path, "a tokenizer's table", MAX_TABLE, cancel)?;
     String::from_utf8(bytes).map_err(|_| Error::format(path, "is not UTF-8 text"))
 }
 

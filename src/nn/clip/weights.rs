@@ -27,10 +27,10 @@ const OPENAI: &str = "visual.conv1.weight";
 const HUGGING_FACE: &str = "vision_model.embeddings.patch_embedding.weight";
 
 /// The CLIP in a file, without what a trainer keeps beside it: open_clip's trainer writes it under `state_dict`, others' under `model` or
-/// `model_state_dict`.
+/// `model_state_dict`, and any of these may be wrapped ([`Checkpoint::find_prefix`]).
 pub(crate) fn place(file: &Checkpoint) -> Checkpoint {
-    const PLACES: [&str; 4] = ["", "state_dict.", "model.", "model_state_dict."];
-    file.with_prefix(&file.find_prefix(&PLACES, &[OPENAI, HUGGING_FACE]).unwrap_or_default())
+    const NAMES: [&str; 3] = ["clip", "clipmodel", "openclip"];
+    file.with_prefix(&file.find_prefix(&NAMES, &[OPENAI, HUGGING_FACE]).unwrap_or_default())
 }
 
 type Pair = (Tensor, Tensor);

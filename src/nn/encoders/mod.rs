@@ -3,9 +3,10 @@
 //! pSp (Richardson et al. 2021), e4e (Tov et al. 2021) and ReStyle (Alaluf et al. 2021) publish one kind of file:
 //! `{state_dict: {encoder.*, decoder.*}, latent_avg, opts}`.
 
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, above, Checkpoint};
 use crate::error::{Error, Result};
 use crate::nn::stylegan2::Generator;
+use crate::progress::Cancel;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -171,19 +172,24 @@ impl Config {
 
 impl EncoderFile {
     pub fn open(path: &Path) -> Result<Self> {
-        Self::from_checkpoint(&checkpoint::open(path)?)
+        Self::open_unless(path, &Cancel::new())
+    }
+
+    /// As [`EncoderFile::open`]; `Cancelled` once the flag is raised.
+    pub fn open_unless(path: &Path, cancel: &Cancel) -> Result<Self> {
+        Self::from_checkpoint(&checkpoint::open_unless(path, cancel)?)
     }
 
     /// `Format` where the file holds no such encoder, or one of its tensors is missing or has another shape than the rest says.
     pub fn from_checkpoint(file: &Checkpoint) -> Result<Self> {
-        const PREFIXES: [&str; 3] = ["state_dict.encoder.", "encoder.", ""];
-        let found = PREFIXES.into_iter().find_map(|prefix| Some((prefix, Config::read(&file.with_prefix(prefix))?)));
-        let (prefix, config) = found.ok_or_else(|| {
+        let places = file.places(&["encoder"], &["styles.0.linear.weight"]).known;
+        let found = places.into_iter().find_map(|prefix| Some((Config::read(&file.with_prefix(&prefix))?, prefix)));
+        let (config, prefix) = found.ok_or_else(|| {
             let message = "no encoder of pSp, e4e or ReStyle: there is no tensor styles.0.linear.weight with input_layer.0.weight or \
-                           conv1.weight beside it, alone, under encoder or under state_dict.encoder";
+                           conv1.weight beside it, alone or under names such as encoder, state_dict or module";
             Error::format(&file.path, message)
         })?;
-        let encoder = file.with_prefix(prefix);
+        let encoder = file.with_prefix(&prefix);
         let (mut known, mut tensors) = (BTreeSet::new(), Vec::new());
         for (key, shape) in config.keys(&encoder) {
             match encoder.shape(&key) {
@@ -198,16 +204,20 @@ impl EncoderFile {
             known.insert(format!("{prefix}{key}"));
             tensors.push(key);
         }
-        let decoder_prefix = ["state_dict.decoder.", "decoder."].into_iter().find(|p| file.with_prefix(p).keys().next().is_some());
+        // Beside the encoder, wrapped as it is, or where the published code puts it.
+        let decoder_places = [prefix.replace("encoder.", "decoder."), "state_dict.decoder.".into(), "decoder.".into()];
+        let decoder_prefix = decoder_places.into_iter().find(|p| *p != prefix && file.with_prefix(p).keys().next().is_some());
         let decoder = match decoder_prefix {
             Some(_) => Some(Generator::from_checkpoint(file)?),
             None => None,
         };
-        let is_decoders = |key: &str| decoder_prefix.is_some_and(|p| key.strip_prefix(p).is_some_and(|key| is_generators(key, &decoder)));
-        let other =
-            file.keys().filter(|&key| !(known.contains(key) || key == "latent_avg" || is_decoders(key))).map(String::from).collect();
+        let decoder_prefix = decoder_prefix.unwrap_or_default();
+        let is_decoders =
+            |key: &str| decoder.is_some() && key.strip_prefix(&decoder_prefix).is_some_and(|key| is_generators(key, &decoder));
+        let average = above(&prefix).map(|place| format!("{place}latent_avg")).find(|k| file.contains(k)).unwrap_or("latent_avg".into());
+        let other = file.keys().filter(|&key| !(known.contains(key) || key == average || is_decoders(key))).map(String::from).collect();
         let opts = file.metadata.iter().filter_map(|(key, value)| Some((key.strip_prefix("opts.")?.to_string(), value.clone()))).collect();
-        Ok(Self { config, encoder, tensors, decoder, latent_avg: file.shape("latent_avg").map(<[usize]>::to_vec), opts, other })
+        Ok(Self { config, encoder, tensors, decoder, latent_avg: file.shape(&average).map(<[usize]>::to_vec), opts, other })
     }
 }
 

@@ -6,16 +6,6 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
-/// Where the generator stands in a file. Of the two in a training's pickle the mean over the training is wanted, as everybody does.
-pub(super) fn prefix(file: &Checkpoint) -> Result<Option<String>> {
-    let find = |keys: &[&str]| file.find_prefix(&["G_ema.", "", "G.", "g_ema."], keys);
-    if find(&["synthesis.input.freqs", "synthesis.input.transform"]).is_some() {
-        let what = file.path.display().to_string();
-        return Err(Error::unsupported(what, "is a StyleGAN3 generator, which this library does not draw; it needs a StyleGAN2"));
-    }
-    Ok(find(&["synthesis.b4.const"]))
-}
-
 /// NVIDIA's name of a tensor of our layout (rosinality's): `convs.0.conv.weight` is `synthesis.b8.conv0.weight`. None where it has none.
 pub fn ada_name(key: &str) -> Option<String> {
     if let Some(rest) = key.strip_prefix("embed.") {

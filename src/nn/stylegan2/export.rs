@@ -3,10 +3,10 @@
 use super::{synthesis, Config, Generator};
 use crate::checkpoint::{save_pickle, save_safetensors, save_torch, Object, Python};
 use crate::error::{Error, Result};
+use crate::output::Destination;
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// How a generator's file is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -39,15 +39,16 @@ impl Generator {
     /// `half`: f16 instead of f32, which rounds the numbers and so makes another generator, with another fingerprint; for [`Layout::Nada`] only.
     ///
     /// Errors: `InvalidArgument` for `half` with another layout; `Unsupported` where a number is beyond f16; `Io`.
-    pub fn save(&self, path: &Path, layout: Layout, half: bool) -> Result<()> {
+    pub fn save<'a>(&self, to: impl Into<Destination<'a>>, layout: Layout, half: bool) -> Result<()> {
         if half && layout != Layout::Nada {
             return Err(Error::argument("half", "is for the layout nada alone; other programs read f32"));
         }
+        let to = to.into();
         let baked = self.baked()?;
         match layout {
-            Layout::Nada => baked.save_nada(path, half),
-            Layout::Rosinality => save_torch(path, &baked.rosinality()?),
-            Layout::AdaPytorch => save_pickle(path, &baked.ada_pytorch()?),
+            Layout::Nada => baked.save_nada(to, half),
+            Layout::Rosinality => save_torch(to, &baked.rosinality()?),
+            Layout::AdaPytorch => save_pickle(to, &baked.ada_pytorch()?),
         }
     }
 
@@ -83,7 +84,7 @@ impl Generator {
         Ok(tensors)
     }
 
-    fn save_nada(&self, path: &Path, half: bool) -> Result<()> {
+    fn save_nada(&self, to: Destination, half: bool) -> Result<()> {
         let mut tensors = self.state_dict()?;
         tensors.extend(self.mean()?.map(|mean| ("latent_avg".to_string(), mean)));
         if half {
@@ -96,7 +97,7 @@ impl Generator {
         let texts = [("format", "stylegan2-rosinality".to_string()), ("lr_mlp", c.lr_mlp.to_string())];
         let clamp = c.conv_clamp.map(|clamp| ("conv_clamp", clamp.to_string()));
         let metadata = numbers.into_iter().chain(texts).chain(clamp).map(|(k, v)| (k.to_string(), v)).collect();
-        save_safetensors(path, &tensors, &metadata)
+        save_safetensors(to, &tensors, &metadata)
     }
 
     /// The mean of w, unless it depends on a class that is not set.

@@ -1,20 +1,25 @@
 //! StyleGAN2 generator (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN").
 //!
-//! Tensors are named as in rosinality's PyTorch port, the layout that most trained checkpoints have; NVIDIA's is read too ([`ada_name`]).
+//! Tensors are named as in rosinality's PyTorch port, the layout that most trained checkpoints have; NVIDIA's ([`ada_name`]) and BasicSR's are
+//! read too.
 
 mod ada;
+mod basicsr;
 mod export;
 mod latent;
+mod place;
 mod synthesis;
 
 pub use ada::ada_name;
 pub(crate) use export::to_half;
 pub use export::Layout;
-pub use latent::{Latent, Space};
+pub use latent::{Described, Latent, Space};
+pub use place::{find, Naming, Place};
 
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, above, Checkpoint};
 use crate::error::{Error, Result};
 use crate::kernels::bias_act;
+use crate::progress::Cancel;
 use crate::rng::Rng;
 use candle_core::{Device, Tensor, D};
 use sha2::{Digest, Sha256};
@@ -131,31 +136,39 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Opens any supported file with a generator in rosinality's layout (alone, or with its tensors under `g_ema`, or as an encoder's
-    /// `decoder`) or in NVIDIA's (alone, or as `G_ema`); each also as DataParallel saves it, under `module`. Errors name file and key.
+    /// Opens any supported file with a generator in rosinality's, NVIDIA's or BasicSR's layout, alone or where trainers keep it ([`find`]):
+    /// of several the mean over the training, such as `g_ema`. Errors name file and key.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::from_checkpoint(&checkpoint::open(path)?)
+        Self::open_unless(path, &Cancel::new())
+    }
+
+    /// As [`Generator::open`]; `Cancelled` once the flag is raised, which is looked at each 128 KiB.
+    pub fn open_unless(path: &Path, cancel: &Cancel) -> Result<Self> {
+        Self::from_checkpoint(&checkpoint::open_unless(path, cancel)?)
     }
 
     /// As [`Generator::open`].
     pub fn from_checkpoint(file: &Checkpoint) -> Result<Self> {
-        let loaded = match ada::prefix(file)? {
-            Some(prefix) => ada::load(&file.with_prefix(&prefix))?,
-            None => Self::load(file)?,
+        let place = find(file)?;
+        let network = file.with_prefix(&place.prefix);
+        let loaded = match place.naming {
+            Naming::Nvidia => ada::load(&network)?,
+            Naming::Rosinality => Self::load(file, &place.prefix, &network)?,
+            Naming::BasicSr => Self::load(file, &place.prefix, &network.renamed(basicsr::name))?,
         };
         let Loaded { config, blur, noise, latent_avg, weights } = loaded;
         Self::assemble(Arc::new(Parts { config, blur, noise, latent_avg }), weights, BTreeMap::new(), None)
     }
 
-    /// Rosinality's layout.
-    fn load(root: &Checkpoint) -> Result<Loaded> {
-        let latent_avg = ["latent_avg", "g_ema.latent_avg"].into_iter().find(|k| root.contains(k));
-        let file = root.with_prefix(&synthesis::prefix(root)?);
-        let config = synthesis::config(&file)?;
+    /// Rosinality's layout: `file`, which stands at `prefix` of `root`.
+    fn load(root: &Checkpoint, prefix: &str, file: &Checkpoint) -> Result<Loaded> {
+        // Beside the generator or beside what it is in.
+        let latent_avg = above(prefix).chain([prefix]).map(|place| format!("{place}latent_avg")).find(|k| root.contains(k));
+        let config = synthesis::config(file)?;
         // Some tools store the mean once a layer: [n_latent, style_dim], all rows the same.
-        let latent_avg = match latent_avg.map(|k| (k, root.shape(k).map(<[usize]>::len))) {
-            Some((k, Some(2))) => Some(root.f32(k, Some(&[config.n_latent(), config.style_dim]))?.mean(0)?),
-            Some((k, _)) => Some(root.f32(k, Some(&[config.style_dim]))?),
+        let latent_avg = match latent_avg.map(|k| (root.shape(&k).map(<[usize]>::len), k)) {
+            Some((Some(2), k)) => Some(root.f32(&k, Some(&[config.n_latent(), config.style_dim]))?.mean(0)?),
+            Some((_, k)) => Some(root.f32(&k, Some(&[config.style_dim]))?),
             None => None,
         };
         let mut weights = BTreeMap::new();
@@ -163,7 +176,7 @@ impl Generator {
             let tensor = file.f32(&key, Some(&shape))?;
             weights.insert(key, tensor);
         }
-        Ok(Loaded { blur: synthesis::blur(&file)?, noise: synthesis::noise_maps(&file, &config)?, latent_avg, config, weights })
+        Ok(Loaded { blur: synthesis::blur(file)?, noise: synthesis::noise_maps(file, &config)?, latent_avg, config, weights })
     }
 
     fn assemble(
@@ -480,6 +493,17 @@ impl Generator {
     /// Renders a latent: with its own noise maps where it has them, else with `noise`; a few pictures at a time, so that memory stays
     /// bounded. [n, 3, size, size].
     pub fn render(&self, latent: &Latent, truncation: f32, noise: Noise) -> Result<Tensor> {
+        let mut out = vec![];
+        self.render_each(latent, truncation, noise, &mut |part| {
+            out.push(part);
+            Ok(())
+        })?;
+        Ok(if out.len() == 1 { out.remove(0) } else { Tensor::cat(&out, 0)? })
+    }
+
+    /// As [`Generator::render`], with each few pictures [m, 3, size, size] given to `on_part` when they are drawn; an error of it ends the
+    /// call.
+    pub fn render_each(&self, latent: &Latent, truncation: f32, noise: Noise, on_part: &mut dyn FnMut(Tensor) -> Result<()>) -> Result<()> {
         let wplus = self.wplus(latent, truncation)?;
         let n = wplus.dim(0)?;
         let slice = slice(self.config());
@@ -487,7 +511,6 @@ impl Generator {
             Some(maps) => Noise::Given(maps),
             None => noise,
         };
-        let mut out = vec![];
         for from in (0..n).step_by(slice) {
             let count = slice.min(n - from);
             let part = wplus.narrow(0, from, count)?;
@@ -502,9 +525,9 @@ impl Generator {
                     Noise::Given(&cut)
                 }
             };
-            out.push(self.synthesize(&part, noise)?);
+            on_part(self.synthesize(&part, noise)?)?;
         }
-        Ok(if out.len() == 1 { out.remove(0) } else { Tensor::cat(&out, 0)? })
+        Ok(())
     }
 }
 

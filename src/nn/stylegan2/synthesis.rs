@@ -358,19 +358,6 @@ pub(super) fn config(checkpoint: &Checkpoint) -> Result<Config> {
     Ok(config)
 }
 
-/// Where the generator stands in a file: trainers keep it under `g_ema.` (beside the one in training, `g.`), encoders under `decoder.`.
-pub(super) fn prefix(checkpoint: &Checkpoint) -> Result<String> {
-    const PLACES: [&str; 7] = ["g_ema.", "", "generator.", "state_dict.decoder.", "decoder.", "state_dict.", "g."];
-    checkpoint.find_prefix(&PLACES, &["conv1.conv.modulation.weight"]).ok_or_else(|| {
-        let some: Vec<_> = checkpoint.keys().take(3).collect();
-        let message = format!(
-            "no StyleGAN2 generator: there is neither rosinality's tensor conv1.conv.modulation.weight, alone or under g_ema, nor NVIDIA's synthesis.b4.const, alone or under G_ema; the first tensors are {}",
-            if some.is_empty() { "none at all".to_string() } else { some.join(", ") }
-        );
-        Error::format(&checkpoint.path, message)
-    })
-}
-
 /// The blur kernel that the file names, or the usual one.
 pub(super) fn blur(checkpoint: &Checkpoint) -> Result<[f32; 4]> {
     let key = "convs.0.conv.blur.kernel";

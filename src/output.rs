@@ -1,0 +1,455 @@
+//! Where results go. A file is written to a temporary name in the folder of its place, synced and renamed: a crash leaves the old file or
+//! the new one. Links are followed, so that what they lead to is replaced and they stay; a file that is replaced keeps its mode and owner;
+//! pipes and devices are written to.
+//!
+//! A temporary file or folder is locked for as long as its process lives, so that what a dead process left can be told from what another
+//! one is writing: [`remove_dead`].
+
+use crate::error::{Error, Result};
+use std::collections::BTreeSet;
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, BufWriter, Write};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+use tempfile::{NamedTempFile, TempDir};
+
+/// What temporary files and folders are called, around random letters.
+const PREFIX: &str = ".nada-";
+const SUFFIX: &str = ".tmp";
+const LETTERS: usize = 6;
+
+/// Where a file system has no locks, a temporary file that nobody wrote to for so long is left from a process that was killed.
+const STALE: Duration = Duration::from_secs(3600);
+
+/// Links that lead to links, as many as Linux follows.
+const MAX_LINKS: usize = 40;
+
+/// A path to write to, and whether what is there may be replaced. From a path: it may.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination<'a> {
+    path: &'a Path,
+    replace: bool,
+}
+
+impl<'a> Destination<'a> {
+    /// Where nothing is yet. Writing fails with `Io` of the kind `AlreadyExists` where another process was faster.
+    pub fn free(path: &'a Path) -> Self {
+        Self { path, replace: false }
+    }
+
+    pub fn path(&self) -> &'a Path {
+        self.path
+    }
+}
+
+impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for Destination<'a> {
+    fn from(path: &'a P) -> Self {
+        Self { path: path.as_ref(), replace: true }
+    }
+}
+
+/// What a path leads to.
+#[derive(Debug)]
+pub enum Place {
+    /// An ordinary file, there or not, by a path without links.
+    File { path: PathBuf, there: Option<Metadata> },
+    /// A pipe or a device: what is written to it is not kept.
+    Stream,
+}
+
+impl Place {
+    /// Follows links. Touches nothing.
+    ///
+    /// Errors: `NotFound` where the folder is missing; `Format` where `path` is a folder or a socket, or leads through a file; `Io`.
+    pub fn of(path: &Path) -> Result<Self> {
+        match std::fs::metadata(path) {
+            Ok(about) if about.is_dir() => Err(Error::format(path, "is a folder, where a file is to be written")),
+            // What a shell calls /dev/stdout may be an ordinary file, which somebody else has open.
+            Ok(about) if about.is_file() && !path.starts_with("/dev") && !path.starts_with("/proc") => {
+                let real = path.canonicalize().map_err(|e| Error::io(path, e))?;
+                Ok(Place::File { path: real, there: Some(about) })
+            }
+            Ok(about) if is_socket(&about) => Err(Error::format(path, "is a socket, where a file is to be written")),
+            Ok(_) => Ok(Place::Stream),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let path = end_of_links(path)?;
+                check_folder(folder(&path))?;
+                match path.components().next_back() {
+                    Some(Component::Normal(_)) => Ok(Place::File { path, there: None }),
+                    _ => Err(Error::format(path, "is no file's name")),
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotADirectory => Err(leads_through_a_file(path)),
+            Err(e) => Err(Error::io(path, e)),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_socket(about: &Metadata) -> bool {
+    std::os::unix::fs::FileTypeExt::is_socket(&about.file_type())
+}
+
+#[cfg(not(unix))]
+fn is_socket(_: &Metadata) -> bool {
+    false
+}
+
+/// Where links that end nowhere lead to.
+fn end_of_links(path: &Path) -> Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        match std::fs::read_link(&path) {
+            // An absolute one replaces the folder.
+            Ok(target) => path = folder(&path).join(target),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(Error::format(path, "is a link that leads back to itself"))
+}
+
+/// The folder that `path` is in.
+pub fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Errors: `NotFound` where there is no such folder; `Format` where there is something else; `Io`.
+pub fn check_folder(folder: &Path) -> Result<()> {
+    match std::fs::metadata(folder) {
+        Ok(about) if about.is_dir() => Ok(()),
+        Ok(_) => Err(Error::format(folder, "is a file, where a folder is needed")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let what = format!("the folder '{}'", folder.display());
+            Err(Error::NotFound { what, message: "make it first, or name a folder that is there".into() })
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => Err(leads_through_a_file(folder)),
+        Err(e) => Err(Error::io(folder, e)),
+    }
+}
+
+fn leads_through_a_file(path: &Path) -> Error {
+    let file = path.ancestors().skip(1).find(|p| p.symlink_metadata().is_ok());
+    let file = file.map(|f| f.display().to_string()).unwrap_or_default();
+    Error::format(path, format!("cannot be made: '{file}' is a file, where a folder is needed"))
+}
+
+/// Shows that files can be written into `folder`, by a temporary one that is gone at once.
+///
+/// Errors: those of [`check_folder`]; `Io` with what the system says.
+pub fn check_writable(folder: &Path) -> Result<()> {
+    check_folder(folder)?;
+    new_temporary(folder).map(drop).map_err(|e| {
+        let message = format!("nothing can be written into this folder: {e}");
+        Error::io(folder, io::Error::new(e.kind(), message))
+    })
+}
+
+/// `write` fills the file; its outer error is its own, its inner one belongs to the file.
+pub(crate) fn atomically(to: Destination, write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>) -> Result<()> {
+    let (real, there) = match Place::of(to.path)? {
+        Place::File { path, there } => (path, there),
+        Place::Stream => return into_stream(to.path, write),
+    };
+    if there.is_some() && !to.replace {
+        return Err(Error::io(to.path, io::ErrorKind::AlreadyExists.into()));
+    }
+    let (file, _unfinished) = temporary(to.path, &real, write)?;
+    if let Some(there) = &there {
+        // The owner first: changing it takes set-id bits away. Others than root may only give what they have.
+        keep_owner(file.as_file(), there);
+        file.as_file().set_permissions(there.permissions()).map_err(|e| Error::io(to.path, e))?;
+    }
+    let done = match to.replace {
+        true => file.persist(&real),
+        false => file.persist_noclobber(&real),
+    };
+    done.map_err(|e| Error::io(to.path, plain(e.error)))?;
+    sync_folder(&real);
+    Ok(())
+}
+
+/// As [`atomically`], under the first of `paths`, all in one folder, that is not taken; also where other processes take them at the same
+/// time. Returns that path.
+pub(crate) fn atomically_as_new(
+    mut paths: impl Iterator<Item = PathBuf>,
+    write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>,
+) -> Result<PathBuf> {
+    let none = || Error::Internal("no name is free".into());
+    let mut path = paths.next().ok_or_else(none)?;
+    let (mut file, _unfinished) = temporary(&path, &path, write)?;
+    loop {
+        match file.persist_noclobber(&path) {
+            Ok(_) => break,
+            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => {
+                file = e.file;
+                path = paths.next().ok_or_else(none)?;
+            }
+            Err(e) => return Err(Error::io(&path, plain(e.error))),
+        }
+    }
+    sync_folder(&path);
+    Ok(path)
+}
+
+/// Writes `bytes` to a temporary name in the same folder, syncs, renames. Errors: those of [`Place::of`]; `Io`.
+pub fn write_atomically<'a>(to: impl Into<Destination<'a>>, bytes: &[u8]) -> Result<()> {
+    atomically(to.into(), |out| Ok(out.write_all(bytes)))
+}
+
+fn into_stream(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>) -> Result<()> {
+    let io = |e: io::Error| Error::io(path, e);
+    let file = OpenOptions::new().write(true).open(path).map_err(io)?;
+    let mut out = BufWriter::new(&file);
+    write(&mut out)?.map_err(io)?;
+    out.flush().map_err(io)
+}
+
+/// A temporary file beside `real`, full and on the disk; errors name `path`, by which the user knows it.
+fn temporary(
+    path: &Path,
+    real: &Path,
+    write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>,
+) -> Result<(NamedTempFile, Unfinished)> {
+    let io = |e: io::Error| Error::io(path, e);
+    let temporary = new_temporary(folder(real)).map_err(io)?;
+    let unfinished = Unfinished::new(temporary.path());
+    let mut out = BufWriter::new(temporary.as_file());
+    write(&mut out)?.map_err(io)?;
+    out.flush().map_err(io)?;
+    drop(out);
+    temporary.as_file().sync_all().map_err(io)?;
+    Ok((temporary, unfinished))
+}
+
+/// An empty temporary file in `folder`, locked.
+fn new_temporary(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(PREFIX).suffix(SUFFIX).rand_bytes(LETTERS);
+    // Temporary files are private by default; this one becomes an ordinary file, with the rights that the umask gives.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    loop {
+        let file = builder.tempfile_in(folder).map_err(plain)?;
+        // Between making and locking, another process may have taken it for a dead one's.
+        match file.as_file().try_lock() {
+            Err(TryLockError::WouldBlock) => continue,
+            Ok(()) if file.path().symlink_metadata().is_err() => continue,
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok(file),
+        }
+    }
+}
+
+/// What the system said, without the temporary name that nobody asked for.
+fn plain(e: io::Error) -> io::Error {
+    let source = e.get_ref().and_then(|inner| inner.source()).and_then(|s| s.downcast_ref::<io::Error>());
+    match source.and_then(io::Error::raw_os_error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => e,
+    }
+}
+
+#[cfg(unix)]
+fn keep_owner(file: &File, there: &Metadata) {
+    use std::os::unix::fs::MetadataExt;
+    let mine = file.metadata().map(|m| (m.uid(), m.gid()));
+    if mine.is_ok_and(|mine| mine != (there.uid(), there.gid())) {
+        let _ = std::os::unix::fs::fchown(file, Some(there.uid()), Some(there.gid()));
+    }
+}
+
+#[cfg(not(unix))]
+fn keep_owner(_: &File, _: &Metadata) {}
+
+/// A rename lasts only once its folder is on the disk. Some file systems cannot sync a folder, which loses nothing.
+fn sync_folder(path: &Path) {
+    #[cfg(unix)]
+    if let Ok(folder) = File::open(folder(path)) {
+        let _ = folder.sync_all();
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+}
+
+/// Removes the temporary files and folders in `folder` whose processes are dead, and nothing else. What cannot be removed is left.
+pub fn remove_dead(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let letters = name.to_str().and_then(|n| n.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
+        let ours = letters.is_some_and(|l| l.len() == LETTERS && l.bytes().all(|b| b.is_ascii_alphanumeric()));
+        if ours && is_dead(&entry.path()).unwrap_or(false) {
+            remove(&entry.path());
+        }
+    }
+}
+
+fn is_dead(path: &Path) -> io::Result<bool> {
+    let about = path.symlink_metadata()?;
+    if !about.is_file() && !about.is_dir() {
+        return Ok(false);
+    }
+    let by_age = || Ok(newest(path)?.elapsed().map_err(io::Error::other)? > STALE);
+    // Where a folder cannot be opened it cannot be locked either.
+    let Ok(file) = File::open(path) else { return by_age() };
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(_)) => by_age(),
+    }
+}
+
+/// When a file, or a folder or anything in it, was last written. Links are not followed.
+fn newest(path: &Path) -> io::Result<SystemTime> {
+    let about = path.symlink_metadata()?;
+    let mut newest_yet = about.modified()?;
+    if about.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            newest_yet = newest_yet.max(newest(&entry?.path())?);
+        }
+    }
+    Ok(newest_yet)
+}
+
+fn remove(path: &Path) {
+    // What is left of a folder is found by the next one.
+    let _ =
+        if path.symlink_metadata().is_ok_and(|about| about.is_dir()) { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+}
+
+/// A temporary folder in `folder`, which becomes an ordinary one by a rename; it is removed where that does not come about.
+pub(crate) fn temporary_folder(folder: &Path) -> Result<(TempDir, Unfinished)> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(PREFIX).suffix(SUFFIX).rand_bytes(LETTERS);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    loop {
+        let temporary = builder.tempdir_in(folder).map_err(|e| Error::io(folder, plain(e)))?;
+        let mut unfinished = Unfinished::new(temporary.path());
+        // Not everywhere can a folder be opened; is_dead goes by age there.
+        if let Ok(handle) = File::open(temporary.path()) {
+            let locked = handle.try_lock();
+            if matches!(locked, Err(TryLockError::WouldBlock)) || locked.is_ok() && temporary.path().symlink_metadata().is_err() {
+                continue;
+            }
+            unfinished.lock = Some(handle);
+        }
+        return Ok((temporary, unfinished));
+    }
+}
+
+/// What this process is writing at the moment, under temporary names.
+static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Stands in the list of what is being written until it is dropped; for a folder it holds the lock.
+pub(crate) struct Unfinished {
+    path: PathBuf,
+    lock: Option<File>,
+}
+
+impl Unfinished {
+    fn new(path: &Path) -> Self {
+        unfinished().insert(path.to_path_buf());
+        Unfinished { path: path.to_path_buf(), lock: None }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        unfinished().remove(&self.path);
+        drop(self.lock.take());
+    }
+}
+
+/// Removes what this process is writing under temporary names: for a program that ends while other threads work, as destructors do not run
+/// then. Writing fails afterwards.
+pub fn remove_unfinished() {
+    for path in unfinished().iter() {
+        // A folder of another name gets no more files of the thread that fills it.
+        let aside = path.with_extension("ended.tmp");
+        remove(if std::fs::rename(path, &aside).is_ok() { &aside } else { path });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_process_left_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let (alive, dead, dead_folder) = (new_temporary(folder.path()).unwrap(), at(".nada-aB3dEf.tmp"), at(".nada-folder.tmp"));
+        let (living_folder, _lock) = temporary_folder(folder.path()).unwrap();
+        std::fs::write(&dead, b"half").unwrap();
+        std::fs::create_dir(&dead_folder).unwrap();
+        std::fs::write(dead_folder.join("generator.safetensors"), b"half").unwrap();
+        let others = [".nada-.tmp", ".nada-notes.tmp", ".nada-aB3dEf.tmp.bak", ".nada-a B3dE.tmp", "nada-aB3dEf.tmp", "a.png"];
+        others.iter().for_each(|name| std::fs::write(at(name), b"").unwrap());
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(at("a.png"), at(".nada-linked.tmp")).unwrap();
+        remove_dead(folder.path());
+        assert!(!dead.exists() && !dead_folder.exists());
+        assert!(alive.path().exists() && living_folder.path().exists());
+        others.iter().for_each(|name| assert!(at(name).exists(), "{name}"));
+        #[cfg(unix)]
+        assert!(at(".nada-linked.tmp").exists());
+    }
+
+    #[test]
+    fn a_free_place_is_not_taken_from_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write_atomically(Destination::free(&path), b"one").unwrap();
+        let Err(Error::Io { source, .. }) = write_atomically(Destination::free(&path), b"two") else { panic!() };
+        assert_eq!(source.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        write_atomically(&path, b"three").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"three");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        for (path, words) in [
+            (folder.path().join("nowhere/x"), "nowhere"),
+            (file.join("x"), "is a file, where a folder is needed"),
+            (file.join("x/y"), "is a file, where a folder is needed"),
+            (folder.path().to_path_buf(), "is a folder, where a file is to be written"),
+        ] {
+            let message = write_atomically(&path, b"").unwrap_err().to_string();
+            assert!(message.contains(words) && !message.contains(PREFIX), "{message}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_and_modes_are_kept() {
+        use std::os::unix::fs::{symlink, PermissionsExt};
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("real")).unwrap();
+        symlink("real/target", at("link")).unwrap();
+        symlink("link", at("second")).unwrap();
+        // First a link that ends nowhere, then one to a file.
+        for text in ["one", "two"] {
+            write_atomically(&at("second"), text.as_bytes()).unwrap();
+            assert!(at("link").symlink_metadata().unwrap().is_symlink() && at("second").symlink_metadata().unwrap().is_symlink());
+            assert_eq!(std::fs::read_to_string(at("real/target")).unwrap(), text);
+        }
+        symlink("circle", at("circle")).unwrap();
+        assert!(write_atomically(&at("circle"), b"").is_err());
+        std::fs::set_permissions(at("real/target"), PermissionsExt::from_mode(0o640)).unwrap();
+        write_atomically(&at("link"), b"three").unwrap();
+        assert_eq!(at("real/target").metadata().unwrap().permissions().mode() & 0o7777, 0o640);
+    }
+}
