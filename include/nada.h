@@ -513,6 +513,9 @@ typedef struct nada_snapshot {
     float structure;
 } nada_snapshot;
 
+// A [`nada_activation`] as C passes it: any number.
+typedef uint32_t ActivationNumber;
+
 // Options of nada_context_new().
 typedef struct nada_context_options {
     // sizeof(nada_context_options) where the program was compiled.
@@ -665,8 +668,8 @@ nada_status nada_adaptation_new(const struct nada_generator *generator,
                                 const struct nada_adaptation_options *options,
                                 struct nada_adaptation **adaptation);
 
-// Which words of source and target options.model does not know, and which it does, in a sentence for the user; "" where it knows them
-// all, where there was no model, and for NULL. See nada_model_check_text().
+// What to tell the user, in sentences: which words of source and target options.model does not know, and which it does, what else
+// nada_model_check_text() says of them, and what nada_clip_warning() says of the CLIPs; "" where there is nothing, and for NULL.
 // Threads: any. Owner: the adaptation; valid until it is freed.
 const char *nada_adaptation_warning(const struct nada_adaptation *adaptation);
 
@@ -762,6 +765,20 @@ void nada_cancel_free(struct nada_cancel *cancel);
 nada_status nada_clip_open(const struct nada_context *context,
                            const char *file,
                            struct nada_clip **clip);
+
+// As nada_clip_open(), of a file whose activation is known: a file in OpenAI's layout does not tell it, and where nothing beside it does,
+// QuickGELU is taken with a warning (nada_clip_warning()). Fails with NADA_INVALID_ARGUMENT where a configuration beside it says another.
+// Threads: any. Owner: the caller frees *clip with nada_clip_free(); it may outlive the context.
+// Fails: as nada_clip_open().
+nada_status nada_clip_open_as(const struct nada_context *context,
+                              const char *file,
+                              ActivationNumber activation,
+                              struct nada_clip **clip);
+
+// What to tell a user who takes this CLIP, in sentences: what was taken for granted because no file says it, and fields of its
+// configuration that are not known; "" where there is nothing, and for NULL.
+// Threads: any. Owner: the CLIP; valid until it is freed.
+const char *nada_clip_warning(const struct nada_clip *clip);
 
 // The name that domains made with this CLIP carry: its file's or folder's; "" for NULL.
 // Threads: any. Owner: the CLIP; valid until it is freed.
@@ -996,10 +1013,29 @@ nada_status nada_render_options_init(struct nada_render_options *options, size_t
 // Frees a generator; NULL is allowed. Adaptations made with it keep what they need. Threads: any, once no other thread uses it.
 void nada_generator_free(struct nada_generator *generator);
 
-// Reads a PNG or JPEG file of any depth; the content decides, not the name. `file` is UTF-8.
+// Reads a PNG, JPEG, WebP, TIFF, BMP or GIF file of any depth; the content decides, not the name. Of an animation the first picture is
+// read. The image is turned as the file says, and its numbers become sRGB by what the file says of them: an ICC profile, PNG's cICP, gAMA
+// and cHRM, or a camera's mark. What could not be honoured: nada_image_warning(). `file` is UTF-8.
 // Threads: any. Owner: the caller frees *image with nada_image_free().
-// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
-nada_status nada_image_open(const char *file, struct nada_image **image);
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT (also a format that is not read, of which the message says how to
+// convert it, a file that is cut off, and more than 67108864 pixels: see nada_image_open_square()).
+nada_status nada_image_open(const char *file,
+                            struct nada_image **image);
+
+// As nada_image_open(), but of the picture only its largest centred square, shrunk while it is read to at most `max_size` pixels a side
+// (nada_generator_size() is enough to invert it; 0: as many as the square has): photos of up to 268435456 pixels, without the whole as
+// floats in memory.
+// Threads: any. Owner: the caller frees *image with nada_image_free().
+// Fails: as nada_image_open().
+nada_status nada_image_open_square(const char *file,
+                                   uint32_t max_size,
+                                   struct nada_image **image);
+
+// What the file of an image has that could not be honoured, in sentences for the user, one a line: a colour profile that cannot be used,
+// frames or pages that were left out, an end that is missing. "" where there is nothing to say, for images that are of no file, and for
+// NULL.
+// Threads: any. Owner: the image; valid until it is freed.
+const char *nada_image_warning(const struct nada_image *image);
 
 // Writes an 8-bit PNG file (RGB where every pixel is opaque, else RGBA) under a temporary name and renames it: a failure leaves what
 // was there. `file` is UTF-8.
@@ -1154,10 +1190,11 @@ nada_status nada_model_inversion_options(const struct nada_model *model,
                                          struct nada_inversion_options *options,
                                          size_t struct_size);
 
-// Says which words of `text` the pack does not know, and which it does: words it never learned change little. Writes a NUL-terminated
-// UTF-8 sentence to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
+// Says what is wrong with `text` before the CLIPs are read: which words the pack does not know, and which it does (words it never learned
+// change little), words of other languages than a CLIP's, characters that nobody sees, and too many words. Writes NUL-terminated
+// UTF-8 sentences to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
 // the bytes that the whole takes to *needed (1 where all is well). `warning` may be NULL when `size` is 0, and `needed` may be NULL.
-// An adaptation keeps the same sentence: nada_adaptation_warning().
+// An adaptation keeps them too: nada_adaptation_warning().
 // Threads: any. Fails: NADA_INVALID_ARGUMENT.
 nada_status nada_model_check_text(const struct nada_model *model,
                                   const char *text,

@@ -195,7 +195,10 @@ class clip : public detail::handle<nada_clip, nada_clip_free> {
 public:
     using handle::handle;
     clip(const context &context, const std::string &file) : handle(detail::made<nada_clip>(nada_clip_open, context.get(), file.c_str())) {}
+    clip(const context &context, const std::string &file, nada_activation activation)
+        : handle(detail::made<nada_clip>(nada_clip_open_as, context.get(), file.c_str(), activation)) {}
     std::string name() const { return nada_clip_name(get()); }
+    std::string warning() const { return nada_clip_warning(get()); }
     uint32_t resolution() const noexcept { return nada_clip_resolution(get()); }
     uint32_t dimension() const noexcept { return nada_clip_dimension(get()); }
 };

@@ -1,10 +1,10 @@
 //! Measuring domains: against ground truth on held-out latents, and in CLIP's space.
 
-use crate::adapt::{Domain, WeightedClip};
+use crate::adapt::{Domain, Templates, WeightedClip};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::memory::Need;
-use crate::nn::clip::{Clip, ClipResize};
+use crate::nn::clip::{tidy, Clip, ClipResize};
 use crate::nn::stylegan2::{Generator, Latent, Noise, Space};
 use crate::pack::ModelPack;
 use crate::pairing::{self, Batch};
@@ -59,10 +59,14 @@ pub fn embed_pictures(clip: &Clip, pictures: &Tensor, resize: ClipResize) -> Res
     normalised(&Tensor::cat(&parts, 0)?)
 }
 
-/// The mean of a text's normalised embeddings in the templates, normalised: [1, d].
-pub fn embed_text(clip: &Clip, text: &str, templates: &[String]) -> Result<Tensor> {
-    let texts: Vec<String> = templates.iter().map(|t| t.replace("{}", text)).collect();
-    normalised(&clip.embed_texts(&texts)?.mean_keepdim(0)?)
+/// The mean of a text's normalised embeddings in the templates, normalised: [1, d]. [`tidy`] is applied to the text.
+///
+/// Errors: `InvalidArgument` for a text that is too long inside the longest template, or a template without one `{}`.
+pub fn embed_text(clip: &Clip, text: &str, templates: &Templates) -> Result<Tensor> {
+    templates.check()?;
+    let text = tidy(text);
+    clip.reader().check("text", &text, &templates.0)?;
+    normalised(&clip.embed_texts(&templates.of(&text))?.mean_keepdim(0)?)
 }
 
 fn normalised(rows: &Tensor) -> Result<Tensor> {
@@ -158,15 +162,17 @@ pub struct Evaluation {
 
 /// Renders the pack's held-out latents (w as stored, no noise) with domains of given strengths, and measures them.
 ///
-/// `target` is the text that quality is measured to; `truth` names a ground truth of the held-out file.
+/// `target` is the text that quality is measured to, inside `templates`; `truth` names a ground truth of the held-out file.
 /// `cancel` is looked at between a few pictures. Errors: as [`HeldOut::open`] and [`Generator::with_domains`]; `InvalidArgument` for an
 /// unknown truth, with the known ones; `Cancelled`.
+#[allow(clippy::too_many_arguments)]
 pub fn domains(
     pack: &ModelPack,
     generator: &Generator,
     clips: &[WeightedClip],
     domains: &[(&Domain, f32)],
     target: &str,
+    templates: &Templates,
     truth: Option<&str>,
     cancel: &Cancel,
 ) -> Result<Evaluation> {
@@ -175,7 +181,6 @@ pub fn domains(
     Need::drawing_each(generator.config(), held_out.plain.dim(0)?, domains, 3 * 7).check()?;
     let truth_pictures = truth.map(|name| held_out.truth(name)).transpose()?;
     let resize = pack.settings()?.clip_resize;
-    let templates = pack.templates().0;
     let mut parts = vec![];
     generator.with_domains(domains)?.render_each(&held_out.latent, 1.0, Noise::None, &mut |part| {
         parts.push(part.clamp(-1f32, 1f32)?);
@@ -187,7 +192,7 @@ pub fn domains(
     let mut figures = Vec::new();
     for WeightedClip { clip, .. } in clips {
         cancel.check()?;
-        let text = embed_text(clip, target, &templates)?;
+        let text = embed_text(clip, target, templates)?;
         let (before, after) = (embed_pictures(clip, &plain_signed, resize)?, embed_pictures(clip, &drawn, resize)?);
         figures.push(ClipFigures {
             clip: clip.name.clone(),

@@ -53,13 +53,15 @@ impl Gallery {
 
     /// Reads what each file in `folder` says of itself, not the numbers. A folder that is not there is an empty gallery.
     ///
-    /// Errors: `Format` where it is a file; `Io` where the folder cannot be read.
+    /// Errors: `Io` where the folder cannot be read.
     pub fn open(folder: &Path) -> Result<Self> {
         let mut gallery = Self { folder: folder.to_path_buf(), domains: vec![], skipped: 0 };
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(gallery),
-            Err(_) if folder.is_file() => return Err(Error::format(folder, "is a file, where a folder of domains was expected")),
+            Err(e) if folder.is_file() => {
+                return Err(Error::io(folder, std::io::Error::new(e.kind(), "is a file, where a folder of domains was expected")))
+            }
             Err(e) => return Err(Error::io(folder, e)),
         };
         for entry in entries {
@@ -144,5 +146,12 @@ mod tests {
             assert!(checked(name).is_err(), "{name:?}");
         }
         assert_eq!(checked("Skizze 2.0").unwrap(), "Skizze 2.0");
+    }
+
+    #[test]
+    fn a_file_is_no_folder_of_domains() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let e = Gallery::open(file.path()).unwrap_err();
+        assert!(e.kind() == crate::error::Kind::Io && e.to_string().contains("is a file, where a folder of domains"), "{e}");
     }
 }

@@ -117,7 +117,8 @@ pub struct Restyled {
 }
 
 impl Restyle<'_> {
-    /// Finds the latent of `picture` (any size: its centred square) and draws it with the domains added.
+    /// Finds the latent of `picture` (any size: its centred square) and draws it with the domains added; the result is as transparent as the
+    /// picture is.
     ///
     /// Wrong domains are told before the long part. Errors: those of [`Generator::with_domains`] and [`invert`]; on `Cancelled` nothing
     /// has changed anywhere.
@@ -135,7 +136,7 @@ impl Restyle<'_> {
     ) -> Result<Restyled> {
         let adapted = self.generator.with_domains(self.domains)?;
         let inversion = invert_keeping(self.generator, picture, self.clip, self.inversion, cancel, on_progress, reached)?;
-        Ok(Restyled { picture: self.drawing.picture(&adapted, &inversion.latent)?, inversion })
+        Ok(Restyled { picture: self.drawing.picture(&adapted, &inversion.latent)?.with_alpha_of(picture)?, inversion })
     }
 
     /// Restyles the square of a `region` of `source` and blends it into `target`, which may be `source`. Nothing is written before all is

@@ -3,7 +3,9 @@
 mod common;
 
 use candle_core::Tensor;
-use nada::adapt::{Adaptation, AutoLayers, Concept, Domain, Ended, LossWeights, Parameters, Phase, Settings, StopRule, Templates};
+use nada::adapt::{
+    Adaptation, AutoLayers, Concept, Domain, Ended, LossWeights, Mode, Parameters, Phase, SavedState, Settings, StopRule, Templates,
+};
 use nada::nn::stylegan2::{Generator, Noise};
 use nada::pack::ModelPack;
 use nada::picture::Picture;
@@ -241,4 +243,78 @@ fn the_in_domain_loss_is_its_formula() {
     assert!(want > 1e-6, "the pictures differ: {want}");
     // Both are differences of losses of about 1 in f32.
     assert!((extra - want).abs() < 1e-5 * (1.0 + want), "{extra} instead of {want}");
+}
+
+/// From the state at any snapshot a run goes on with the same bits, whatever it trains and however it stops.
+#[test]
+fn a_saved_state_goes_on_with_the_same_bits() {
+    let templates = Templates(vec!["{}".into(), "a picture of {}".into()]);
+    let random = Settings { steps: 8, mixing: 0.6, noise: true, augment: true, decay: true, ..settings() };
+    let rule = StopRule { latents: 4, every: 2, pairing: 0.0, structure: 0.0, earliest: 2, plateau: 10.0, plateau_steps: 2, patience: 2 };
+    let layers = Some(AutoLayers { k: 2, iterations: 1, batch: 2 });
+    for settings in [
+        random.clone(),
+        Settings { parameters: Parameters::Stylespace, batch: 5, ..random.clone() },
+        // Stops by itself at the second look, after which nothing is left to do.
+        Settings { stop: Some(rule), ..random.clone() },
+        // Parameters that a step leaves out.
+        Settings { auto_layers: layers, ..random.clone() },
+        Settings { auto_layers: layers, mode: Mode::Reference, augment: false, ..random },
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |step: usize| folder.path().join(format!("{step}.safetensors"));
+        let (_, mut whole) = adapted(settings.clone());
+        let mut steps = vec![];
+        let mut keep = |run: &Adaptation, snapshot: &nada::adapt::Snapshot| {
+            steps.push(snapshot.step);
+            run.save_state(&file(snapshot.step), &templates, "a note")
+        };
+        let outcome = whole.run_keeping(&Cancel::new(), &mut silent, &mut keep).unwrap();
+        assert!(whole.snapshots().is_empty() && steps.len() >= 2, "{steps:?}");
+        let bits = |d: Domain| {
+            let numbers = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            (d.description, d.deltas.iter().map(|(k, t)| (k.clone(), numbers(t))).collect::<Vec<_>>())
+        };
+        for step in steps {
+            let state = SavedState::open(&file(step)).unwrap();
+            assert_eq!((state.step(), state.notes.as_str(), state.settings()), (step, "a note", &settings));
+            let (_, mut rest) = adapted(settings.clone());
+            rest.restore(&state).unwrap();
+            assert_eq!(rest.steps_done(), step);
+            let again = rest.run(&Cancel::new(), &mut silent).unwrap();
+            assert_eq!((again.ended, again.steps, again.chosen), (outcome.ended, outcome.steps, outcome.chosen), "from step {step}");
+            assert!(bits(rest.domain().unwrap()) == bits(whole.domain().unwrap()), "from step {step} of {settings:?}");
+            assert!(bits(rest.result().unwrap()) == bits(whole.result().unwrap()), "from step {step} of {settings:?}");
+        }
+    }
+}
+
+#[test]
+fn a_state_of_another_run_is_refused_and_changes_nothing() {
+    let templates = Templates(vec!["{}".into(), "a picture of {}".into()]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state.safetensors");
+    let (_, mut run) = adapted(settings());
+    run.step().unwrap();
+    run.save_state(&file, &templates, "").unwrap();
+    let state = SavedState::open(&file).unwrap();
+    let (_, seed) = adapted(Settings { seed: 9, ..settings() });
+    let (_, words) = start(settings(), text("a photo"), text("a ghost"));
+    let pack = pack();
+    let clips = pack.load_clips().unwrap();
+    let generator = Arc::new(pack.load_generator().unwrap());
+    let others = Templates(vec!["the {}".into()]);
+    let templates = Adaptation::new(generator.clone(), &clips, text("a photo"), text("a zombie"), &others, settings());
+    let mut heavy = clips.clone();
+    heavy[0].weight = 0.5;
+    let two = Templates(vec!["{}".into(), "a picture of {}".into()]);
+    let weight = Adaptation::new(generator, &heavy, text("a photo"), text("a zombie"), &two, settings());
+    for (mut other, words) in [(seed, "setting"), (words.unwrap(), "target"), (templates.unwrap(), "templates"), (weight.unwrap(), "CLIP")]
+    {
+        let e = other.restore(&state).unwrap_err();
+        assert!(e.kind() == Kind::Mismatch && e.to_string().contains(words) && e.to_string().contains("state.safetensors"), "{e}");
+        assert_eq!(other.steps_done(), 0);
+    }
+    let e = SavedState::open(&common::data("expected.safetensors")).unwrap_err();
+    assert!(e.kind() == Kind::Format && e.to_string().contains("nada adaptation 1"), "{e}");
 }

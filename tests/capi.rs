@@ -2,6 +2,8 @@
 
 #![allow(unused_unsafe)] // the tables' calls stand in unsafe blocks, whether they need them or not
 
+mod common;
+
 use candle_core::{DType, Device, Tensor};
 use nada::capi::adaptation::*;
 use nada::capi::cancel::*;
@@ -813,6 +815,9 @@ fn null_pointers() {
         nada_clip_open(null(), file, &mut null_mut()) "context";
         nada_clip_open(w.context, null(), &mut null_mut()) "file";
         nada_clip_open(w.context, file, null_mut()) "clip";
+        nada_clip_open_as(null(), file, 0, &mut null_mut()) "context";
+        nada_clip_open_as(w.context, null(), 0, &mut null_mut()) "file";
+        nada_clip_open_as(w.context, file, 0, null_mut()) "clip";
         nada_model_open(null(), file, &mut null_mut()) "context";
         nada_model_open(w.context, file, null_mut()) "model";
         nada_model_generator(null(), &mut null_mut()) "model";
@@ -891,6 +896,7 @@ fn null_pointers() {
         nada_latent_space(w.latent, null_mut()) "space";
         nada_latent_copy_data(null(), &mut 0.0, 1) "latent";
         nada_latent_copy_data(w.latent, null_mut(), 128) "data";
+        nada_context_set_cancel(null(), null()) "context";
         nada_model_list_new(null(), &mut null_mut()) "context";
         nada_model_list_new(w.context, null_mut()) "list";
         nada_model_phrases(null(), null_mut(), 0, null_mut()) "model";
@@ -928,12 +934,14 @@ fn null_pointers() {
     unsafe {
         for text in [
             nada_clip_name(null()),
+            nada_clip_warning(null()),
             nada_model_name(null()),
             nada_model_folder(null()),
             nada_model_description(null()),
             nada_model_list_name(null(), 0),
             nada_model_list_folder(null(), 0),
             nada_model_list_description(null(), 0),
+            nada_model_list_warning(null()),
             nada_gallery_folder(null()),
             nada_gallery_name(null(), 0),
             nada_gallery_file(null(), 0),
@@ -1029,6 +1037,64 @@ fn unknown_words_are_a_warning() {
     }
 }
 
+/// A file that does not tell its activation: a warning, and a way to say it.
+#[test]
+fn the_activation_of_a_clip_is_said_or_warned_of() {
+    let w = World::new();
+    let file = c_path(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/clip/gelu.pt"));
+    unsafe {
+        let warning = |clip| CStr::from_ptr(nada_clip_warning(clip)).to_str().unwrap().to_string();
+        for (activation, words) in [
+            (nada_activation::NADA_ACTIVATION_OF_FILE, "QuickGELU"),
+            (nada_activation::NADA_ACTIVATION_QUICK_GELU, ""),
+            (nada_activation::NADA_ACTIVATION_GELU, ""),
+        ] {
+            let clip = made!(nada_clip_open_as(w.context, file.as_ptr(), activation as u32));
+            assert!(warning(clip).contains(words) && warning(clip).is_empty() == words.is_empty(), "{}", warning(clip));
+            nada_clip_free(clip);
+        }
+        assert_eq!((warning(w.clip), warning(null_mut())), (String::new(), String::new()));
+        let (status, _) = opened!(nada_clip_open_as(w.context, file.as_ptr(), 9));
+        assert!(status == NADA_INVALID_ARGUMENT && last().contains("nada_activation"), "{}", last());
+        let starters = c_path(&starter().join("clip-a"));
+        let (status, _) = opened!(nada_clip_open_as(w.context, starters.as_ptr(), nada_activation::NADA_ACTIVATION_GELU as u32));
+        assert!(status == NADA_INVALID_ARGUMENT && last().contains("config.json says quick_gelu"), "{}", last());
+    }
+}
+
+/// Before CLIPs are read: what nobody sees at the ends is no matter, inside it is told, as is what is too long.
+#[test]
+fn words_are_checked_before_the_clips_are_read() {
+    let w = World::new();
+    let check = |text: &str| unsafe {
+        let (mut buffer, mut needed) = ([1 as c_char; 4096], 0);
+        ok(nada_model_check_text(w.model, c(text).as_ptr(), buffer.as_mut_ptr(), buffer.len(), &mut needed));
+        CStr::from_ptr(buffer.as_ptr()).to_str().unwrap().to_string()
+    };
+    assert_eq!(check("\u{feff}a pencil sketch\u{200b}"), "");
+    assert!(check("a pencil\u{2063} sketch").contains("U+2063 behind \"a pencil\" (character 9)"));
+    let words = ["pencil sketch golden statue"; 5].join(" ");
+    let long = check(&words);
+    assert!(long.contains("too long by 1 token: it has 20 and 2") && long.contains("adds 3, where the CLIP clip-a takes 24"), "{long}");
+    unsafe {
+        let mut options = w.adaptation();
+        let words = c(&words);
+        options.target_text = words.as_ptr();
+        let (status, _) = opened!(nada_adaptation_new(w.generator, &options));
+        assert!(status == NADA_INVALID_ARGUMENT && last().contains("too long by 1 token"), "{}", last());
+        options.target_text = c"\u{feff}a zombie".as_ptr();
+        let adaptation = made!(nada_adaptation_new(w.generator, &options));
+        assert_eq!(CStr::from_ptr(nada_adaptation_warning(adaptation)), c"");
+        let domain = made!(nada_adaptation_domain(adaptation));
+        assert_eq!(CStr::from_ptr(nada_domain_target(domain)), c"a zombie");
+        nada_domain_free(domain);
+        options.target_text = c"\u{200b} \u{feff}".as_ptr();
+        let (status, _) = opened!(nada_adaptation_new(w.generator, &options));
+        assert!(status == NADA_INVALID_ARGUMENT && last().contains("options.target_text: is empty"), "{}", last());
+        nada_adaptation_free(adaptation);
+    }
+}
+
 const HEADER: &str = include_str!("../include/nada.h");
 
 #[test]
@@ -1101,6 +1167,120 @@ fn packs_are_listed_as_they_are_opened() {
         }
         assert_eq!(text(nada_model_list_name(list, count)), "");
         nada_model_list_free(list);
+        nada_context_free(context);
+    }
+}
+
+/// What reads files through `context`, which must be NADA_CANCELLED or work altogether; the model's generator and CLIPs are not read yet.
+unsafe fn loads(context: *mut nada_context, w: &World) -> Vec<nada_status> {
+    let model = made!(nada_model_open(context, c_path(starter()).as_ptr()));
+    let (generator, clip) = (c_path(&starter().join("generator.safetensors")), c_path(&starter().join("clip-a")));
+    let (latent, domain) = (c_path(w.path("w.safetensors")), c_path(w.path("domains/a.nada.safetensors")));
+    let gallery = made!(nada_gallery_open(context, c_path(w.path("domains")).as_ptr()));
+    let mut statuses = Vec::new();
+    macro_rules! load {
+        ($function:ident($($argument:expr),*), $free:ident) => {{
+            let (status, handle) = opened!($function($($argument),*));
+            $free(handle);
+            statuses.push(status);
+        }};
+    }
+    load!(nada_generator_open(context, generator.as_ptr()), nada_generator_free);
+    load!(nada_clip_open(context, clip.as_ptr()), nada_clip_free);
+    load!(nada_latent_open(context, latent.as_ptr(), nada_space::NADA_SPACE_W as u32), nada_latent_free);
+    load!(nada_domain_open(context, domain.as_ptr()), nada_domain_free);
+    load!(nada_gallery_domain(gallery, 0), nada_domain_free);
+    load!(nada_model_generator(model), nada_generator_free);
+    // The pack's CLIPs, by whoever needs them first.
+    let mut options = std::mem::zeroed();
+    ok(nada_model_adaptation_options(model, &mut options, size_of::<nada_adaptation_options>()));
+    options.target_text = c"a pencil sketch".as_ptr();
+    load!(nada_adaptation_new(w.generator, &options), nada_adaptation_free);
+    let mut count = 7;
+    statuses.push(nada_model_clip_count(model, &mut count));
+    assert_eq!(count > 0, statuses.last() == Some(&NADA_OK));
+    nada_gallery_free(gallery);
+    nada_model_free(model);
+    statuses
+}
+
+#[test]
+fn a_contexts_token_ends_loading_and_leaves_nothing() {
+    let w = World::new();
+    unsafe {
+        ok(nada_latent_save(w.latent, c_path(w.path("w.safetensors")).as_ptr()));
+        let options = nada_adaptation_options { steps: 1, batch: 2, stop_latents: 0, ..w.adaptation() };
+        let domain = made!(nada_generator_adapt(w.generator, &options, None, null_mut(), null()));
+        fs::create_dir(w.path("domains")).unwrap();
+        ok(nada_domain_save(domain, c_path(w.path("domains/a.nada.safetensors")).as_ptr()));
+        nada_domain_free(domain);
+
+        let token = made!(nada_cancel_new());
+        ok(nada_context_set_cancel(w.context, token));
+        assert!(loads(w.context, &w).iter().all(|&status| status == NADA_OK), "{}", last());
+        ok(nada_cancel_trigger(token));
+        assert_eq!(loads(w.context, &w), [NADA_CANCELLED; 8]);
+        assert_eq!(last(), "cancelled");
+        // What was not read is read later: by the same handle, too.
+        let model = made!(nada_model_open(w.context, c_path(starter()).as_ptr()));
+        assert_eq!(opened!(nada_model_generator(model)), (NADA_CANCELLED, null_mut()));
+        ok(nada_cancel_reset(token));
+        nada_generator_free(made!(nada_model_generator(model)));
+        // And then it is there, which no token takes back.
+        ok(nada_cancel_trigger(token));
+        nada_generator_free(made!(nada_model_generator(model)));
+        nada_model_free(model);
+        // Without a token, and with a freed one's share of the flag.
+        ok(nada_context_set_cancel(w.context, null()));
+        assert!(loads(w.context, &w).iter().all(|&status| status == NADA_OK), "{}", last());
+        ok(nada_context_set_cancel(w.context, token));
+        nada_cancel_free(token);
+        assert_eq!(loads(w.context, &w), [NADA_CANCELLED; 8]);
+        ok(nada_context_set_cancel(w.context, null()));
+    }
+}
+
+/// From any moment of loading on a slow disk, which is this program started once more with tests/slow.c in it.
+#[test]
+fn loading_ends_within_a_moment() {
+    const NAME: &str = "loading_ends_within_a_moment";
+    if std::env::var_os("NADA_TEST_SLOW_US").is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.args([NAME, "--exact"]).env("LD_PRELOAD", common::slow_disk(folder.path())).env("NADA_TEST_SLOW_US", "100000");
+        let out = again.output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&out.stderr));
+        return;
+    }
+    unsafe {
+        let options = nada_context_options { threads: 1, ..initialised(nada_context_options_init) };
+        let context = made!(nada_context_new(&options));
+        let model = made!(nada_model_open(context, c_path(starter()).as_ptr()));
+        let token = made!(nada_cancel_new());
+        ok(nada_context_set_cancel(context, token));
+        // Each would go on for seconds.
+        for millis in [100, 700] {
+            for clips in [false, true] {
+                let trigger = token as usize;
+                let other = std::thread::spawn(move || {
+                    std::thread::sleep(std::time::Duration::from_millis(millis));
+                    let at = std::time::Instant::now();
+                    ok(nada_cancel_trigger(trigger as *const nada_cancel));
+                    at
+                });
+                let status = match clips {
+                    true => nada_model_clip_count(model, &mut 0),
+                    false => opened!(nada_model_generator(model)).0,
+                };
+                let took = other.join().unwrap().elapsed();
+                assert_eq!(status, NADA_CANCELLED, "{}", last());
+                assert!(took < std::time::Duration::from_secs(2), "it went on for {took:?}");
+                ok(nada_cancel_reset(token));
+            }
+        }
+        nada_cancel_free(token);
+        nada_model_free(model);
         nada_context_free(context);
     }
 }

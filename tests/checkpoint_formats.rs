@@ -105,7 +105,7 @@ fn networks_are_found_where_trainers_and_parallel_wrappers_put_them() {
         checkpoint::save_safetensors(&folder.join("open_clip_model.safetensors"), &tensors, &Default::default()).unwrap();
         std::fs::copy(file("open_clip/open_clip_config.json"), folder.join("open_clip_config.json")).unwrap();
         assert_eq!(features(&folder), features(&file("open_clip")), "{place}");
-        let clips = vec![(folder.clone(), 1.0)];
+        let clips = vec![(folder.clone(), 1.0).into()];
         let new = NewPack { name: "a".into(), generator: file("trainer.pt"), clips, ..NewPack::default() };
         let pack = new.make(&folder, &Cancel::new()).unwrap();
         let kept = checkpoint::open(&pack.clips[0].path.join("model.safetensors")).unwrap();

@@ -3,10 +3,18 @@
 mod common;
 
 use candle_core::{DType, Device, Tensor, Var, D};
-use common::{close, reference};
-use nada::nn::clip::Clip;
-use std::collections::HashMap;
-use std::path::Path;
+use common::{close, data, reference};
+use nada::adapt::Templates;
+use nada::checkpoint::{self, save_safetensors};
+use nada::eval::{embed_pictures, embed_text};
+use nada::kernels::Activation;
+use nada::nn::clip::{tidy, warnings, Clip, ClipResize, Interpolation, Reader, Shape};
+use nada::picture::Picture;
+use nada::progress::Cancel;
+use nada::Kind;
+use serde_json::{json, Value};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
 type Expected = HashMap<String, Tensor>;
 
@@ -181,4 +189,557 @@ fn bad_folders_are_named() {
 fn threads_may_share_a_clip() {
     fn shared<T: Send + Sync>() {}
     shared::<Clip>();
+}
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter").join(name)
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+fn of_picture(clip: &Clip, path: &Path) -> Vec<f32> {
+    let picture = Picture::open(path).unwrap().to_tensor().unwrap();
+    embed_pictures(clip, &picture, ClipResize::Antialias).unwrap().squeeze(0).unwrap().to_vec1().unwrap()
+}
+
+fn of_text(clip: &Clip, words: &str) -> Vec<f32> {
+    embed_text(clip, words, &Templates(vec!["{}".into()])).unwrap().squeeze(0).unwrap().to_vec1().unwrap()
+}
+
+fn row(value: &Value) -> Vec<f32> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+/// A folder of open_clip with the weights of tests/data/clip/open_clip, changed, and a configuration.
+fn open_clip(config: &Value, change: impl FnOnce(&mut BTreeMap<String, Tensor>)) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
+        std::fs::copy(shipped("clip-a").join(name), folder.path().join(name)).unwrap();
+    }
+    let file = checkpoint::open(&data("clip/open_clip/open_clip_model.safetensors")).unwrap();
+    let mut tensors = file.keys().map(|key| (key.to_string(), file.tensor(key).unwrap())).collect();
+    change(&mut tensors);
+    save_safetensors(&folder.path().join("open_clip_model.safetensors"), &tensors, &BTreeMap::new()).unwrap();
+    std::fs::write(folder.path().join("open_clip_config.json"), config.to_string()).unwrap();
+    folder
+}
+
+fn config(name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(data("clip/open_clip").join(format!("{name}.json"))).unwrap()).unwrap()
+}
+
+fn set(config: &mut Value, place: &str, value: Value) {
+    let (parents, key) = place.rsplit_once('.').unwrap_or(("", place));
+    let parent = parents.split('.').filter(|p| !p.is_empty()).fold(config, |v, part| v.get_mut(part).unwrap());
+    parent.as_object_mut().unwrap().insert(key.into(), value);
+}
+
+fn refused(path: &Path, kind: Kind) -> String {
+    let e = Clip::open(path).err().unwrap_or_else(|| panic!("{} was opened", path.display()));
+    assert_eq!(e.kind(), kind, "{e}");
+    e.to_string()
+}
+
+/// Each flag gives open_clip's own numbers, or is refused by its name.
+#[test]
+fn flags_of_open_clip_are_honoured_or_refused() {
+    let expected: Value = serde_json::from_slice(&std::fs::read(data("clip/open_clip/expected.json")).unwrap()).unwrap();
+    let plain = open_clip(&config("plain"), |_| {});
+    let plain = Clip::open(plain.path()).unwrap();
+    let flags = [
+        "plain",
+        "pool-avg",
+        "final-ln-after-pool",
+        "no-causal-mask",
+        "text-pool-last",
+        "text-pool-first",
+        "norm-eps",
+        "resize-squash",
+        "resize-longest",
+    ];
+    for name in flags {
+        let folder = open_clip(&config(name), |_| {});
+        let clip = Clip::open(folder.path()).unwrap();
+        assert_eq!(clip.warnings(), [] as [String; 0], "{name}");
+        let picture = data("clip/open_clip").join(if name.starts_with("resize") { "wide.png" } else { "face32.png" });
+        let (seen, read) = (of_picture(&clip, &picture), of_text(&clip, "a pencil sketch"));
+        let want = &expected[name];
+        let compared = [("picture", &seen), ("picture of wide.png", &seen), ("text", &read)]
+            .into_iter()
+            .filter_map(|(what, have)| Some((what, have, want.get(what)?)));
+        let alike: Vec<_> = compared.map(|(what, have, want)| (what, cosine(have, &row(want)))).collect();
+        assert!(!alike.is_empty() && alike.iter().all(|(_, cosine)| *cosine >= 0.9999), "{name}: {alike:?}");
+        // The flag does something.
+        if name != "plain" {
+            let least = cosine(&seen, &of_picture(&plain, &picture)).min(cosine(&read, &of_text(&plain, "a pencil sketch")));
+            assert!(least < 0.9995, "{name} changes nothing: {least}");
+        }
+    }
+    for (name, flag) in [("qk-norm", "model_cfg.vision_cfg.qk_norm true"), ("scale-heads", "model_cfg.vision_cfg.scale_heads true")] {
+        let e = refused(open_clip(&config(name), |_| {}).path(), Kind::Unsupported);
+        assert!(e.contains("open_clip_config.json") && e.contains(flag), "{e}");
+    }
+    // The tensors of a flag say it too, where the configuration does not.
+    for key in ["attn.ln_q.weight", "attn.head_scale", "ln_attn.weight", "mlp.ln.weight", "attn.ln_inner.weight"] {
+        let key = format!("visual.transformer.resblocks.0.{key}");
+        let folder = open_clip(&config("plain"), |tensors| {
+            tensors.insert(key.clone(), Tensor::ones(32, DType::F32, &Device::Cpu).unwrap());
+        });
+        let e = refused(folder.path(), Kind::Unsupported);
+        assert!(e.contains(&key), "{e}");
+    }
+}
+
+/// Fields like those of the cases: what cannot be honoured is refused by its name and value.
+#[test]
+fn other_fields_of_open_clip_are_refused_by_name() {
+    for (place, value) in [
+        ("model_cfg.vision_cfg.scaled_cosine_attn", json!(true)),
+        ("model_cfg.vision_cfg.scale_attn_inner", json!(true)),
+        ("model_cfg.vision_cfg.scale_attn", json!(true)),
+        ("model_cfg.vision_cfg.scale_fc", json!(true)),
+        ("model_cfg.vision_cfg.attentional_pool", json!(true)),
+        ("model_cfg.vision_cfg.ls_init_value", json!(1e-4)),
+        ("model_cfg.vision_cfg.pool_type", json!("none")),
+        ("model_cfg.vision_cfg.timm_model_name", json!("convnext_base")),
+        ("model_cfg.vision_cfg.act_kwargs", json!({"approximate": "sigmoid"})),
+        ("model_cfg.vision_cfg.block_type", json!("mlp")),
+        ("model_cfg.text_cfg.qk_norm", json!(true)),
+        ("model_cfg.text_cfg.embed_cls", json!(true)),
+        ("model_cfg.text_cfg.proj_bias", json!(true)),
+        ("model_cfg.text_cfg.proj_type", json!("none")),
+        ("model_cfg.text_cfg.pool_type", json!("map")),
+        ("model_cfg.text_cfg.text_arch", json!("modern")),
+        ("model_cfg.text_cfg.norm_type", json!("rmsnorm")),
+        ("model_cfg.text_cfg.hf_model_name", json!("xlm-roberta-base")),
+        ("model_cfg.multimodal_cfg", json!({"layers": 12})),
+        ("preprocess_cfg.resize_mode", json!("crop")),
+        ("preprocess_cfg.interpolation", json!("nearest")),
+        ("preprocess_cfg.mode", json!("L")),
+    ] {
+        let mut changed = config("plain");
+        set(&mut changed, place, value.clone());
+        let e = refused(open_clip(&changed, |_| {}).path(), Kind::Unsupported);
+        assert!(e.contains("open_clip_config.json") && e.contains(place.rsplit('.').next().unwrap()), "{place}: {e}");
+        let shown = if value.is_object() { "".into() } else { value.to_string() };
+        assert!(e.contains(&shown), "{place}: {e}");
+    }
+    // What the tensors have otherwise belongs to another CLIP.
+    for (place, value) in [
+        ("model_cfg.embed_dim", json!(512)),
+        ("model_cfg.vision_cfg.layers", json!(12)),
+        ("model_cfg.vision_cfg.width", json!(768)),
+        ("model_cfg.vision_cfg.patch_size", json!(16)),
+        ("model_cfg.vision_cfg.image_size", json!(224)),
+        ("model_cfg.vision_cfg.head_width", json!(5)),
+        ("model_cfg.text_cfg.context_length", json!(77)),
+        ("model_cfg.text_cfg.vocab_size", json!(49408)),
+        ("model_cfg.text_cfg.heads", json!(3)),
+        ("model_cfg.text_cfg.pool_type", json!("eos")),
+        ("model_cfg.vision_cfg.pool_type", json!(1)),
+        ("preprocess_cfg.std", json!([0.0, 1.0, 1.0])),
+    ] {
+        let mut changed = config("plain");
+        set(&mut changed, place, value.clone());
+        let e = refused(open_clip(&changed, |_| {}).path(), Kind::Format);
+        let field = match place.rsplit('.').next().unwrap() {
+            "head_width" | "heads" => "heads",
+            _ if value == "eos" => "eos_id is missing",
+            field => field,
+        };
+        assert!(e.contains("open_clip_config.json") && e.contains(field), "{place}: {e}");
+    }
+}
+
+#[test]
+fn other_fields_of_open_clip_are_honoured() {
+    let face = data("clip/open_clip/face32.png");
+    let wide = data("clip/open_clip/wide.png");
+    let words = "a pencil sketch";
+    let opened = |changes: &[(&str, Value)], change: fn(&mut BTreeMap<String, Tensor>)| {
+        let mut changed = config("plain");
+        changes.iter().for_each(|(place, value)| set(&mut changed, place, value.clone()));
+        Clip::open(open_clip(&changed, change).path()).unwrap()
+    };
+    let plain = opened(&[], |_| {});
+    // The end token has the largest id.
+    let eos = opened(&[("model_cfg.text_cfg.pool_type", json!("eos")), ("model_cfg.text_cfg.eos_id", json!(966))], |_| {});
+    assert_eq!(of_text(&eos, words), of_text(&plain, words));
+    let start = opened(&[("model_cfg.text_cfg.pool_type", json!("eos")), ("model_cfg.text_cfg.eos_id", json!(965))], |_| {});
+    let first = opened(&[("model_cfg.text_cfg.pool_type", json!("first"))], |_| {});
+    assert_eq!(of_text(&start, words), of_text(&first, words));
+    // A norm that changes nothing is as none.
+    let no_norm = opened(&[("model_cfg.vision_cfg.no_ln_pre", json!(true))], |tensors| {
+        tensors.retain(|key, _| !key.starts_with("visual.ln_pre."));
+    });
+    assert!(cosine(&of_picture(&no_norm, &face), &of_picture(&plain, &face)) < 0.9999);
+    // Between GELU and GELU with tanh lie some 1e-4.
+    let tanh = json!({"approximate": "tanh"});
+    let tanh = opened(&[("model_cfg.vision_cfg.act_kwargs", tanh.clone()), ("model_cfg.text_cfg.act_kwargs", tanh)], |_| {});
+    assert_eq!((plain.activation(), tanh.activation()), (Some(Activation::Gelu), Some(Activation::GeluTanh)));
+    let (near, have) = (of_picture(&plain, &face), of_picture(&tanh, &face));
+    assert!(near != have && cosine(&near, &have) > 0.9999);
+    let quick = opened(&[("model_cfg.quick_gelu", json!(true))], |_| {});
+    assert_eq!(quick.activation(), Some(Activation::QuickGelu));
+    let bilinear = opened(&[("preprocess_cfg.interpolation", json!("bilinear"))], |_| {});
+    assert_eq!(bilinear.preprocessing().interpolation, Interpolation::Bilinear);
+    assert!(of_picture(&bilinear, &wide) != of_picture(&plain, &wide));
+    let filled = [("preprocess_cfg.resize_mode", json!("longest")), ("preprocess_cfg.fill_color", json!([255, 0, 9]))];
+    assert_eq!(opened(&filled, |_| {}).preprocessing().shape, Shape::Longest { fill: [255.0, 0.0, 9.0] });
+    let row = opened(&[], |tensors| {
+        let scale = tensors["logit_scale"].reshape(1).unwrap();
+        tensors.insert("logit_scale".into(), scale);
+    });
+    assert_eq!(row.logit_scale(), plain.logit_scale());
+}
+
+#[test]
+fn fields_that_are_not_known_are_named_once() {
+    let mut changed = config("plain");
+    for place in ["model_cfg.vision_cfg.window", "model_cfg.text_cfg.rotary", "preprocess_cfg.gamma", "newer"] {
+        set(&mut changed, place, json!(2));
+    }
+    // These change no embedding.
+    for (place, value) in [
+        ("model_cfg.init_logit_bias", json!(-10)),
+        ("model_cfg.custom_text", json!(false)),
+        ("model_cfg.vision_cfg.patch_dropout", json!(0.5)),
+        ("model_cfg.vision_cfg.act_kwargs", json!({})),
+        ("model_cfg.vision_cfg.timm_model_name", json!(null)),
+        ("model_cfg.vision_cfg.attn_pooler_heads", json!(8)),
+        ("model_cfg.vision_cfg.output_tokens", json!(true)),
+        ("model_cfg.vision_cfg.unheard_of", json!(null)),
+        ("model_cfg.text_cfg.qk_norm", json!(false)),
+        ("model_cfg.text_cfg.tokenizer_kwargs", json!({})),
+        ("preprocess_cfg.size", json!([32, 32])),
+    ] {
+        set(&mut changed, place, value);
+    }
+    let folder = open_clip(&changed, |_| {});
+    let clip = Clip::open(folder.path()).unwrap();
+    let [warning] = clip.warnings() else { panic!("{:?}", clip.warnings()) };
+    let fields = "the fields newer, model_cfg.vision_cfg.window, model_cfg.text_cfg.rotary, preprocess_cfg.gamma are not known";
+    assert!(warning.contains(&format!("open_clip_config.json: {fields}")), "{warning}");
+    // Without the weights it is the same.
+    assert_eq!(Reader::open(folder.path(), None, &Cancel::new()).unwrap().warnings(), clip.warnings());
+}
+
+/// A tokenizer of another kind is no reason to refuse pictures, but texts.
+#[test]
+fn other_tokenizers_refuse_texts() {
+    for (field, value) in [
+        ("tokenizer_kwargs", json!({"strip_sep_token": true})),
+        ("tokenizer_mode", json!("clips")),
+        ("tokenizer_type", json!("tiktoken")),
+        ("hf_tokenizer_name", json!("bert-base-uncased")),
+    ] {
+        let mut changed = config("plain");
+        set(&mut changed, &format!("model_cfg.text_cfg.{field}"), value);
+        let folder = open_clip(&changed, |_| {});
+        if field == "hf_tokenizer_name" {
+            // Its table would be here.
+            assert!(Clip::open(folder.path()).unwrap().tokenizer().is_ok());
+            std::fs::remove_file(folder.path().join("vocab.json")).unwrap();
+        }
+        let clip = Clip::open(folder.path()).unwrap();
+        of_picture(&clip, &data("clip/open_clip/face32.png"));
+        let e = clip.embed_texts(&["a photo".into()]).unwrap_err();
+        assert!(e.kind() == Kind::Unsupported && e.to_string().contains(field), "{e}");
+    }
+}
+
+/// A Hugging Face folder: the starter's clip-a with a changed configuration and preprocessing.
+fn hugging_face(changes: &[(&str, Value)], preprocessor: &[(&str, Value)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(shipped("clip-a")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    for (name, changes) in [("config.json", changes), ("preprocessor_config.json", preprocessor)] {
+        let mut value: Value = serde_json::from_slice(&std::fs::read(folder.path().join(name)).unwrap()).unwrap();
+        changes.iter().for_each(|(place, to)| set(&mut value, place, to.clone()));
+        std::fs::write(folder.path().join(name), value.to_string()).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn fields_of_hugging_face_are_honoured_or_refused() {
+    for (place, value, kind, words) in [
+        ("model_type", json!("altclip"), Kind::Unsupported, "XLM-RoBERTa"),
+        ("model_type", json!("metaclip_2"), Kind::Unsupported, "MetaCLIP 2"),
+        ("model_type", json!("clipseg"), Kind::Unsupported, "\"clipseg\""),
+        ("model_type", json!("clip_vision_model"), Kind::Format, "one tower"),
+        ("vision_config.pruned_heads", json!({"0": [1]}), Kind::Unsupported, "vision_config.pruned_heads"),
+        ("vision_config.num_channels", json!(4), Kind::Unsupported, "num_channels 4"),
+        ("vision_config.num_hidden_layers", json!(12), Kind::Format, "num_hidden_layers is 12"),
+        ("vision_config.hidden_act", json!("relu"), Kind::Unsupported, "hidden_act \"relu\""),
+        ("text_config.vocab_size", json!(49408), Kind::Format, "vocab_size is 49408"),
+        ("text_config.layer_norm_eps", json!(-1.0), Kind::Format, "epsilon -1"),
+        ("projection_dim", json!(512), Kind::Format, "projection_dim is 512"),
+        ("text_config", json!(null), Kind::Format, "text_config is missing"),
+    ] {
+        let e = refused(hugging_face(&[(place, value)], &[]).path(), kind);
+        assert!(e.contains("config.json") && e.contains(words), "{place}: {e}");
+    }
+    for (place, value, kind, words) in [
+        ("do_resize", json!(false), Kind::Unsupported, "do_resize false"),
+        ("do_rescale", json!(false), Kind::Unsupported, "do_rescale false"),
+        ("rescale_factor", json!(1.0), Kind::Unsupported, "rescale_factor 1"),
+        ("do_center_crop", json!(false), Kind::Unsupported, "do_center_crop false"),
+        ("resample", json!(0), Kind::Unsupported, "resample 0"),
+        ("do_pad", json!(true), Kind::Unsupported, "do_pad true"),
+        ("size", json!({"height": 80, "width": 80}), Kind::Unsupported, "two sides"),
+        ("size", json!({"height": 80, "width": 64}), Kind::Format, "80 x 64"),
+        ("size", json!({"longest_edge": 64}), Kind::Format, "size"),
+        ("crop_size", json!(32), Kind::Format, "crop_size 32"),
+    ] {
+        let e = refused(hugging_face(&[], &[(place, value)]).path(), kind);
+        assert!(e.contains("preprocessor_config.json") && e.contains(words), "{place}: {e}");
+    }
+    let opened = |changes: &[(&str, Value)], preprocessor: &[(&str, Value)]| {
+        let clip = Clip::open(hugging_face(changes, preprocessor).path()).unwrap();
+        assert_eq!(clip.warnings(), [] as [String; 0], "{changes:?} {preprocessor:?}");
+        clip
+    };
+    assert_eq!(opened(&[], &[("size", json!({"height": 64, "width": 64}))]).preprocessing().shape, Shape::Squash);
+    let squashed = [("size", json!({"height": 64, "width": 64})), ("do_center_crop", json!(false))];
+    assert_eq!(opened(&[], &squashed).preprocessing().shape, Shape::Squash);
+    assert_eq!(opened(&[], &[("resample", json!(2))]).preprocessing().interpolation, Interpolation::Bilinear);
+    assert_eq!(opened(&[], &[("do_normalize", json!(false))]).preprocessing().std, [1.0; 3]);
+    assert_eq!(opened(&[], &[("rescale_factor", json!(0.00392156862745098))]).preprocessing(), opened(&[], &[]).preprocessing());
+    let tanh = [("text_config.hidden_act", json!("gelu_pytorch_tanh")), ("vision_config.hidden_act", json!("gelu_new"))];
+    assert_eq!(opened(&tanh, &[]).activation(), Some(Activation::GeluTanh));
+    assert_eq!(opened(&[("text_config.hidden_act", json!("gelu"))], &[]).activation(), None);
+    // The older place of the same wins as a whole; what it leaves out has the library's defaults.
+    let older = json!({"num_attention_heads": 4, "hidden_act": "gelu"});
+    assert_eq!(opened(&[("text_config_dict", older.clone()), ("vision_config_dict", older)], &[]).activation(), Some(Activation::Gelu));
+    let without = opened(&[("text_config", json!({"num_attention_heads": null, "vocab_size": 967}))], &[]);
+    assert_eq!(without.config().text.transformer.heads, 8);
+    let changes = [("vision_config.window", json!(7)), ("vision_config.top_k", json!(50)), ("vision_config.dropout", json!(0.1))];
+    let folder = hugging_face(&changes, &[("gamma", json!(2.2)), ("do_convert_rgb", json!(true))]);
+    let clip = Clip::open(folder.path()).unwrap();
+    let [config, preprocessor] = clip.warnings() else { panic!("{:?}", clip.warnings()) };
+    assert!(config.contains("vision_config.window is not known") && preprocessor.contains("gamma is not known"), "{config} {preprocessor}");
+    // transformers 5 writes the preprocessing into processor_config.json.
+    let folder = hugging_face(&[], &[]);
+    std::fs::remove_file(folder.path().join("preprocessor_config.json")).unwrap();
+    let processor = folder.path().join("processor_config.json");
+    std::fs::write(&processor, json!({"processor_class": "CLIPProcessor"}).to_string()).unwrap();
+    assert_eq!(Clip::open(folder.path()).unwrap().preprocessing().std[0], 0.268_629_54);
+    std::fs::write(&processor, json!({"image_processor": {"image_std": [0.5, 0.5, 0.5], "size": {"shortest_edge": 64}}}).to_string())
+        .unwrap();
+    assert_eq!(Clip::open(folder.path()).unwrap().preprocessing().std, [0.5; 3]);
+}
+
+/// A file in OpenAI's layout does not tell its activation: one warning, and a way to say it.
+#[test]
+fn a_file_alone_does_not_tell_its_activation() {
+    let file = data("clip/gelu.pt");
+    let face = data("clip/open_clip/face32.png");
+    let expected: Value = serde_json::from_slice(&std::fs::read(data("clip/gelu.json")).unwrap()).unwrap();
+    for (said, taken, want) in [
+        (None, Activation::QuickGelu, "picture_quick_gelu"),
+        (Some(Activation::QuickGelu), Activation::QuickGelu, "picture_quick_gelu"),
+        (Some(Activation::Gelu), Activation::Gelu, "picture_gelu"),
+    ] {
+        let clip = Clip::open_as(&file, said, &Cancel::new()).unwrap();
+        let have = of_picture(&clip, &face);
+        let apart = have.iter().zip(row(&expected[want])).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart <= 1e-4, "{want}: {apart}");
+        assert_eq!(clip.activation(), Some(taken));
+        assert_eq!(Reader::open(&file, said, &Cancel::new()).unwrap().warnings(), clip.warnings());
+        match (said, clip.warnings()) {
+            (None, [warning]) => {
+                for part in ["gelu.pt", "QuickGELU", "is taken", "open_clip_config.json", "--clip FILE:gelu", "[[clip]]"] {
+                    assert!(warning.contains(part), "{warning}");
+                }
+            }
+            (Some(_), []) => {}
+            (_, other) => panic!("{said:?}: {other:?}"),
+        }
+    }
+    // A configuration says it, and wins no argument.
+    let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().join("gelu.pt");
+    std::fs::copy(&file, &inside).unwrap();
+    let says = json!({"model_cfg": {"vision_cfg": {"image_size": 32}, "text_cfg": {"heads": 1}}});
+    std::fs::write(folder.path().join("open_clip_config.json"), says.to_string()).unwrap();
+    let clip = Clip::open(&inside).unwrap();
+    assert_eq!((clip.activation(), clip.warnings().len()), (Some(Activation::Gelu), 0));
+    let e = Clip::open_as(&inside, Some(Activation::QuickGelu), &Cancel::new()).err().unwrap();
+    assert!(e.kind() == Kind::InvalidArgument && e.to_string().contains("open_clip_config.json says gelu"), "{e}");
+    // OpenAI's own files are known by the sizes that they keep.
+    let Some(reference) = reference() else { return };
+    for name in ["tiny_vit_jit_fp16.pt", "tiny_rn_openai_state_dict.pt", "tiny_vit_hf"] {
+        assert_eq!(Clip::open(&reference.join("clip").join(name)).unwrap().warnings(), [] as [String; 0], "{name}");
+    }
+}
+
+/// `tensors` under other names, as a file.
+fn renamed(from: &Path, name: impl Fn(&str) -> Option<String>) -> tempfile::NamedTempFile {
+    let file = checkpoint::open(from).unwrap();
+    let tensors = file.keys().filter_map(|key| Some((name(key)?, file.tensor(key).unwrap()))).collect();
+    let saved = tempfile::Builder::new().suffix(".safetensors").tempfile().unwrap();
+    save_safetensors(saved.path(), &tensors, &BTreeMap::new()).unwrap();
+    saved
+}
+
+#[test]
+fn what_is_near_a_clip_is_refused_by_what_it_is() {
+    let siglip = "a SigLIP model, which is not supported: it needs a CLIP";
+    let tensors = data("clip/siglip/model.safetensors");
+    for path in [data("clip/siglip"), tensors.clone()] {
+        assert!(refused(&path, Kind::Unsupported).contains(siglip));
+    }
+    // Without the head it is known by its bias, as a file of open_clip by its tower.
+    let headless = renamed(&tensors, |key| (!key.contains(".head.")).then(|| key.to_string()));
+    assert!(refused(headless.path(), Kind::Unsupported).contains(siglip));
+    let trunk = renamed(&tensors, |key| Some(key.replace("vision_model.", "visual.trunk.")));
+    assert!(refused(trunk.path(), Kind::Unsupported).contains("a vision tower of timm"));
+
+    let whole = "take the whole model, such as openai/clip-vit-large-patch14";
+    let text_tower = data("clip/clip_l.safetensors");
+    let wrapped = renamed(&text_tower, |key| Some(format!("cond_stage_model.transformer.{key}")));
+    for path in [&text_tower, wrapped.path()] {
+        let e = refused(path, Kind::Unsupported);
+        assert!(e.contains("only the text tower of a CLIP (text_model.*)") && e.contains(whole), "{e}");
+    }
+    let openais = data("clip/open_clip/open_clip_model.safetensors");
+    let half = renamed(&openais, |key| (!key.starts_with("visual.")).then(|| key.to_string()));
+    assert!(refused(half.path(), Kind::Unsupported).contains("only the text tower of a CLIP (transformer.*)"));
+    // With and without config.json.
+    let alone = renamed(&data("clip/picture_tower/model.safetensors"), |key| Some(key.to_string()));
+    for path in [&data("clip/picture_tower"), alone.path()] {
+        let e = refused(path, Kind::Unsupported);
+        assert!(e.contains("only the picture tower of a CLIP (vision_model.*)") && e.contains(whole), "{e}");
+    }
+    let half = renamed(&openais, |key| key.starts_with("visual.").then(|| format!("state_dict.module.{key}")));
+    assert!(refused(half.path(), Kind::Unsupported).contains("only the picture tower of a CLIP (visual.*)"));
+
+    let e = refused(&data("clip/open_clip_xlm_roberta.pt"), Kind::Unsupported);
+    assert!(e.contains("a CLIP whose texts go through XLM-RoBERTa or BERT") && e.contains("not supported"), "{e}");
+    let e = refused(&data("clip/chinese_clip.pt"), Kind::Unsupported);
+    assert!(e.contains("a CLIP whose texts go through BERT") && e.contains("not supported"), "{e}");
+    let mt5 = renamed(&data("clip/open_clip_xlm_roberta.pt"), |key| match key.strip_prefix("text.transformer.") {
+        Some("embeddings.word_embeddings.weight") => Some("text.transformer.encoder.embed_tokens.weight".into()),
+        Some(_) => None,
+        None => Some(key.into()),
+    });
+    assert!(refused(mt5.path(), Kind::Unsupported).contains("mT5"));
+    // A missing tensor is still named, and other files are no CLIP.
+    let broken = renamed(&openais, |key| (key != "text_projection").then(|| key.to_string()));
+    assert!(refused(broken.path(), Kind::Format).contains("'text_projection' is missing"));
+    assert!(refused(&shipped("generator.safetensors"), Kind::Format).contains("not a CLIP"));
+}
+
+/// What nobody sees at the ends of words is none of them, by the starter's tokenizer and by OpenAI's.
+#[test]
+fn what_nobody_sees_changes_no_embedding() {
+    let clip = Clip::open(&shipped("clip-a")).unwrap();
+    let want = of_text(&clip, "a pencil sketch");
+    let pasted = std::fs::read_to_string(data("clip/bom.txt")).unwrap();
+    assert!(pasted.starts_with('\u{feff}'));
+    for words in
+        [&pasted, "\u{200b}a pencil sketch", "a pencil sketch\u{200b}", "\u{200f}a pencil sketch\u{200e}", "a pencil sketch\u{2060}\r\n"]
+    {
+        assert_eq!(of_text(&clip, words), want, "{words:?}");
+    }
+    // The tokenizer itself is as published.
+    assert_ne!(clip.embed_texts(&[pasted.trim_end().into()]).unwrap().squeeze(0).unwrap().to_vec1::<f32>().unwrap(), want);
+    assert_eq!(of_text(&clip, "the painter\u{2019}s sketch"), of_text(&clip, "the painter's sketch"));
+    let [warning] = &warnings("a pen\u{ad}cil sketch", [])[..] else { panic!("no warning") };
+    assert!(warning.contains("U+00AD behind \"a pen\" (character 6)"), "{warning}");
+    assert_eq!(warnings("\u{feff}a pencil sketch", []), [] as [String; 0]);
+}
+
+/// Words that fit alone and in no template: counted with the starter's vocabulary by CLIPTokenizerFast, 20 and 2, and 3 for "an image of".
+#[test]
+fn words_that_are_too_long_are_counted_with_the_longest_template() {
+    let words = ["pencil sketch golden statue"; 5].join(" ");
+    let templates = nada::pack::ModelPack::find("starter").unwrap().templates();
+    for reader in [&Reader::open(&shipped("clip-a"), None, &Cancel::new()).unwrap(), Clip::open(&shipped("clip-a")).unwrap().reader()] {
+        assert_eq!(reader.context(), 24);
+        let e = reader.check("TARGET", &words, &templates.0).unwrap_err();
+        let message = format!(
+            "TARGET: \"{words}\" is too long by 1 token: it has 20 and 2 for start and end, and the longest template, \"an image of {{}}\", adds 3, \
+             where the CLIP clip-a takes 24; leave out words, or take shorter templates"
+        );
+        assert_eq!((e.kind(), e.to_string()), (Kind::InvalidArgument, message));
+        reader.check("TARGET", &words, &["{}".into()]).unwrap();
+        let e = reader.check("--text", &format!("{words} golden statue pencil"), &["{}".into()]).unwrap_err().to_string();
+        assert!(
+            e.contains("too long by 1 token: it has 23 and 2 for start and end, where the CLIP clip-a takes 24; leave out words"),
+            "{e}"
+        );
+    }
+    // The published templates, of which the longest adds most, and not the first that is too long. 77 tokens.
+    let openai = of_openais_vocabulary();
+    let reader = Reader::open(openai.path(), Some(Activation::Gelu), &Cancel::new()).unwrap();
+    let e = reader.check("TARGET", &["pencil"; 68].join(" "), &Templates::default().0).unwrap_err().to_string();
+    let longest =
+        Templates::default().0.iter().map(|t| reader.tokenizer().unwrap().encode(&t.replace("{}", "")).unwrap().len()).max().unwrap();
+    let over = 68 + 2 + longest - 77;
+    assert!(e.contains(&format!("too long by {over} tokens: it has 68 and 2")) && e.contains(&format!("adds {longest},")), "{e}");
+}
+
+/// The shapes that a reader looks at, of a CLIP with OpenAI's 49408 tokens.
+fn of_openais_vocabulary() -> tempfile::NamedTempFile {
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let tensors = BTreeMap::from([
+        ("visual.conv1.weight".to_string(), zeros(&[1, 3, 1, 1])),
+        ("positional_embedding".to_string(), zeros(&[77, 1])),
+        ("token_embedding.weight".to_string(), zeros(&[49_408, 1])),
+    ]);
+    let file = tempfile::Builder::new().prefix("openai").suffix(".safetensors").tempfile().unwrap();
+    save_safetensors(file.path(), &tensors, &BTreeMap::new()).unwrap();
+    file
+}
+
+/// Words that a CLIP of English plainly does not know get one warning, English gets none: of the 79 templates, the starter's words, the
+/// published examples and names of painters (more than 300 words) none is called foreign.
+#[test]
+fn words_of_other_languages_get_a_warning() {
+    let file = of_openais_vocabulary();
+    let readers = [Reader::open(file.path(), None, &Cancel::new()).unwrap(), Reader::open(file.path(), None, &Cancel::new()).unwrap()];
+    for (text, word) in [
+        ("Bleistiftzeichnung", "'Bleistiftzeichnung' is unknown"),
+        ("карандашный набросок", "'карандашный', 'набросок' are unknown"),
+        ("鉛筆スケッチ", "'鉛筆スケッチ' is unknown"),
+        ("eine Kohlezeichnung", "'Kohlezeichnung' is unknown"),
+        ("lyijykynäpiirros", "'lyijykynäpiirros' is unknown"),
+        ("رسم بالقلم الرصاص", "are unknown"),
+        ("연필 스케치", "are unknown"),
+        ("a painting by Иван Шишкин", "'Иван', 'Шишкин' are unknown"),
+    ] {
+        let [warning] = &warnings(text, &readers)[..] else { panic!("{text}: {:?}", warnings(text, &readers)) };
+        assert!(warning.contains("reads English") && warning.contains(word) && warning.contains(text), "{warning}");
+    }
+    let mut english: Vec<String> = Templates::default().of("dog");
+    english.push(std::fs::read_to_string(shipped("words.json")).unwrap());
+    english.extend(
+        [
+            "photo sketch pixar mona lisa painting modigliani painting cubism painting ukiyo-e zombie neanderthal werewolf tolkien elf",
+            "a portrait by Fernando Botero, Frida Kahlo, Edvard Munch, Salvador Dalí, Joan Miró, Paul Cézanne, Albrecht Dürer, Matthias Grünewald",
+            "Mark Zuckerberg, Nicolas Cage, Thanos, Shrek, Super Saiyan, Raphael, White Walker, the Joker, the Witcher, Voldemort, Daenerys Targaryen",
+            "hamster badger capybara skunk otter boar axolotl rhinoceros hippopotamus chrysanthemum archaeopteryx tyrannosaurus chrome wheels",
+            "the nightmare before christmas, snowy mountain, ancient underwater ruin, a cryengine render of Shibuya, a TRON car, rusted, anime",
+            "Amedeo Modigliani, Giuseppe Arcimboldo, Friedensreich Hundertwasser, Zdzisław Beksiński, Domenico Ghirlandaio, Diego Velázquez",
+            "Katsushika Hokusai, Utagawa Hiroshige, Pyotr Tchaikovsky, Ivan Aivazovsky, Jean-Michel Basquiat, Toulouse-Lautrec, Quetzalcoatl",
+            "a daguerreotype, chiaroscuro, sfumato, anthropomorphic, phantasmagoria, papier-mâché, a café, naïve art, a π sign, 8-bit, C'est la vie",
+            "antidisestablishmentarianism, Massachusetts, Czechoslovakia, Reykjavik, Worcestershire, onomatopoeia, Nebuchadnezzar, emoji \u{1f600}",
+        ]
+        .map(String::from),
+    );
+    for text in &english {
+        assert_eq!(warnings(text, &readers), [] as [String; 0]);
+    }
+    let words: std::collections::BTreeSet<&str> = english.iter().flat_map(|t| t.split(|c: char| !c.is_alphabetic())).collect();
+    assert!(words.len() > 300, "{}", words.len());
+    // The starter's CLIPs have words of their own.
+    assert_eq!(warnings("Bleistiftzeichnung", [&Reader::open(&shipped("clip-a"), None, &Cancel::new()).unwrap()]), [] as [String; 0]);
+    assert_eq!(tidy(" Bleistiftzeichnung "), "Bleistiftzeichnung");
 }

@@ -381,7 +381,8 @@ fn texts_beside_a_clip_are_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let key = "vision_model.embeddings.patch_embedding.weight";
-    let file = safetensors(&[(key, "F32", 4, &[1, 3, 8, 8])], "");
+    let tokens = "text_model.embeddings.token_embedding.weight";
+    let file = safetensors(&[(key, "F32", 4, &[1, 3, 8, 8]), (tokens, "F32", 4, &[2, 1])], "");
     std::fs::write(path("model.safetensors"), &file).unwrap();
     std::fs::File::create(path("config.json")).unwrap().set_len(1 << 30).unwrap();
     let e = tried(&path("model.safetensors"), file.len());

@@ -90,16 +90,21 @@ fn activations_values_and_gradients() {
     let quick = quick_gelu(&x).unwrap().to_vec1::<f32>().unwrap();
     let exact = f64s(&x).gelu_erf().unwrap().to_vec1::<f64>().unwrap();
     let smooth = gelu(&x).unwrap().to_vec1::<f32>().unwrap();
+    // candle's own, in f64.
+    let near = f64s(&x).gelu().unwrap().to_vec1::<f64>().unwrap();
+    let tanh = gelu_tanh(&x).unwrap().to_vec1::<f32>().unwrap();
     for (i, &v) in values.iter().enumerate() {
         let v = v as f64;
         let want = v / (1.0 + (-1.702 * v).exp());
         // exp's argument is rounded to f32 first: up to 17 * 6e-8 more for the largest.
         assert!((quick[i] as f64 - want).abs() <= 4e-7 * want.abs() * (1.0 + v.abs()), "quick_gelu({v}) = {} for {want}", quick[i]);
         assert!((smooth[i] as f64 - exact[i]).abs() <= 3e-7 * v.abs() + 1e-30, "gelu({v}) = {} for {}", smooth[i], exact[i]);
+        assert!((tanh[i] as f64 - near[i]).abs() <= 4e-7 * v.abs() + 1e-30, "gelu_tanh({v}) = {} for {}", tanh[i], near[i]);
     }
     let x = (random(&[67], 7) * 2.0).unwrap();
     check_gradient("quick_gelu", &x, 1e-2, 1e-3, |x| quick_gelu(x).unwrap());
     check_gradient("gelu", &x, 1e-2, 1e-3, |x| gelu(x).unwrap());
+    check_gradient("gelu_tanh", &x, 1e-2, 1e-3, |x| gelu_tanh(x).unwrap());
 }
 
 /// The same in f64, step by step.
@@ -191,7 +196,7 @@ fn patches_are_a_convolution() {
 #[test]
 fn resize_gradients() {
     // Linear in x: a large step has no error but rounding.
-    for filter in [Filter::BicubicAntialias, Filter::Bicubic, Filter::Area] {
+    for filter in [Filter::BicubicAntialias, Filter::Bicubic, Filter::BilinearAntialias, Filter::Bilinear, Filter::Area] {
         for (height, width) in [(5, 7), (13, 20)] {
             let x = random(&[2, 2, 9, 11], 16);
             let crop = (1..height - 1, 0..width - 2);

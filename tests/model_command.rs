@@ -271,7 +271,7 @@ fn other_formats_become_packs() {
     let new = NewPack {
         name: "formats".into(),
         generator: common::data("formats/trainer_legacy.pt"),
-        clips: vec![(common::data("formats/open_clip"), 1.0), (common::data("formats/hf_sharded"), 1.0)],
+        clips: vec![(common::data("formats/open_clip"), 1.0).into(), (common::data("formats/hf_sharded"), 1.0).into()],
         encoder: Some(encoder.clone()),
         ..NewPack::default()
     };
@@ -288,7 +288,7 @@ fn other_formats_become_packs() {
             let clip = Clip::open(path).unwrap();
             clip.encode_image(&clip.preprocess(&picture, nada::nn::clip::ClipResize::Antialias).unwrap()).unwrap().to_vec2::<f32>().unwrap()
         };
-        assert_eq!(embed(&clip.path), embed(&original.0), "{}", clip.path.display());
+        assert_eq!(embed(&clip.path), embed(&original.path), "{}", clip.path.display());
     }
     // The index and each of its files.
     assert!(pack.sources.iter().filter(|s| s.path == "hf_sharded/model.safetensors").count() > 2, "{:?}", pack.sources);
@@ -309,9 +309,9 @@ fn reference_files_become_packs() {
         name: "tiny".into(),
         generator: reference.join("stylegan2_rosinality/tiny64.pt"),
         clips: vec![
-            (reference.join("clip/tiny_vit_jit_fp16.pt"), 1.0),
-            (reference.join("clip/tiny_rn_openai_state_dict.pt"), 0.5),
-            (reference.join("clip/tiny_vit_hf"), 1.0),
+            (reference.join("clip/tiny_vit_jit_fp16.pt"), 1.0).into(),
+            (reference.join("clip/tiny_rn_openai_state_dict.pt"), 0.5).into(),
+            (reference.join("clip/tiny_vit_hf"), 1.0).into(),
         ],
         encoder: Some(encoder.clone()),
         boundaries: vec![boundary.clone(), boundary],

@@ -103,3 +103,75 @@ fn wrong_packs_say_what_is_wrong() {
     let e = ModelPack::find("no-such-pack").unwrap_err();
     assert!(matches!(&e, Error::NotFound { .. }) && e.to_string().contains("NADA_MODELS"), "{e}");
 }
+
+#[test]
+fn a_path_of_a_model_toml_is_taken_for_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let pack = folder.path().join("a");
+    std::fs::create_dir(&pack).unwrap();
+    std::fs::write(pack.join("g.safetensors"), b"").unwrap();
+    std::fs::write(pack.join(MANIFEST), "name = 'called-so'\nresolution = 64\ngenerator = 'g.safetensors'\n").unwrap();
+    let manifest = pack.join(MANIFEST);
+    let want = pack.canonicalize().unwrap();
+    assert_eq!(ModelPack::open(&manifest).unwrap().folder, want);
+    assert_eq!(ModelPack::find(manifest.to_str().unwrap()).unwrap().folder, want);
+    // As a folder to search in, too.
+    let folders = std::slice::from_ref(&manifest);
+    assert_eq!(ModelPack::find_in("called-so", folders).unwrap().folder, want);
+    assert_eq!(ModelPack::find_in("a", folders).unwrap().folder, want);
+    assert_eq!(ModelPack::list_in(folders).len(), 1);
+    // Another file is none, nor is a model.toml that is not there.
+    for wrong in [pack.join("g.safetensors"), folder.path().join(MANIFEST)] {
+        assert_eq!(ModelPack::find(wrong.to_str().unwrap()).err().unwrap().kind(), Kind::NotFound);
+    }
+}
+
+/// The program with NADA_MODELS: its JSON, and what it wrote to the standard error without --json.
+fn with_models(folder: &Path, models: &str, arguments: &[&str]) -> (serde_json::Value, String) {
+    let run = |arguments: &[&str]| {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_nada"));
+        program.current_dir(folder).env("NADA_MODELS", models).env("HOME", folder).args(arguments).output().unwrap()
+    };
+    let out = run(&[&["--json"], arguments].concat());
+    assert!(out.status.success() && out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
+    (serde_json::from_slice(&out.stdout).unwrap(), String::from_utf8(run(arguments).stderr).unwrap())
+}
+
+#[test]
+fn entries_of_the_variable_that_lead_nowhere_are_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("file"), b"").unwrap();
+    std::fs::create_dir(folder.join("empty")).unwrap();
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter");
+    let (file, manifest) = (folder.join("file").display().to_string(), starter.join(MANIFEST).display().to_string());
+    for (models, words) in [
+        (file.clone(), &["/file, which is a file", "model.toml"][..]),
+        ("/nonexistent/models".into(), &["/nonexistent/models, which does not exist"]),
+        ("relative".into(), &["NADA_MODELS names relative, which does not exist"]),
+        ("~/models".into(), &["names ~/models, which does not exist", "'~' in quotes", "\"$HOME/models\""]),
+        ("empty".into(), &["empty folder", "disk mounted"]),
+        // Of several only those; empty ones are none.
+        (format!(":{}:/nonexistent::", starter.display()), &["/nonexistent, which does not exist"]),
+    ] {
+        for arguments in [&["sample", "-n", "1"][..], &["model", "list"], &["info"]] {
+            let (value, text) = with_models(folder, &models, arguments);
+            let warnings = value["warnings"].as_array().unwrap();
+            assert_eq!(warnings.len(), 1, "{models} {arguments:?}: {value}");
+            let warning = warnings[0].as_str().unwrap();
+            assert!(words.iter().all(|word| warning.contains(word)), "{models}: {warning}");
+            assert_eq!(text, format!("warning: {warning}\n"), "{models} {arguments:?}");
+        }
+    }
+    // Each of two has a sentence of its own.
+    assert_eq!(with_models(folder, &format!("/nonexistent:{file}"), &["model", "list"]).0["warnings"].as_array().unwrap().len(), 2);
+    for models in ["", "::", &manifest, starter.to_str().unwrap(), starter.parent().unwrap().to_str().unwrap()] {
+        let (value, text) = with_models(folder, models, &["model", "list"]);
+        assert_eq!((&value["warnings"], text.as_str()), (&serde_json::json!([]), ""), "{models}");
+    }
+    // The entry is used: its pack comes first.
+    let (value, _) = with_models(folder, &manifest, &["model", "list"]);
+    let first = value["packs"][0]["folder"].as_str().unwrap();
+    assert_eq!(Path::new(first).canonicalize().unwrap(), starter.canonicalize().unwrap());
+    assert_eq!(with_models(folder, "", &["info", &manifest]).0["files"][0]["kind"], "model pack");
+}

@@ -89,13 +89,13 @@ fn bad_files_say_what_is_wrong() {
     for (path, kind, words) in [
         (folder.path().join("missing.png"), Kind::NotFound, vec!["missing.png"]),
         (folder.path().to_path_buf(), Kind::Format, vec!["folder"]),
-        (write("empty.png", b""), Kind::Format, vec!["empty.png", "PNG or JPEG"]),
-        (write("text.png", b"hello"), Kind::Format, vec!["text.png", "PNG or JPEG"]),
-        (write("a.gif", b"GIF89a\x01\0\x01\0"), Kind::Format, vec!["Gif", "PNG or JPEG"]),
-        (write("cut.png", &png[..png.len() / 2]), Kind::Format, vec!["cut.png", "Png"]),
+        (write("empty.png", b""), Kind::Format, vec!["empty.png", "PNG, JPEG, WebP"]),
+        (write("text.png", b"hello"), Kind::Format, vec!["text.png", "PNG, JPEG, WebP"]),
+        (write("a.gif", b"GIF89a\x01\0\x01\0"), Kind::Format, vec!["a.gif", "is a GIF picture"]),
+        (write("cut.png", &png[..png.len() / 2]), Kind::Format, vec!["cut.png", "PNG", "cut off"]),
         (write("flipped.png", &flipped), Kind::Format, vec!["flipped.png"]),
-        (write("cut.jpg", &jpg[..jpg.len() / 2]), Kind::Format, vec!["cut.jpg", "Jpeg"]),
-        (data("huge.png"), Kind::Format, vec!["60000 x 60000", "67108864"]),
+        (write("cut.jpg", &jpg[..jpg.len() / 2]), Kind::Format, vec!["cut.jpg", "JPEG", "cut off"]),
+        (data("huge.png"), Kind::Format, vec!["60000 x 60000", "67108864", "-resize"]),
     ] {
         let e = Picture::open(&path).expect_err(&path.display().to_string());
         assert_eq!(e.kind(), kind, "{e}");
@@ -357,4 +357,60 @@ fn borrowed_pixels_are_checked() {
     assert!(e.to_string().contains("(0, 0)"), "{e}");
     let e = pixels::write(&Picture::filled(2, 1, [0.0; 4]).unwrap(), &mut [0; 4], &layout(1, 1, 4)).unwrap_err();
     assert!(e.to_string().contains("2 x 1"), "{e}");
+}
+
+/// The largest and the mean difference of colours, in steps of 8 bits.
+fn apart(a: &Picture, b: &Picture) -> (f32, f32) {
+    assert_eq!((a.width, a.height), (b.width, b.height));
+    let far: Vec<f32> = a.data.iter().zip(&b.data).map(|(a, b)| (a - b).abs() * 255.0).collect();
+    (far.iter().copied().fold(0.0, f32::max), far.iter().sum::<f32>() / far.len() as f32 * 4.0 / 3.0)
+}
+
+/// Without warnings.
+fn quiet(name: &str) -> Picture {
+    let (picture, warnings) = Picture::open_with_warnings(&data(name)).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    picture
+}
+
+#[test]
+fn what_a_file_says_of_its_colours_counts() {
+    let want = quiet("colour/srgb.png");
+    for (name, mean) in [
+        ("p3.png", 1.0),
+        ("p3.jpg", 2.0),
+        ("adobe.png", 1.0),
+        ("adobe.jpg", 2.0),
+        ("prophoto.png", 1.0),
+        ("prophoto.jpg", 2.0),
+        ("gamma1_16bit.png", 1.0),
+        ("cicp_p3.png", 1.0),
+    ] {
+        let far = apart(&quiet(&format!("colour/{name}")), &want);
+        println!("{name} {far:?}");
+        assert!(far.1 <= mean, "{name}: {far:?}");
+    }
+}
+
+#[test]
+fn formats() {
+    let want = quiet("formats/same.png");
+    for name in ["a.webp", "a.tif", "a.bmp", "webp_named.jpg", "a.gif"] {
+        let far = apart(&quiet(&format!("formats/{name}")), &want);
+        println!("{name} {far:?}");
+    }
+    for name in ["a.avif", "a.heic", "a.jxl"] {
+        println!("{}", Picture::open(&data(&format!("formats/{name}"))).unwrap_err());
+    }
+}
+
+#[test]
+fn ends() {
+    let want = quiet("jpeg_end/whole.jpg");
+    for name in ["no_end.jpg", "no_end_zeros.jpg", "progressive_no_end.jpg", "half.jpg", "half_with_end.jpg"] {
+        match Picture::open_with_warnings(&data(&format!("jpeg_end/{name}"))) {
+            Ok((p, w)) => println!("{name} {:?} {w:?}", apart(&p, &want)),
+            Err(e) => println!("{e}"),
+        }
+    }
 }

@@ -91,7 +91,8 @@ fn render_is_exact() {
     let expected = checkpoint::open(&starter.join("expected.safetensors")).unwrap();
     for space in ["z", "w"] {
         checkpoint::write_npy(&folder.path().join("in.npy"), &expected.f32(space, None).unwrap()).unwrap();
-        let arguments = ["render", "--latents", "in.npy", "--space", space, "--noise", "none", "--out-npy", "out.npy", "--folder", "out"];
+        let arguments =
+            ["render", "--latents", "in.npy", "--space", space, "--noise", "none", "--out-npy", "out.npy", "--folder", "out", "--force"];
         let value = json(folder.path(), &arguments);
         assert_eq!(value["shape"], serde_json::json!([4, 3, 128, 128]));
         let have = read_npy(&folder.path().join("out.npy")).unwrap();
@@ -170,7 +171,7 @@ fn from_words_to_a_restyled_picture() {
     assert_eq!(steps, [2, 4]);
     let domain = "a-pencil-sketch.nada.safetensors";
     assert_eq!(Domain::open(&here.join(domain)).unwrap().description.target, "a pencil sketch");
-    let sheet = Picture::open(&here.join("a-pencil-sketch.png")).unwrap();
+    let sheet = Picture::open(&here.join("a-pencil-sketch-before-after.png")).unwrap();
     assert_eq!((sheet.width, sheet.height), (8 * 128 + 7 * 2, 2 * 128 + 2));
 
     json(here, &["sample", "-n", "1", "--folder", "faces", "--latents", "w.safetensors"]);
@@ -211,7 +212,9 @@ fn an_interrupt_keeps_what_was_reached() {
     unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
     let rest: Vec<String> = lines.map_while(Result::ok).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
-    let kept = Domain::open(&folder.path().join("a-pencil-sketch.nada.safetensors")).unwrap();
-    assert!(kept.description.step >= 2);
-    assert!(folder.path().join("a-pencil-sketch.png").exists());
+    let names: Vec<String> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let kept = names.iter().find(|n| n.starts_with("a-pencil-sketch-stopped-at-") && n.ends_with(".nada.safetensors")).expect("no domain");
+    let step = Domain::open(&folder.path().join(kept)).unwrap().description.step;
+    assert!(step >= 2 && kept.contains(&format!("-{step}.")));
+    assert!(names.contains(&format!("a-pencil-sketch-stopped-at-{step}-before-after.png")), "{names:?}");
 }

@@ -1,7 +1,7 @@
 //! The losses in CLIP space (Gal et al. 2021, section 4.1), and what they compare with.
 
 use super::settings::{ClipResize, LossWeights, Mode};
-use super::{Concept, Templates};
+use super::{Concept, Templates, WeightedClip};
 use crate::error::{Error, Result};
 use crate::nn::clip::Clip;
 use crate::picture::Picture;
@@ -13,6 +13,9 @@ pub(super) fn normalise(x: &Tensor) -> Result<Tensor> {
     let norm = x.sqr()?.sum_keepdim(D::Minus1)?.maximum(1e-24)?.sqrt()?;
     Ok(x.broadcast_div(&norm)?)
 }
+
+/// What the published code's global loss compares with.
+const REFERENCE_TARGET: &str = "a {}";
 
 /// What one CLIP says of source and target.
 pub(super) struct Guide {
@@ -38,6 +41,26 @@ pub(super) fn embed_pictures(clip: &Clip, pictures: &[Picture]) -> Result<Tensor
 }
 
 impl Guide {
+    /// Whether words fit into all that [`Guide::new`] makes of them, for every CLIP. An `InvalidArgument` says by how much they do not.
+    pub(super) fn check_length(
+        clips: &[WeightedClip],
+        mode: Mode,
+        source: &Concept,
+        target: &Concept,
+        templates: &Templates,
+    ) -> Result<()> {
+        let (Concept::Text(source), Concept::Text(target)) = (source, target) else { return Ok(()) };
+        let mut of_target = templates.0.clone();
+        if mode == Mode::Reference {
+            of_target.extend([REFERENCE_TARGET.to_string(), "{}".to_string()]);
+        }
+        for WeightedClip { clip, .. } in clips {
+            clip.reader().check("source", source, &templates.0)?;
+            clip.reader().check("target", target, &of_target)?;
+        }
+        Ok(())
+    }
+
     /// `own` are 16 pictures of the unadapted generator, there where pictures as a target are compared with them as the source is words.
     pub(super) fn new(
         clip: Arc<Clip>,
@@ -48,14 +71,14 @@ impl Guide {
         templates: &Templates,
         own: Option<&Tensor>,
     ) -> Result<Self> {
-        let all = |words: &str| clip.embed_texts(&templates.0.iter().map(|t| t.replace("{}", words)).collect::<Vec<_>>());
+        let all = |words: &str| clip.embed_texts(&templates.of(words));
         let one = |words: String| Result::Ok(clip.embed_texts(&[words])?.squeeze(0)?);
         let mean = |e: Tensor| Result::Ok(e.mean(0)?);
         let (from, to, target, selection) = match (source, target) {
             (Concept::Text(source), Concept::Text(target)) => {
                 let (from, to) = (mean(all(source)?)?, mean(all(target)?)?);
                 let (global, selection) = match mode {
-                    Mode::Reference => (one(format!("a {target}"))?, one(target.clone())?),
+                    Mode::Reference => (one(REFERENCE_TARGET.replace("{}", target))?, one(target.clone())?),
                     Mode::Default => (normalise(&to)?, normalise(&to)?),
                 };
                 (from, to, global, selection)
@@ -135,4 +158,27 @@ impl Guide {
 
 fn one_minus_cosine(e: &Tensor, target: &Tensor) -> Result<Tensor> {
     Ok((1.0 - e.broadcast_mul(target)?.sum(D::Minus1)?)?.mean_all()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// With the template "{}" the direction is the difference of the two texts' embeddings.
+    #[test]
+    fn the_bare_template_is_the_words_as_they_are() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter/clip-a");
+        let clip = Arc::new(Clip::open(&folder).unwrap());
+        let text = |words: &str| Concept::Text(words.into());
+        let guide = |templates: &[&str]| {
+            let templates = Templates(templates.iter().map(|t| t.to_string()).collect());
+            Guide::new(clip.clone(), 1.0, Mode::Default, &text("a photo"), &text("a zombie"), &templates, None).unwrap()
+        };
+        let rows = clip.embed_texts(&["a photo".into(), "a zombie".into()]).unwrap();
+        let want = normalise(&(rows.get(1).unwrap() - rows.get(0).unwrap()).unwrap()).unwrap();
+        let apart = |guide: &Guide| (&guide.direction - &want).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(apart(&guide(&["{}"])) < 1e-6);
+        assert!(apart(&guide(&["an image of {}"])) > 1e-2);
+    }
 }

@@ -10,7 +10,7 @@ use super::structure;
 use super::trainable::Trainable;
 use crate::error::{Error, Result};
 use crate::kernels::with_gradient;
-use crate::nn::clip::Clip;
+use crate::nn::clip::{tidy, Clip};
 use crate::nn::stylegan2::{Config, Generator, Latent, Noise, Space};
 use crate::picture::Picture;
 use crate::progress::{Cancel, Flow, OnProgress, Progress};
@@ -31,6 +31,7 @@ pub struct WeightedClip {
 /// What the source or the target is.
 #[derive(Clone, Debug)]
 pub enum Concept {
+    /// In natural language; [`tidy`] is applied.
     Text(String),
     /// At least one picture, any size. As a target with words as the source, the generator's own pictures stand for the source.
     Pictures(Vec<Picture>),
@@ -44,11 +45,23 @@ impl Concept {
         }
     }
 
+    /// Words as [`tidy`] leaves them.
+    fn tidy(self) -> Self {
+        match self {
+            Concept::Text(words) => Concept::Text(tidy(&words)),
+            pictures => pictures,
+        }
+    }
+
     fn check(&self, name: &str) -> Result<()> {
         match self {
             Concept::Text(t) if t.trim().is_empty() => Err(Error::argument(name, "is an empty text")),
             Concept::Pictures(p) if p.is_empty() => Err(Error::argument(name, "has no pictures")),
-            _ => Ok(()),
+            Concept::Pictures(p) => p.iter().enumerate().try_for_each(|(i, picture)| match picture.check_visible() {
+                Err(Error::InvalidArgument { message, .. }) => Err(Error::argument(format!("{name}, picture {}", i + 1), message)),
+                other => other,
+            }),
+            Concept::Text(_) => Ok(()),
         }
     }
 }
@@ -61,6 +74,22 @@ impl Default for Templates {
     /// The 79 of the published code (of CLIP's ImageNet prompts).
     fn default() -> Self {
         Self(include_str!("../../assets/templates.txt").lines().map(str::to_string).collect())
+    }
+}
+
+impl Templates {
+    /// Errors: `InvalidArgument` that quotes the template without exactly one `{}`, or says that there is none.
+    pub fn check(&self) -> Result<()> {
+        match self.0.iter().find(|t| t.matches("{}").count() != 1) {
+            Some(t) => Err(Error::argument("templates", format!("\"{t}\" must have exactly one {{}}, which stands for the words"))),
+            None if self.0.is_empty() => Err(Error::argument("templates", "there are none")),
+            None => Ok(()),
+        }
+    }
+
+    /// `words` inside each.
+    pub fn of(&self, words: &str) -> Vec<String> {
+        self.0.iter().map(|t| t.replace("{}", words)).collect()
     }
 }
 
@@ -189,6 +218,7 @@ impl Adaptation {
         settings: Settings,
     ) -> Result<Self> {
         settings.check()?;
+        let (source, target) = (source.tidy(), target.tidy());
         source.check("source")?;
         target.check("target")?;
         if clips.is_empty() {
@@ -197,9 +227,8 @@ impl Adaptation {
         if let Some(c) = clips.iter().find(|c| !c.weight.is_finite() || c.weight <= 0.0) {
             return Err(Error::argument("clips", format!("the weight of {} is {}, it must be above 0", c.clip.name, c.weight)));
         }
-        if templates.0.is_empty() || templates.0.iter().any(|t| t.matches("{}").count() != 1) {
-            return Err(Error::argument("templates", "each must have one {}, and there must be one at least"));
-        }
+        templates.check()?;
+        Guide::check_length(clips, settings.mode, &source, &target, templates)?;
         let rows = generator.config().n_latent();
         if let Some(a) = settings.auto_layers.filter(|a| a.k > rows) {
             return Err(Error::argument("auto_layers", format!("k is {}, the generator has {rows} rows", a.k)));
@@ -542,5 +571,37 @@ impl Adaptation {
             }
         }
         Picture::contact_sheet(&pictures, count.clamp(1, 8))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapt::StopRule;
+    use crate::pack::ModelPack;
+    use crate::progress::silent;
+    use std::path::Path;
+
+    /// A cancel may come between a step and what is due after it: the run that goes on looks first, and ends where an uninterrupted one does.
+    #[test]
+    fn what_was_due_when_a_run_was_cancelled_is_made_up_for() {
+        let pack = ModelPack::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/models/starter")).unwrap();
+        let rule =
+            StopRule { latents: 4, every: 2, pairing: 0.0, structure: 0.0, earliest: 4, plateau: 10.0, plateau_steps: 2, patience: 2 };
+        let settings = Settings { steps: 8, batch: 2, noise: false, snapshot_every: 2, stop: Some(rule), ..Settings::default() };
+        let run = || {
+            let text = |t: &str| Concept::Text(t.into());
+            let (generator, clips) = (Arc::new(pack.load_generator().unwrap()), pack.load_clips().unwrap());
+            Adaptation::new(generator, &clips, text("a photo"), text("a zombie"), &Templates(vec!["{}".into()]), settings.clone()).unwrap()
+        };
+        let (mut whole, mut halted) = (run(), run());
+        let outcome = whole.run(&Cancel::new(), &mut silent).unwrap();
+        assert_eq!((outcome.ended, outcome.steps), (Ended::Rule, 4));
+        halted.step_unless(&Cancel::new()).unwrap();
+        halted.attended = 1;
+        halted.step_unless(&Cancel::new()).unwrap();
+        let again = halted.run(&Cancel::new(), &mut silent).unwrap();
+        assert_eq!((again.ended, again.steps, again.chosen), (outcome.ended, outcome.steps, outcome.chosen));
+        assert_eq!(halted.snapshots().iter().map(|s| s.step).collect::<Vec<_>>(), [2, 4]);
     }
 }

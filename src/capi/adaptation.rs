@@ -5,7 +5,7 @@ use super::clip::nada_clip;
 use super::domain::{nada_domain, LoadedDomain};
 use super::generator::nada_generator;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
-use super::image::nada_image;
+use super::image::{nada_image, LoadedImage};
 use super::model::nada_model;
 use super::options::{self, Options};
 use super::progress::{nada_progress_callback, Callback};
@@ -435,16 +435,16 @@ unsafe impl Options for nada_outcome {
 /// # Safety
 /// The pointers are NULL or as [`nada_adaptation_options`] asks.
 unsafe fn concept(words: *const c_char, images: *const *const nada_image, count: usize, name: &str) -> Result<Concept> {
-    let pictures: Vec<&Arc<Picture>> = handles(images, count, &format!("options.{name}_images"))?;
+    let pictures: Vec<&LoadedImage> = handles(images, count, &format!("options.{name}_images"))?;
     if !pictures.is_empty() {
-        return Ok(Concept::Pictures(pictures.into_iter().map(|p| p.as_ref().clone()).collect()));
+        return Ok(Concept::Pictures(pictures.into_iter().map(|p| Picture::clone(p)).collect()));
     }
     let argument = format!("options.{name}_text");
     if words.is_null() {
         return Err(Failure::argument(&argument, format_args!("is NULL, and options.{name}_images has no image; set one of them")));
     }
     match text(words, &argument)? {
-        words if words.trim().is_empty() => Err(Failure::argument(&argument, "is empty, must say something")),
+        words if crate::nn::clip::tidy(words).is_empty() => Err(Failure::argument(&argument, "is empty, must say something")),
         words => Ok(Concept::Text(words.to_string())),
     }
 }
@@ -491,19 +491,20 @@ unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptatio
         (_, Some(model)) => model.templates(),
         (_, None) => Templates::default(),
     };
-    let warnings: Vec<String> = [&source, &target]
-        .into_iter()
-        .filter_map(|c| match (c, model) {
-            (Concept::Text(words), Some(model)) => Some(model.warning(words)).filter(|w| !w.is_empty()),
-            _ => None,
-        })
-        .collect();
+    let mut warnings: Vec<String> = Vec::new();
+    for concept in [&source, &target] {
+        if let Concept::Text(words) = concept {
+            warnings.extend(model.map(|model| model.unknown(words)).filter(|w| !w.is_empty()));
+            warnings.extend(crate::nn::clip::warnings(words, clips.iter().map(|c| c.clip.reader())));
+        }
+    }
+    warnings.extend(clips.iter().flat_map(|c| c.clip.warnings().iter().cloned()));
     let sizes = clips.iter().map(|c| c.clip.config()).collect();
     g.runtime.admit(Need::adapting(g.generator.config(), &settings, sizes, templates.0.len(), g.runtime.threads()))?;
     let adaptation = g.runtime.run(|| Adaptation::new(g.generator.clone(), &clips, source, target, &templates, settings))?;
     Ok(Training {
         runtime: g.runtime.clone(),
-        warning: c_string(&warnings.join(" ")),
+        warning: c_string(&warnings.join(". ")),
         state: Mutex::new(State { adaptation, outcome: None }),
     })
 }
@@ -566,8 +567,8 @@ pub unsafe extern "C" fn nada_adaptation_new(
     })
 }
 
-/// Which words of source and target options.model does not know, and which it does, in a sentence for the user; "" where it knows them
-/// all, where there was no model, and for NULL. See nada_model_check_text().
+/// What to tell the user, in sentences: which words of source and target options.model does not know, and which it does, what else
+/// nada_model_check_text() says of them, and what nada_clip_warning() says of the CLIPs; "" where there is nothing, and for NULL.
 /// Threads: any. Owner: the adaptation; valid until it is freed.
 #[no_mangle]
 pub unsafe extern "C" fn nada_adaptation_warning(adaptation: *const nada_adaptation) -> *const c_char {
@@ -701,7 +702,7 @@ pub unsafe extern "C" fn nada_adaptation_snapshot_preview(
 ) -> nada_status {
     guard(|| {
         out!(preview);
-        *preview = into_raw(Arc::new(snapshot(&*handle!(adaptation).lock()?, index)?.preview.clone()));
+        *preview = into_raw(snapshot(&*handle!(adaptation).lock()?, index)?.preview.clone().into());
         Ok(())
     })
 }
@@ -727,7 +728,7 @@ pub unsafe extern "C" fn nada_adaptation_preview(
         let state = training.lock()?;
         let adaptation = &state.adaptation;
         training.runtime.admit(Need::drawing_each(adaptation.config(), 2 * count, &[], 2 * 4))?;
-        *preview = into_raw(Arc::new(training.runtime.run(|| adaptation.preview(count))?));
+        *preview = into_raw(training.runtime.run(|| adaptation.preview(count))?.into());
         Ok(())
     })
 }

@@ -139,7 +139,7 @@ pub unsafe extern "C" fn nada_gallery_thumbnail(gallery: *const nada_gallery, in
     guard(|| {
         out!(image);
         if let Some(picture) = Domain::thumbnail(handle!(gallery).file(index)?)? {
-            *image = into_raw(Arc::new(picture));
+            *image = into_raw(picture.into());
         }
         Ok(())
     })
@@ -179,7 +179,7 @@ pub unsafe extern "C" fn nada_gallery_install(
     guard(|| {
         let (gallery, domain) = (handle!(gallery), handle!(domain));
         let name = if name.is_null() { None } else { Some(text(name, "name")?) };
-        let thumbnail = if thumbnail.is_null() { None } else { Some(borrow(thumbnail, "thumbnail")?.as_ref()) };
+        let thumbnail = if thumbnail.is_null() { None } else { Some(&**borrow(thumbnail, "thumbnail")?) };
         if size > 0 {
             // Before the file is there, not after.
             super::handle::not_null!(file);

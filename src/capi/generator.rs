@@ -333,7 +333,7 @@ pub unsafe extern "C" fn nada_generator_render(
             domains => render.drawing.pictures(&g.generator.with_domains(domains)?, latent),
         })?;
         for (i, picture) in pictures.into_iter().enumerate().take(image_count) {
-            *images.add(i) = into_raw::<nada_image>(Arc::new(picture));
+            *images.add(i) = into_raw::<nada_image>(picture.into());
         }
         Ok(())
     })

@@ -1,18 +1,47 @@
 //! Images: pixels of the host, of files and of generators.
 
+use super::context::processors;
 use super::handle::{borrow, handle, into_raw, not_null, out, release, Handle};
+use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
-use super::values::{choose, count32, path, room_for};
+use super::values::{c_string, choose, count32, path, room_for};
 use crate::picture::pixels::{self, Format, Layout, Transfer};
-use crate::picture::Picture;
-use std::ffi::{c_char, c_void};
-use std::sync::Arc;
+use crate::picture::{Picture, MAX_SIDE};
+use std::ffi::{c_char, c_void, CString};
+use std::ops::Deref;
 
 /// A picture: sRGB with straight alpha, floats inside. Never changes once made.
 pub struct nada_image(());
 
+pub(super) struct LoadedImage {
+    picture: Picture,
+    warning: CString,
+}
+
+impl From<Picture> for LoadedImage {
+    fn from(picture: Picture) -> Self {
+        Self { picture, warning: CString::default() }
+    }
+}
+
+impl LoadedImage {
+    /// An image of a file; `open` may use all processors.
+    fn open(open: impl FnOnce() -> crate::Result<(Picture, Vec<String>)> + Send) -> Result<Self> {
+        // An image belongs to no context, so this work has threads of its own for its length.
+        let (picture, warnings) = Runtime::new(processors(), 0)?.run(open)?;
+        Ok(Self { picture, warning: c_string(&warnings.join("\n")) })
+    }
+}
+
+impl Deref for LoadedImage {
+    type Target = Picture;
+    fn deref(&self) -> &Picture {
+        &self.picture
+    }
+}
+
 impl Handle for nada_image {
-    type Value = Arc<Picture>;
+    type Value = LoadedImage;
     const NAME: &'static str = "nada_image";
 }
 
@@ -121,16 +150,45 @@ impl nada_pixels {
     }
 }
 
-/// Reads a PNG or JPEG file of any depth; the content decides, not the name. `file` is UTF-8.
+/// Reads a PNG, JPEG, WebP, TIFF, BMP or GIF file of any depth; the content decides, not the name. Of an animation the first picture is
+/// read. The image is turned as the file says, and its numbers become sRGB by what the file says of them: an ICC profile, PNG's cICP, gAMA
+/// and cHRM, or a camera's mark. What could not be honoured: nada_image_warning(). `file` is UTF-8.
 /// Threads: any. Owner: the caller frees *image with nada_image_free().
-/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT (also a format that is not read, of which the message says how to
+/// convert it, a file that is cut off, and more than 67108864 pixels: see nada_image_open_square()).
 #[no_mangle]
 pub unsafe extern "C" fn nada_image_open(file: *const c_char, image: *mut *mut nada_image) -> nada_status {
     guard(|| {
         out!(image);
-        *image = into_raw(Arc::new(Picture::open(&path(file, "file")?)?));
+        let file = path(file, "file")?;
+        *image = into_raw(LoadedImage::open(|| Picture::open_with_warnings(&file))?);
         Ok(())
     })
+}
+
+/// As nada_image_open(), but of the picture only its largest centred square, shrunk while it is read to at most `max_size` pixels a side
+/// (nada_generator_size() is enough to invert it; 0: as many as the square has): photos of up to 268435456 pixels, without the whole as
+/// floats in memory.
+/// Threads: any. Owner: the caller frees *image with nada_image_free().
+/// Fails: as nada_image_open().
+#[no_mangle]
+pub unsafe extern "C" fn nada_image_open_square(file: *const c_char, max_size: u32, image: *mut *mut nada_image) -> nada_status {
+    guard(|| {
+        out!(image);
+        let file = path(file, "file")?;
+        let most = if max_size == 0 { MAX_SIDE } else { (max_size as usize).min(MAX_SIDE) };
+        *image = into_raw(LoadedImage::open(|| Picture::open_square(&file, most))?);
+        Ok(())
+    })
+}
+
+/// What the file of an image has that could not be honoured, in sentences for the user, one a line: a colour profile that cannot be used,
+/// frames or pages that were left out, an end that is missing. "" where there is nothing to say, for images that are of no file, and for
+/// NULL.
+/// Threads: any. Owner: the image; valid until it is freed.
+#[no_mangle]
+pub unsafe extern "C" fn nada_image_warning(image: *const nada_image) -> *const c_char {
+    value(c"".as_ptr(), || borrow(image, "image").map_or(c"".as_ptr(), |i| i.warning.as_ptr()))
 }
 
 /// Writes an 8-bit PNG file (RGB where every pixel is opaque, else RGBA) under a temporary name and renames it: a failure leaves what
@@ -155,7 +213,7 @@ pub unsafe extern "C" fn nada_image_from_pixels(pixels: *const nada_pixels, imag
         let bytes = layout.bytes()?;
         room_for((layout.width * layout.height).checked_mul(4), "image")?;
         let bytes = std::slice::from_raw_parts(view.data.cast::<u8>(), bytes);
-        *image = into_raw(Arc::new(pixels::read(bytes, &layout)?));
+        *image = into_raw(pixels::read(bytes, &layout)?.into());
         Ok(())
     })
 }

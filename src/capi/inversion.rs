@@ -197,7 +197,7 @@ pub unsafe extern "C" fn nada_generator_restyle(
         g.runtime.admit(Need::drawing(g.generator.config(), 1, &domains))?;
         let restyle = Restyle { generator: &g.generator, domains: &domains, inversion: &settings, clip: clip.as_deref(), drawing };
         let done = g.runtime.run_reporting(&callback, |report| restyle.run(picture, &cancel, report))?;
-        *restyled = into_raw(Arc::new(done.picture));
+        *restyled = into_raw(done.picture.into());
         Ok(())
     })
 }

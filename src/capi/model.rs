@@ -11,8 +11,11 @@ use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{c_string, give_text, text};
 use crate::adapt::{Templates, WeightedClip};
+use crate::error::Error;
+use crate::nn::clip::{tidy, warnings, Reader};
 use crate::nn::stylegan2::Generator;
 use crate::pack::{search_folders, ModelPack, STARTER};
+use crate::progress::Cancel;
 use std::ffi::{c_char, CString};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +31,7 @@ pub(super) struct LoadedModel {
     description: CString,
     generator: Mutex<Option<Arc<Generator>>>,
     clips: Mutex<Option<Vec<WeightedClip>>>,
+    readers: Mutex<Option<Arc<Vec<Reader>>>>,
 }
 
 impl Handle for nada_model {
@@ -60,6 +64,7 @@ impl LoadedModel {
             pack,
             generator: Mutex::default(),
             clips: Mutex::default(),
+            readers: Mutex::default(),
         })
     }
 
@@ -75,9 +80,29 @@ impl LoadedModel {
         self.pack.templates()
     }
 
+    /// What the CLIPs make of words, without their weights; none where they cannot be read, which is said when they are.
+    fn readers(&self) -> Arc<Vec<Reader>> {
+        let open =
+            || self.pack.clips.iter().map(|c| Reader::open(&c.path, c.activation, &Cancel::new())).collect::<crate::Result<Vec<_>>>();
+        once(&self.readers, || self.runtime.run(|| Ok(Arc::new(open()?)))).unwrap_or_default()
+    }
+
+    /// All that there is to tell a user about `text` before the CLIPs are read; empty where all is well.
+    fn warning(&self, text: &str) -> String {
+        let readers = self.readers();
+        let templates = self.templates().0;
+        let too_long = readers.iter().find_map(|reader| match reader.check("text", &tidy(text), &templates) {
+            Err(Error::InvalidArgument { message, .. }) => Some(message),
+            _ => None,
+        });
+        let unknown = Some(self.unknown(text)).filter(|sentence| !sentence.is_empty());
+        let sentences: Vec<String> = too_long.into_iter().chain(unknown).chain(warnings(text, readers.iter())).collect();
+        sentences.join(". ")
+    }
+
     /// What to tell a user about words of `text` that the pack does not know; empty where it knows them all.
-    pub fn warning(&self, text: &str) -> String {
-        let unknown = self.pack.unknown_words(text);
+    pub fn unknown(&self, text: &str) -> String {
+        let unknown = self.pack.unknown_words(&tidy(text));
         if unknown.is_empty() {
             return String::new();
         }
@@ -206,10 +231,11 @@ pub unsafe extern "C" fn nada_model_inversion_options(
     })
 }
 
-/// Says which words of `text` the pack does not know, and which it does: words it never learned change little. Writes a NUL-terminated
-/// UTF-8 sentence to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
+/// Says what is wrong with `text` before the CLIPs are read: which words the pack does not know, and which it does (words it never learned
+/// change little), words of other languages than a CLIP's, characters that nobody sees, and too many words. Writes NUL-terminated
+/// UTF-8 sentences to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
 /// the bytes that the whole takes to *needed (1 where all is well). `warning` may be NULL when `size` is 0, and `needed` may be NULL.
-/// An adaptation keeps the same sentence: nada_adaptation_warning().
+/// An adaptation keeps them too: nada_adaptation_warning().
 /// Threads: any. Fails: NADA_INVALID_ARGUMENT.
 #[no_mangle]
 pub unsafe extern "C" fn nada_model_check_text(

@@ -5,7 +5,6 @@ use super::image::nada_image;
 use crate::picture::Picture;
 use crate::progress::Flow;
 use std::ffi::c_void;
-use std::sync::Arc;
 
 /// A progress callback's answer.
 #[repr(u32)]
@@ -60,7 +59,7 @@ impl Callback {
 
     pub fn call(&self, step: usize, total: usize, loss: f32, preview: Option<Picture>) -> Flow {
         let Some(function) = self.function else { return Flow::Continue };
-        let preview = preview.map_or(std::ptr::null_mut(), |picture| into_raw::<nada_image>(Arc::new(picture)));
+        let preview = preview.map_or(std::ptr::null_mut(), |picture| into_raw::<nada_image>(picture.into()));
         let progress = nada_progress {
             struct_size: size_of::<nada_progress>(),
             preview,

@@ -17,7 +17,6 @@ use crate::picture::region::{Blend, Canvas, Hard, Region};
 use crate::pipeline::Restyle;
 use std::cell::Cell;
 use std::ffi::c_void;
-use std::sync::Arc;
 
 /// A rectangle of pixels, from the top left. This struct is complete: it will not grow.
 #[repr(C)]
@@ -214,7 +213,7 @@ pub unsafe extern "C" fn nada_image_from_region(
         super::values::room_for(super::values::product(&[side, side, 4]), "image")?;
         // An image belongs to no context, so this work has threads of its own for its length.
         let picture = Runtime::new(processors(), 0)?.run(move || source.canvas().shrunk(square, most))?;
-        *image = into_raw(Arc::new(picture));
+        *image = into_raw(picture.into());
         Ok(())
     })
 }

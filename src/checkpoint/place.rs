@@ -99,11 +99,11 @@ mod tests {
     #[test]
     fn averages_come_first_and_short_places_before_long_ones() {
         let names = ["generator", "netg", "g"];
-        fn best<'p>(places: &[&'p str], names: &[&str]) -> Option<&'p str> {
+        fn best_of<'a>(places: &[&'a str], names: &[&str]) -> Option<&'a str> {
             let known = places.iter().filter(|place| rank(place, names).is_some());
             known.min_by_key(|place| rank(place, names)).copied()
         }
-        let best = |places: &[&'static str]| best(places, &names);
+        let best = |places: &[&'static str]| best_of(places, &names);
         for averaged in
             ["g_ema.", "params_ema.", "ema_model.", "netG_ema_state_dict.", "state_dict.generator_ema._orig_mod.", "ema.module.", "Gs."]
         {

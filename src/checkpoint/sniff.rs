@@ -3,6 +3,7 @@
 use super::source::Source;
 use super::{npy, torch_legacy};
 use crate::error::Result;
+use crate::files::PictureFormat;
 
 /// The readers there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,14 +42,8 @@ pub(super) fn sniff(source: &Source) -> Result<Kind> {
     if head.len() > 2 && head[0] == 0x80 && (2..=5).contains(&head[1]) {
         return Ok(Kind::Pickle);
     }
-    if head.starts_with(b"\x89PNG\r\n\x1a\n") {
-        return not("is a PNG picture");
-    }
-    if head.starts_with(b"\xff\xd8\xff") {
-        return not("is a JPEG picture");
-    }
-    if head.starts_with(b"GIF8") || (head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP")) {
-        return not("is a picture");
+    if let Some(format) = PictureFormat::of(&head) {
+        return not(&format!("is {}", format.name()));
     }
     if head.starts_with(b"\x89HDF\r\n\x1a\n") {
         return not("is an HDF5 file");

@@ -25,6 +25,8 @@ const LEAST_SIDE: usize = 8;
 
 /// Finds the latent whose picture is `target` (any size: its centred square, resized to the generator's), starting at the mean latent.
 ///
+/// Errors: `InvalidArgument` for a picture that is too small or has nothing to see in its square ([`Picture::check_visible`]).
+///
 /// Without `optimise_noise` the picture is drawn without noise. On `Cancelled` nothing has changed anywhere. The best latent seen is
 /// returned.
 pub fn invert(
@@ -59,6 +61,7 @@ pub fn invert_keeping(
             format!("{} x {} pixels is too small to invert; at least {LEAST_SIDE} a side are needed", target.width, target.height);
         return Err(Error::argument("picture", message));
     }
+    target.check_visible()?;
     let config = generator.config();
     let side = config.size;
     let target = target.square(side)?.to_tensor()?;

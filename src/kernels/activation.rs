@@ -1,15 +1,31 @@
-//! Activations of transformers: x * sigmoid(1.702 x) (OpenAI's CLIP) and x * Phi(x) (Hendrycks and Gimpel 2016, "Gaussian error linear units").
+//! Activations of transformers: x * sigmoid(1.702 x) (OpenAI's CLIP) and x * Phi(x) (Hendrycks and Gimpel 2016, "Gaussian error linear units"),
+//! also with their section 2's approximation of Phi by tanh.
 
 use super::slices::{argument, exp, prepared, tensor, vectorised, Values};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use serde::{Deserialize, Serialize};
+use std::fmt::{self, Display};
 
-/// The function between the two linear layers of a transformer's MLP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The function between the two linear layers of a transformer's MLP. Displayed and serialised as `quick_gelu`, `gelu`, `gelu_tanh`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// x * sigmoid(1.702 x)
     QuickGelu,
     /// x * Phi(x), with the error function.
     Gelu,
+    /// x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2
+    GeluTanh,
+}
+
+impl Display for Activation {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Activation::QuickGelu => "quick_gelu",
+            Activation::Gelu => "gelu",
+            Activation::GeluTanh => "gelu_tanh",
+        })
+    }
 }
 
 /// The logistic function, within 3e-7 relatively for x > -87.
@@ -39,12 +55,17 @@ fn erf(x: f32) -> f32 {
     x * p / q
 }
 
+/// (1 + tanh(y)) / 2 is sigmoid(2 y): twice sqrt(2 / pi).
+const TANH: f32 = 1.595_769_1;
+const CUBE: f32 = 0.044_715;
+
 impl Activation {
     #[inline(always)]
     fn value(self, x: f32) -> f32 {
         match self {
             Activation::QuickGelu => x * sigmoid(1.702 * x),
             Activation::Gelu => 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
+            Activation::GeluTanh => x * sigmoid(TANH * x * (1.0 + CUBE * x * x)),
         }
     }
 
@@ -59,6 +80,10 @@ impl Activation {
                 let density = exp(-0.5 * x * x) * (0.5 * std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2);
                 0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)) + x * density
             }
+            Activation::GeluTanh => {
+                let s = sigmoid(TANH * x * (1.0 + CUBE * x * x));
+                s * (1.0 + x * (1.0 - s) * TANH * (1.0 + 3.0 * CUBE * x * x))
+            }
         }
     }
 
@@ -68,6 +93,7 @@ impl Activation {
         match self {
             Activation::QuickGelu => vectorised(|| each(x, out, |x, _| Activation::QuickGelu.value(x))),
             Activation::Gelu => vectorised(|| each(x, out, |x, _| Activation::Gelu.value(x))),
+            Activation::GeluTanh => vectorised(|| each(x, out, |x, _| Activation::GeluTanh.value(x))),
         }
     }
 
@@ -76,6 +102,7 @@ impl Activation {
         match self {
             Activation::QuickGelu => vectorised(|| each(x, gradient, |x, g| g * Activation::QuickGelu.slope(x))),
             Activation::Gelu => vectorised(|| each(x, gradient, |x, g| g * Activation::Gelu.slope(x))),
+            Activation::GeluTanh => vectorised(|| each(x, gradient, |x, g| g * Activation::GeluTanh.slope(x))),
         }
     }
 }
@@ -113,4 +140,9 @@ pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
 /// x * Phi(x) elementwise, within 3e-7 * |x| of it absolutely. Differentiable.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
     prepared(x)?.apply_op1(Activation::Gelu)
+}
+
+/// x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2 elementwise, within 4e-7 of it relatively. Differentiable.
+pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
+    prepared(x)?.apply_op1(Activation::GeluTanh)
 }

@@ -20,7 +20,7 @@ mod taps;
 mod transformer;
 mod upfirdn;
 
-pub use activation::{gelu, quick_gelu, Activation};
+pub use activation::{gelu, gelu_tanh, quick_gelu, Activation};
 pub use attention::attention;
 pub use bias_act::bias_act;
 pub(crate) use buffer::KEPT as SCRATCH_KEPT;
@@ -29,7 +29,7 @@ pub use linear::linear;
 pub use modulated::{modulated_conv2d, Modulated};
 pub use norm::layer_norm;
 pub use patches::{embed_tokens, patches};
-pub use resample::{affine_sample, channel_affine, resize, resize_rgb8, Filter};
+pub use resample::{affine_sample, channel_affine, resize, resize_rgb8, resize_rgb8_bilinear, Filter};
 pub use seed::with_gradient;
 pub use transformer::{Block, BlockWeights};
 pub use upfirdn::{upfirdn2d, UpFirDn};

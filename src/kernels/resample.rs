@@ -3,7 +3,7 @@
 use super::slices::{argument, prepared, tensor, vectorised, Values};
 use candle_core::{bail, CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 /// What a pixel of the new size sees of the old one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,10 @@ pub enum Filter {
     BicubicAntialias,
     /// Keys' cubic with a = -0.75 over 4 pixels whatever the factor, borders repeated (torch's default).
     Bicubic,
+    /// A triangle, widened by the factor when shrinking (PIL's bilinear, and torchvision's default).
+    BilinearAntialias,
+    /// A triangle over 2 pixels whatever the factor, borders repeated (torch's default).
+    Bilinear,
     /// The mean of the pixels that the new one covers at least in part (torch's adaptive average).
     Area,
 }
@@ -28,6 +32,10 @@ fn cubic(x: f64, a: f64) -> f64 {
     }
 }
 
+fn triangle(x: f64) -> f64 {
+    (1.0 - x.abs()).max(0.0)
+}
+
 /// One dimension's weights: output `i` is the sum of `weights[i]` times the inputs from `starts[i]` on.
 #[derive(Clone, Debug)]
 pub(crate) struct Weights {
@@ -37,36 +45,47 @@ pub(crate) struct Weights {
 
 /// Antialiased cubic weights, in double precision: (first input, weights that sum to 1) for each output.
 pub(crate) fn antialiased(inputs: usize, outputs: usize) -> impl Iterator<Item = (usize, Vec<f64>)> {
+    widened(inputs, outputs, 2.0, |x| cubic(x, -0.5))
+}
+
+/// As [`antialiased`], of a `kernel` that is 0 beyond `radius`.
+fn widened(inputs: usize, outputs: usize, radius: f64, kernel: impl Fn(f64) -> f64) -> impl Iterator<Item = (usize, Vec<f64>)> {
     let scale = inputs as f64 / outputs as f64;
     let stretch = scale.max(1.0);
-    let support = 2.0 * stretch;
+    let support = radius * stretch;
     (0..outputs).map(move |i| {
         let centre = scale * (i as f64 + 0.5);
         let start = (centre - support + 0.5).max(0.0) as usize;
         let end = ((centre + support + 0.5) as usize).min(inputs);
-        let weights: Vec<f64> = (start..end).map(|j| cubic((j as f64 - centre + 0.5) / stretch, -0.5)).collect();
+        let weights: Vec<f64> = (start..end).map(|j| kernel((j as f64 - centre + 0.5) / stretch)).collect();
         let sum: f64 = weights.iter().sum();
         (start, weights.into_iter().map(|w| w / sum).collect())
     })
+}
+
+/// Weights of the pixels `taps` around each output's place, whatever the factor; beyond the border its pixel is repeated.
+fn interpolated(inputs: usize, outputs: usize, taps: RangeInclusive<isize>, kernel: impl Fn(f64) -> f64) -> Vec<(usize, Vec<f64>)> {
+    let weights = |i: usize| {
+        let at = inputs as f64 / outputs as f64 * (i as f64 + 0.5) - 0.5;
+        let floor = at.floor();
+        let tap = |k: isize| (floor as isize + k).clamp(0, inputs as isize - 1) as usize;
+        let start = tap(*taps.start());
+        let mut weights = vec![0.0; tap(*taps.end()) - start + 1];
+        for k in taps.clone() {
+            weights[tap(k) - start] += kernel(at - floor - k as f64);
+        }
+        (start, weights)
+    };
+    (0..outputs).map(weights).collect()
 }
 
 impl Weights {
     fn new(filter: Filter, inputs: usize, outputs: usize) -> Self {
         let rows: Vec<(usize, Vec<f64>)> = match filter {
             Filter::BicubicAntialias => antialiased(inputs, outputs).collect(),
-            Filter::Bicubic => (0..outputs)
-                .map(|i| {
-                    let at = inputs as f64 / outputs as f64 * (i as f64 + 0.5) - 0.5;
-                    let floor = at.floor();
-                    let tap = |k: isize| (floor as isize + k).clamp(0, inputs as isize - 1) as usize;
-                    let start = tap(-1);
-                    let mut weights = vec![0.0; tap(2) - start + 1];
-                    for k in -1..=2 {
-                        weights[tap(k) - start] += cubic(at - floor - k as f64, -0.75);
-                    }
-                    (start, weights)
-                })
-                .collect(),
+            Filter::BilinearAntialias => widened(inputs, outputs, 1.0, triangle).collect(),
+            Filter::Bicubic => interpolated(inputs, outputs, -1..=2, |x| cubic(x, -0.75)),
+            Filter::Bilinear => interpolated(inputs, outputs, 0..=1, triangle),
             Filter::Area => (0..outputs)
                 .map(|i| {
                     let (start, end) = (i * inputs / outputs, ((i + 1) * inputs).div_ceil(outputs));
@@ -306,25 +325,39 @@ pub fn channel_affine(x: &Tensor, scale: &[f32], shift: &[f32]) -> Result<Tensor
 
 /// An 8-bit RGB picture, rows without padding, resized as PIL's bicubic does: antialiased with a = -0.5, across first, then down, each in
 /// 22-bit fixed point and rounded to 8 bits. Sizes are (height, width), not 0.
-pub fn resize_rgb8(pixels: &[u8], (height, width): (usize, usize), (new_height, new_width): (usize, usize)) -> Vec<u8> {
+pub fn resize_rgb8(pixels: &[u8], size: (usize, usize), new_size: (usize, usize)) -> Vec<u8> {
+    resize_rgb8_by(pixels, size, new_size, antialiased)
+}
+
+/// As [`resize_rgb8`], as PIL's bilinear does.
+pub fn resize_rgb8_bilinear(pixels: &[u8], size: (usize, usize), new_size: (usize, usize)) -> Vec<u8> {
+    resize_rgb8_by(pixels, size, new_size, |inputs, outputs| widened(inputs, outputs, 1.0, triangle))
+}
+
+fn resize_rgb8_by<W: Iterator<Item = (usize, Vec<f64>)>>(
+    pixels: &[u8],
+    (height, width): (usize, usize),
+    (new_height, new_width): (usize, usize),
+    weights: impl Fn(usize, usize) -> W,
+) -> Vec<u8> {
     let across = match new_width == width {
         true => pixels.to_vec(),
         false => {
-            let taps = fixed_point(width, new_width);
+            let taps = fixed_point(weights(width, new_width));
             pixels.chunks_exact(width * 3).flat_map(|row| weighted(&taps, row, 3, 3)).collect()
         }
     };
     match new_height == height {
         true => across,
-        false => weighted(&fixed_point(height, new_height), &across, new_width * 3, new_width * 3),
+        false => weighted(&fixed_point(weights(height, new_height)), &across, new_width * 3, new_width * 3),
     }
 }
 
 const FIXED_POINT: u32 = 22;
 
-fn fixed_point(inputs: usize, outputs: usize) -> Vec<(usize, Vec<i32>)> {
+fn fixed_point(weights: impl Iterator<Item = (usize, Vec<f64>)>) -> Vec<(usize, Vec<i32>)> {
     let fixed = |w: f64| (w * f64::from(1 << FIXED_POINT)).round() as i32;
-    antialiased(inputs, outputs).map(|(start, weights)| (start, weights.into_iter().map(fixed).collect())).collect()
+    weights.map(|(start, weights)| (start, weights.into_iter().map(fixed).collect())).collect()
 }
 
 /// For each of `taps`, the weighted sum of runs of `run` bytes that lie `step` apart.

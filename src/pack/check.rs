@@ -1,9 +1,9 @@
 //! Does a pack work?
 
-use super::ModelPack;
+use super::{ModelPack, PackClip};
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
-use crate::nn::clip::{Clip, ClipResize};
+use crate::nn::clip::ClipResize;
 use crate::nn::stylegan2::{Generator, Latent, Noise, Space};
 use crate::progress::Cancel;
 use candle_core::Tensor;
@@ -44,7 +44,7 @@ impl ModelPack {
             }
         };
         for clip in &self.clips {
-            note(&format!("clip {}", name(&clip.path)), check_clip(&clip.path, picture.as_ref(), cancel));
+            note(&format!("clip {}", name(&clip.path)), check_clip(clip, picture.as_ref(), cancel));
         }
         if let Some(path) = &self.encoder {
             note("encoder", check_tensors(path, cancel));
@@ -91,8 +91,8 @@ fn draw(generator: &Generator) -> Result<Tensor> {
     Ok(picture)
 }
 
-fn check_clip(path: &Path, picture: Option<&Tensor>, cancel: &Cancel) -> Result<String> {
-    let clip = Clip::open_unless(path, cancel)?;
+fn check_clip(clip: &PackClip, picture: Option<&Tensor>, cancel: &Cancel) -> Result<String> {
+    let clip = clip.open(cancel)?;
     finite("the embedding of a text", &clip.embed_texts(&["a photo".into()])?)?;
     if let Some(picture) = picture {
         finite("the embedding of a picture", &clip.encode_image(&clip.preprocess(picture, ClipResize::Antialias)?)?)?;

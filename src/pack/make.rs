@@ -4,7 +4,8 @@ use super::{Manifest, ManifestClip, ModelPack, PackSource, MANIFEST, STARTER};
 use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::error::{Error, Result};
 use crate::files::{open_ordinary, read_small, PIECE};
-use crate::nn::clip::{is_common_name, place, tensors_file, Clip};
+use crate::kernels::Activation;
+use crate::nn::clip::{is_common_name, is_described, place, tensors_file, Clip, BESIDE};
 use crate::nn::stylegan2::{to_half, Generator, Layout};
 use crate::output::{remove_dead, temporary_folder, write_atomically};
 use crate::progress::Cancel;
@@ -18,9 +19,21 @@ use std::path::{Path, PathBuf};
 /// Longer texts beside a CLIP are none of its; a vocabulary has 0.9 MB.
 const CLIP_TEXT_MAX: u64 = 8 << 20;
 
-/// Files beside the tensors in the folders of Hugging Face and open_clip, as far as a CLIP has them.
-const CLIP_TEXTS: [&str; 5] = ["config.json", OPEN_CLIP, "preprocessor_config.json", "vocab.json", "merges.txt"];
-const OPEN_CLIP: &str = "open_clip_config.json";
+/// A CLIP of a new pack: a file or a folder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewClip {
+    pub path: PathBuf,
+    /// Of its losses, above 0.
+    pub weight: f32,
+    /// As for [`Clip::open_as`].
+    pub activation: Option<Activation>,
+}
+
+impl From<(PathBuf, f32)> for NewClip {
+    fn from((path, weight): (PathBuf, f32)) -> Self {
+        Self { path, weight, activation: None }
+    }
+}
 
 /// What a new pack is made from.
 #[derive(Clone, Debug, Default)]
@@ -31,8 +44,7 @@ pub struct NewPack {
     pub generator: PathBuf,
     /// The class to draw, for a conditional generator.
     pub class: Option<usize>,
-    /// CLIP files or folders, and the weights of their losses.
-    pub clips: Vec<(PathBuf, f32)>,
+    pub clips: Vec<NewClip>,
     pub encoder: Option<PathBuf>,
     /// Edit directions: checkpoints, or .npy arrays.
     pub boundaries: Vec<PathBuf>,
@@ -57,8 +69,8 @@ impl NewPack {
         if target.symlink_metadata().is_ok() {
             return Err(taken());
         }
-        if let Some((path, weight)) = self.clips.iter().find(|(_, w)| !(w.is_finite() && *w > 0.0)) {
-            return Err(Error::argument("clip", format!("weight {weight} of {}; want a number above 0", path.display())));
+        if let Some(clip) = self.clips.iter().find(|clip| !(clip.weight.is_finite() && clip.weight > 0.0)) {
+            return Err(Error::argument("clip", format!("weight {} of {}; want a number above 0", clip.weight, clip.path.display())));
         }
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         remove_dead(folder);
@@ -99,9 +111,10 @@ impl NewPack {
         drop(generator);
 
         let mut clip = Vec::new();
-        for (path, weight) in &self.clips {
+        for new in &self.clips {
             cancel.check()?;
-            clip.push(ManifestClip { path: self.clip(path, folder, &mut sources, cancel)?, weight: *weight });
+            let (path, activation) = self.clip(new, folder, &mut sources, cancel)?;
+            clip.push(ManifestClip { path, weight: new.weight, activation });
         }
         let mut tensors = |path: &Path, kind: &str| {
             let name = free_name(folder, &format!("{kind}-{}", stem(path)), ".safetensors");
@@ -136,10 +149,17 @@ impl NewPack {
         write_atomically(&folder.join(MANIFEST), text.as_bytes())
     }
 
-    /// A CLIP gets a folder of its own, named as it was: domains name the CLIPs that they were made with.
-    fn clip(&self, path: &Path, folder: &Path, sources: &mut Vec<PackSource>, cancel: &Cancel) -> Result<String> {
+    /// A CLIP gets a folder of its own, named as it was: domains name the CLIPs that they were made with. Also gives its activation where
+    /// no configuration says it.
+    fn clip(
+        &self,
+        NewClip { path, activation, .. }: &NewClip,
+        folder: &Path,
+        sources: &mut Vec<PackSource>,
+        cancel: &Cancel,
+    ) -> Result<(String, Option<Activation>)> {
         // Says what is wrong with a file that is no CLIP, before anything is written. What a trainer keeps beside the CLIP stays behind.
-        drop(Clip::open_unless(path, cancel)?);
+        let activation = Clip::open_as(path, *activation, cancel)?.activation();
         let name = free_name(folder, &stem(path), "");
         let into = folder.join(&name);
         std::fs::create_dir(&into).map_err(|e| Error::io(&into, e))?;
@@ -151,13 +171,13 @@ impl NewPack {
         }
         let beside = file.parent().unwrap_or(Path::new(""));
         // Beside an OpenAI file these names may belong to something else.
-        let described = checkpoint.contains("vision_model.embeddings.patch_embedding.weight") || beside.join(OPEN_CLIP).is_file();
-        for text in CLIP_TEXTS.into_iter().filter(|text| described && beside.join(text).is_file()) {
+        let described = is_described(beside, checkpoint.contains("vision_model.embeddings.patch_embedding.weight"));
+        for text in BESIDE.into_iter().filter(|text| described && beside.join(text).is_file()) {
             let bytes = read_small(&beside.join(text), "a text of a CLIP's folder", CLIP_TEXT_MAX)?;
             write_atomically(&into.join(text), &bytes)?;
             sources.push(source(&beside.join(text), &format!("{name}/{text}"), cancel)?);
         }
-        Ok(name)
+        Ok((name, activation.filter(|_| !described)))
     }
 
     /// Every tensor of a checkpoint, under its own name; an .npy array as `boundary`.

@@ -14,6 +14,7 @@
 //! [[clip]]
 //! path = "clip-a"
 //! weight = 0.5
+//! activation = "quick_gelu"          # quick_gelu, gelu or gelu_tanh, where no configuration beside the file says it
 //!
 //! [recipe]                           # any of adapt::Settings
 //! learning_rate = 0.001
@@ -27,12 +28,13 @@ mod check;
 mod make;
 
 pub use check::Finding;
-pub use make::{remove, NewPack};
+pub use make::{remove, NewClip, NewPack};
 
 use crate::adapt::{self, WeightedClip};
 use crate::error::{Error, Result};
 use crate::files::read_small;
 use crate::invert;
+use crate::kernels::Activation;
 use crate::nn::clip::Clip;
 use crate::nn::stylegan2::Generator;
 use crate::progress::Cancel;
@@ -62,6 +64,15 @@ pub struct PackClip {
     pub path: PathBuf,
     /// Share of its losses, above 0.
     pub weight: f32,
+    /// Where no configuration beside its file says it.
+    pub activation: Option<Activation>,
+}
+
+impl PackClip {
+    /// Errors: as [`Clip::open_as`].
+    pub fn open(&self, cancel: &Cancel) -> Result<Clip> {
+        Clip::open_as(&self.path, self.activation, cancel)
+    }
 }
 
 /// A folder with [`MANIFEST`]; every path in it exists and lies inside the folder.
@@ -164,6 +175,8 @@ struct ManifestClip {
     path: String,
     #[serde(default = "one")]
     weight: f32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    activation: Option<Activation>,
 }
 
 fn one() -> f32 {
@@ -250,7 +263,7 @@ impl ModelPack {
             let key = format!("clip {} path", i + 1);
             let path = inside(&key, &clip.path)?;
             links_stay_inside(&folder, &path).map_err(|message| bad(&key, message))?;
-            clips.push(PackClip { path, weight: clip.weight });
+            clips.push(PackClip { path, weight: clip.weight, activation: clip.activation });
         }
         let words = match optional("words", manifest.words)? {
             Some(path) => Some(Words::open(&path)?),
@@ -349,7 +362,7 @@ impl ModelPack {
             let message = format!("{} names no [[clip]]", self.folder.join(MANIFEST).display());
             return Err(Error::unsupported(format!("adapting with the pack '{}'", self.name), message));
         }
-        let load = |c: &PackClip| Ok(WeightedClip { clip: Arc::new(Clip::open_unless(&c.path, cancel)?), weight: c.weight });
+        let load = |c: &PackClip| Ok(WeightedClip { clip: Arc::new(c.open(cancel)?), weight: c.weight });
         self.clips.iter().map(load).collect()
     }
 
@@ -648,6 +661,16 @@ mod tests {
         // Not a name: the search folders are not joined with it.
         assert!(ModelPack::find_in("../models/a", &folders).is_err());
         assert!(ModelPack::find_in("", &folders).is_err());
+    }
+
+    #[test]
+    fn what_only_the_shell_knows() {
+        let told = unexpanded(Path::new("~/my/models")).unwrap();
+        assert!(told.contains("'~' in quotes") && told.ends_with("write \"$HOME/my/models\""), "{told}");
+        assert!(unexpanded(Path::new("~")).unwrap().ends_with("\"$HOME\""));
+        for plain in ["/home/me", "models/~", "~me/models"] {
+            assert_eq!(unexpanded(Path::new(plain)), None, "{plain}");
+        }
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! Pictures in memory and on disk, the borrowed pixel buffers of other programs ([`pixels`]), and parts of large ones ([`region`]).
 
+mod colour;
+mod exif;
 mod file;
+mod jpeg;
 pub mod pixels;
 pub mod region;
 mod resample;
+mod shrink;
 mod write;
 
+pub use file::{is_picture, FileInfo, MAX_FILE_PIXELS, MAX_FILE_SIDE};
 pub use write::Encoding;
 
 use crate::error::{Error, Result};
@@ -138,6 +143,33 @@ impl Picture {
     pub fn square(&self, size: usize) -> Result<Self> {
         let side = self.width.min(self.height);
         self.cropped((self.width - side) / 2, (self.height - side) / 2, side, side)?.resized(size, size)
+    }
+
+    /// Fails where the largest centred square shows nothing: `InvalidArgument`, "the picture is empty there".
+    pub fn check_visible(&self) -> Result<()> {
+        self.check()?;
+        let side = self.width.min(self.height);
+        let (left, top) = ((self.width - side) / 2, (self.height - side) / 2);
+        let mut rows = self.data.chunks_exact(self.width * 4).skip(top).take(side);
+        match rows.any(|row| row[left * 4..][..side * 4].chunks_exact(4).any(|p| p[3] > 0.0)) {
+            true => Ok(()),
+            false => Err(Error::argument("picture", "the picture is empty there: each pixel of its middle square is transparent")),
+        }
+    }
+
+    /// The same colours, as transparent as the largest centred square of `picture`, resized to the size of this one.
+    ///
+    /// Errors: `InvalidArgument` where `self` is not square.
+    pub fn with_alpha_of(mut self, picture: &Picture) -> Result<Self> {
+        if self.width != self.height {
+            return Err(Error::argument("picture", format!("{} x {} is not square", self.width, self.height)));
+        }
+        self.check()?;
+        let square = picture.square(self.width)?;
+        for (p, from) in self.data.chunks_exact_mut(4).zip(square.data.chunks_exact(4)) {
+            p[3] = from[3];
+        }
+        Ok(self)
     }
 
     /// A grid of pictures of one size, row by row, `columns` a row, on white with [`SHEET_GAP`] pixels between them.

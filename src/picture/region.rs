@@ -3,7 +3,8 @@
 //! Both work on bands of rows, so that the memory they take does not grow with the picture.
 
 use super::pixels::{unit, Layout};
-use super::resample::{add_across, premultiply, straighten, taps};
+use super::resample::{add_across, taps};
+use super::shrink::Shrink;
 use super::{check_size, Picture};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
@@ -107,49 +108,20 @@ impl<'a> Canvas<'a> {
         let size = self.layout.format.bytes_per_pixel();
         let (from, to) = (square.width, square.width.min(most));
         check_size("region", to, to)?;
-        let mut data = Vec::new();
-        if from == to {
-            let mut row = Vec::new();
-            self.bands(square, |first, band| {
-                for (i, bytes) in band.chunks_exact(from * size).enumerate() {
-                    self.read(bytes, (square.x, square.y + first + i), &mut row)?;
-                    data.extend_from_slice(&row);
-                }
-                Ok(())
-            })?;
-            return Ok(Picture { width: to, height: to, data });
-        }
-        data.resize(to * to * 4, 0.0);
-        let taps = taps(from, to);
-        // Rows of the result before it have all they need.
-        let mut open = 0;
+        let mut shrink = Shrink::new(from, to);
         let layout = self.layout;
         self.bands(square, |first, band| {
             let narrow = band.par_chunks_exact(from * size).enumerate().map(|(i, bytes)| {
                 let mut row = Vec::with_capacity(from * 4);
                 Canvas { bytes: &[], layout }.read(bytes, (square.x, square.y + first + i), &mut row)?;
-                premultiply(&mut row);
-                let mut narrow = vec![0.0; to * 4];
-                add_across(&row, &taps, &mut narrow);
-                Ok(narrow)
+                Ok(shrink.narrow(row))
             });
             for (i, narrow) in narrow.collect::<Result<Vec<_>>>()?.iter().enumerate() {
-                let y = first + i;
-                while taps[open].0 + taps[open].1.len() <= y {
-                    open += 1;
-                }
-                let rows = taps.iter().zip(data.chunks_exact_mut(to * 4)).skip(open).take_while(|((start, _), _)| *start <= y);
-                for ((start, weights), out) in rows {
-                    // Later rows may end earlier, by a rounding of their edges.
-                    if let Some(w) = weights.get(y - start) {
-                        out.iter_mut().zip(narrow).for_each(|(o, v)| *o += w * v);
-                    }
-                }
+                shrink.add(first + i, narrow);
             }
             Ok(())
         })?;
-        straighten(&mut data);
-        Ok(Picture { width: to, height: to, data })
+        Ok(shrink.finish())
     }
 }
 

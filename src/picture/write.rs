@@ -58,10 +58,15 @@ impl Picture {
         write_atomically(to, &self.encoded(Encoding::of(to.path())?)?)
     }
 
+    /// Whether every alpha is 1.
+    pub fn is_opaque(&self) -> bool {
+        self.data.chunks_exact(4).all(|p| p[3] == 1.0)
+    }
+
     /// The bytes of an 8-bit PNG file: RGB when every alpha is 1, else RGBA.
     pub fn to_png(&self) -> Result<Vec<u8>> {
         let pixels = self.check()?;
-        let opaque = self.data.chunks_exact(4).all(|p| p[3] == 1.0);
+        let opaque = self.is_opaque();
         let channels = if opaque { 3 } else { 4 };
         let mut bytes = Vec::with_capacity(pixels * channels);
         for pixel in self.data.chunks_exact(4) {

@@ -106,6 +106,7 @@ static void packs(nada_context *context) {
         CHECK(strlen(nada_model_list_name(list, i)) > 0 && strlen(nada_model_list_folder(list, i)) > 0);
         CHECK(nada_model_list_description(list, i) != NULL);
     }
+    CHECK(nada_model_list_warning(list) != NULL && strcmp(nada_model_list_warning(NULL), "") == 0);
     nada_model_list_free(list);
     nada_model_list_free(NULL);
 }
@@ -495,6 +496,7 @@ int main(int argc, char **argv) {
     float weight = 0;
     char warning[256], cut[10];
     const char *folder, *out;
+    nada_cancel *cancel = NULL;
     if (argc != 4) return fprintf(stderr, "usage: %s MODEL_FOLDER PICTURE OUT_FOLDER\n", argv[0]), 2;
     folder = argv[1];
     out = argv[3];
@@ -518,6 +520,12 @@ int main(int argc, char **argv) {
     CHECK(needed > 1 && strstr(warning, "flibbertigibbet"));
     MUST(nada_model_check_text(model, "a flibbertigibbet", cut, sizeof cut, NULL));
     CHECK(strlen(cut) == sizeof cut - 1);
+    MUST(nada_cancel_new(&cancel));
+    MUST(nada_context_set_cancel(context, cancel));
+    MUST(nada_cancel_trigger(cancel));
+    FAILS(nada_model_generator(model, &generator), NADA_CANCELLED, "cancelled");
+    MUST(nada_context_set_cancel(context, NULL));
+    nada_cancel_free(cancel);
     MUST(nada_model_generator(model, &generator));
     MUST(nada_model_clip_count(model, &count));
     CHECK(count >= 1);

@@ -41,10 +41,16 @@ int main(int argc, char **argv) try {
     CHECK(status_of([] { nada::image::open("/nowhere.png"); }) == NADA_NOT_FOUND);
     nada::model model(context);
     nada::model_list list(context);
+    CHECK(list.warning().find("NADA_MODELS") == std::string::npos);
     CHECK(list.count() >= 1 && !list.folder(0).empty() && list.name(list.count()).empty());
     CHECK(model.phrases().find("a pencil sketch") != std::string::npos);
     CHECK(model.check_text("a pencil sketch").empty());
     CHECK(model.check_text("a flibbertigibbet").find("flibbertigibbet") != std::string::npos);
+    nada::cancel stop;
+    stop.trigger();
+    context.set_cancel(stop);
+    CHECK(status_of([&] { model.generator(); }) == NADA_CANCELLED);
+    context.set_cancel();
     nada::generator generator = model.generator();
     nada::image picture = nada::image::open(argv[1]);
 

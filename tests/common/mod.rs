@@ -1,6 +1,8 @@
 //! Shared by the integration tests: the reference data, and a comparison that says where it failed.
 #![allow(dead_code)] // each test program uses a part
 
+pub mod program;
+
 use candle_core::{DType, Tensor};
 use std::path::{Path, PathBuf};
 
@@ -49,4 +51,14 @@ pub fn close(name: &str, have: &Tensor, want: &Tensor, atol: f64, rtol: f64) {
         (h[i] - w[i]).abs(),
         atol + rtol * w[i].abs()
     );
+}
+
+/// Builds tests/slow.c, which makes a process that it is preloaded into (LD_PRELOAD) read as from a slow disk.
+pub fn slow_disk(folder: &Path) -> PathBuf {
+    let library = folder.join("slow.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slow.c");
+    let cc = std::env::var("CC").unwrap_or_else(|_| "cc".into());
+    let built = std::process::Command::new(cc).args(["-shared", "-fPIC", "-o"]).args([&library, &source]).arg("-ldl").status().unwrap();
+    assert!(built.success(), "{} does not compile", source.display());
+    library
 }

@@ -1,7 +1,8 @@
 //! `nada adapt`: words (or pictures) into a domain.
 
-use crate::models::{adapted, before_after, pictures, reads_pack, recipe, ClipArgs, ModelArgs, COLUMNS};
+use crate::models::{adapted, before_after, pictures, reads_pack, recipe, ClipArgs, ModelArgs, TemplateArgs, COLUMNS};
 use crate::outputs::{ForceArgs, Kind, Output, Outputs};
+use crate::picture::for_clip;
 use crate::settings::AdaptSettings;
 use crate::snapshots::{self, Snapshots};
 use crate::ui::{name, on_bar, plain, Ui};
@@ -9,9 +10,9 @@ use clap::Args;
 use nada::adapt::{Adaptation, Concept, Domain, Ended, SavedState, Settings, Templates, WeightedClip};
 use nada::gallery::file_name;
 use nada::memory::Need;
+use nada::nn::clip::tidy;
 use nada::nn::stylegan2::{Generator, Latent, Noise, Space};
 use nada::pack::ModelPack;
-use nada::picture::Picture;
 use nada::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -75,6 +76,8 @@ pub struct Adapt {
     #[command(flatten)]
     clip: ClipArgs,
     #[command(flatten)]
+    templates: TemplateArgs,
+    #[command(flatten)]
     settings: AdaptSettings,
 }
 
@@ -84,11 +87,18 @@ struct Request {
     pack: Option<OsString>,
     generator: Option<OsString>,
     class: Option<usize>,
-    clips: Vec<(OsString, f32)>,
+    clips: Vec<AskedClip>,
     source: Said,
     target: Said,
     output: Option<OsString>,
     sheet: Option<OsString>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct AskedClip {
+    file: OsString,
+    weight: f32,
+    activation: Option<String>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -99,10 +109,8 @@ enum Said {
 
 impl Said {
     fn new(words: Option<String>, files: &[PathBuf]) -> Result<Self> {
-        match words {
-            Some(words) if words.trim().is_empty() => {
-                Err(Error::argument("TARGET or --source", "is empty; want words such as \"a sketch\""))
-            }
+        match words.map(|words| tidy(&words)) {
+            Some(words) if words.is_empty() => Err(Error::argument("TARGET or --source", "is empty; want words such as \"a sketch\"")),
             Some(words) => Ok(Said::Words(words)),
             None => Ok(Said::Pictures(files.iter().map(|file| absolute(file)).collect::<Result<_>>()?)),
         }
@@ -126,10 +134,10 @@ impl Said {
         }
     }
 
-    fn concept(&self) -> Result<Concept> {
+    fn concept(&self, ui: &mut Ui) -> Result<Concept> {
         Ok(match self {
             Said::Words(words) => Concept::Text(words.clone()),
-            Said::Pictures(files) => Concept::Pictures(files.iter().map(|f| Picture::open(Path::new(f))).collect::<Result<_>>()?),
+            Said::Pictures(files) => Concept::Pictures(files.iter().map(|f| for_clip(Path::new(f), ui)).collect::<Result<_>>()?),
         })
     }
 }
@@ -146,7 +154,10 @@ impl Adapt {
             self.take_over(&resumed.state)?;
         }
         let pack = self.model.pack()?;
-        let templates = resumed.as_ref().map_or_else(|| self.clip.templates(pack.as_ref()), |r| r.state.templates());
+        let templates = match &resumed {
+            Some(resumed) => resumed.state.templates(),
+            None => self.templates.of(&self.clip, pack.as_ref())?,
+        };
         let request = match &resumed {
             Some(resumed) => notes(&resumed.state)?,
             None => self.request(pack.as_ref())?,
@@ -159,17 +170,14 @@ impl Adapt {
             let message = format!("{} is of a run with other settings; leave out the flags that change them", name(&resumed.domain));
             return Err(Error::argument("--resume", message));
         }
-        if let Said::Words(words) = &request.source {
-            self.clip.check_words(pack.as_ref(), words, ui);
-        }
-        if let Said::Words(words) = &request.target {
-            self.clip.check_words(pack.as_ref(), words, ui);
+        if let (Said::Words(source), Said::Words(target)) = (&request.source, &request.target) {
+            self.clip.check_words(pack.as_ref(), &[("--source", source), ("TARGET", target)], &templates, ui)?;
         }
 
         let mut outputs = Outputs::new(&self.force);
         reads_pack(pack.as_ref(), &mut outputs);
         outputs.reads_all(request.source.files().iter().chain(request.target.files()).map(Path::new));
-        outputs.reads_all(self.model.generator.iter().cloned().chain(self.clip.files()?.into_iter().map(|(path, _)| path)));
+        outputs.reads_all(self.model.generator.iter().cloned().chain(self.clip.files()?.into_iter().map(|clip| clip.path)));
         let base = PathBuf::from(file_name(&request.target.name()));
         let mut output = match &self.output {
             Some(path) => outputs.named("--output", path, Kind::Domain)?,
@@ -186,9 +194,9 @@ impl Adapt {
             (None, None) => None,
         };
 
-        let (source, target) = (request.source.concept()?, request.target.concept()?);
+        let (source, target) = (request.source.concept(ui)?, request.target.concept(ui)?);
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
-        let clips = self.clip.load(pack.as_ref(), &ui.cancel)?;
+        let clips = self.clip.load(pack.as_ref(), ui)?;
         let started = begin.elapsed();
         let job = Job { generator: &generator, clips: &clips, source, target, templates: &templates, settings };
         let made = train(job, resumed.as_ref().map(|r| &r.state), snapshots.as_mut(), ui)?;
@@ -239,7 +247,10 @@ impl Adapt {
         let words = self.source.clone().unwrap_or_else(|| source_words(pack));
         let source = Said::new(Some(words).filter(|_| self.source_pictures.is_empty()), &self.source_pictures)?;
         let path = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
-        let clips = self.clip.files()?.into_iter().map(|(file, weight)| Ok((absolute(&file)?, weight)));
+        let clips = self.clip.files()?.into_iter().map(|clip| {
+            let activation = clip.activation.map(|activation| activation.to_string());
+            Ok(AskedClip { file: absolute(&clip.path)?, weight: clip.weight, activation })
+        });
         Ok(Request {
             pack: pack.map(|pack| pack.folder.clone().into_os_string()),
             generator: path(&self.model.generator)?,
@@ -261,7 +272,7 @@ impl Adapt {
         }
         self.model.class = self.model.class.or(request.class);
         if self.clip.clips.is_empty() {
-            self.clip.clips = request.clips.into_iter().map(|(file, weight)| with_weight(file, weight)).collect();
+            self.clip.clips = request.clips.into_iter().map(AskedClip::argument).collect();
         }
         self.output = self.output.take().or(request.output.map(PathBuf::from));
         self.sheet = self.sheet.take().or(request.sheet.map(PathBuf::from));
@@ -269,9 +280,16 @@ impl Adapt {
     }
 }
 
-fn with_weight(mut file: OsString, weight: f32) -> OsString {
-    file.push(format!(":{weight}"));
-    file
+impl AskedClip {
+    /// As it is given to --clip.
+    fn argument(self) -> OsString {
+        let mut argument = self.file;
+        argument.push(format!(":{}", self.weight));
+        if let Some(activation) = self.activation {
+            argument.push(format!(":{activation}"));
+        }
+        argument
+    }
 }
 
 fn notes(state: &SavedState) -> Result<Request> {
@@ -317,7 +335,8 @@ pub fn train(job: Job, from: Option<&SavedState>, mut snapshots: Option<&mut Sna
     ui.cancel.check()?;
     job.settings.check()?;
     let sizes = job.clips.iter().map(|c| c.clip.config()).collect();
-    Need::adapting(job.generator.config(), &job.settings, sizes, job.templates.0.len(), rayon::current_num_threads()).check()?;
+    let threads = rayon::current_num_threads();
+    Need::adapting(job.generator.config(), &job.settings, sizes, job.templates.0.len(), threads).check()?;
     let mut run = Adaptation::new(job.generator.clone(), job.clips, job.source, job.target, job.templates, job.settings)?;
     if let Some(state) = from {
         run.restore(state)?;

@@ -1,16 +1,17 @@
 //! `nada clip`: embeddings.
 
-use crate::models::{by_name, reads_pack, ClipArgs, PackArgs};
+use crate::models::{by_name, reads_pack, ClipArgs, PackArgs, TemplateArgs};
 use crate::outputs::{ForceArgs, Kind, Outputs};
+use crate::picture::for_clip;
 use crate::sample::stopped_after;
 use crate::ui::{name, names, Ui};
 use candle_core::Tensor;
 use clap::Args;
+use nada::adapt::Templates;
 use nada::checkpoint::{save_safetensors, write_npy};
 use nada::eval::{embed_pictures, embed_text};
 use nada::nn::clip::ClipResize;
 use nada::output::Destination;
-use nada::picture::Picture;
 use nada::{Error, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -25,13 +26,13 @@ use std::path::PathBuf;
   nada clip --text \"a photo\" --text \"a pencil sketch\" --picture face.png
   nada clip --clip ViT-B-32.pt --text photo --output photo.npy")]
 pub struct ClipCommand {
-    /// A text, as it is; repeatable
+    /// A text, as it is but for characters that nobody sees at its ends; repeatable
     #[arg(long = "text", value_name = "WORDS", required_unless_present = "pictures")]
     texts: Vec<String>,
     /// A picture; repeatable
     #[arg(long = "picture", value_name = "PICTURE")]
     pictures: Vec<PathBuf>,
-    /// Put each text into the prompt templates, and take the mean
+    /// Put each text into the prompt templates (those of --template, where some are given), and take the mean
     #[arg(long)]
     templates: bool,
     /// How pictures shrink to CLIP's size: antialias, aliased or area
@@ -44,6 +45,8 @@ pub struct ClipCommand {
     force: ForceArgs,
     #[command(flatten)]
     clip: ClipArgs,
+    #[command(flatten)]
+    template: TemplateArgs,
     #[command(flatten)]
     model: PackArgs,
 }
@@ -58,32 +61,35 @@ struct Embedded {
 impl ClipCommand {
     pub fn run(self, ui: &mut Ui) -> Result<()> {
         let pack = self.model.pack(!self.clip.clips.is_empty())?;
-        for text in &self.texts {
-            self.clip.check_words(pack.as_ref(), text, ui);
-        }
+        let templates = match self.templates || !self.template.template.is_empty() {
+            true => self.template.of(&self.clip, pack.as_ref())?,
+            false => Templates(vec!["{}".to_string()]),
+        };
+        let texts: Vec<(&str, &str)> = self.texts.iter().map(|text| ("--text", text.as_str())).collect();
+        self.clip.check_words(pack.as_ref(), &texts, &templates, ui)?;
         let mut outputs = Outputs::new(&self.force);
-        outputs.reads_all(self.pictures.iter().cloned().chain(self.clip.files()?.into_iter().map(|(path, _)| path)));
+        outputs.reads_all(self.pictures.iter().cloned().chain(self.clip.files()?.into_iter().map(|clip| clip.path)));
         reads_pack(pack.as_ref(), &mut outputs);
         let output = self.output.as_ref().map(|path| outputs.named("--output", path, Kind::Embeddings)).transpose()?;
         // Told now, not after the pictures before it.
         for file in &self.pictures {
             std::fs::metadata(file).map_err(|e| Error::io(file, e))?;
         }
-        let templates = self.templates.then(|| self.clip.templates(pack.as_ref()).0);
-        let plain = vec!["{}".to_string()];
-        let templates = templates.as_ref().unwrap_or(&plain);
-        let clips = self.clip.load(pack.as_ref(), &ui.cancel)?;
+        let clips = self.clip.load(pack.as_ref(), ui)?;
         let join = |rows: Vec<Tensor>| if rows.is_empty() { Ok(None) } else { Tensor::cat(&rows, 0).map(Some) };
         let mut all = Vec::new();
         for clip in &clips {
             ui.cancel.check()?;
-            let texts = self.texts.iter().map(|t| embed_text(&clip.clip, t, templates)).collect::<Result<Vec<_>>>()?;
+            let texts = self.texts.iter().map(|t| embed_text(&clip.clip, t, &templates)).collect::<Result<Vec<_>>>()?;
             all.push(Embedded { name: clip.clip.name.clone(), texts: join(texts)?, pictures: None });
         }
         let mut rows: Vec<Vec<Tensor>> = vec![vec![]; clips.len()];
         let mut done = 0;
-        for file in self.pictures.iter().take_while(|_| !ui.cancel.is_cancelled()) {
-            let picture = Picture::open(file)?.to_tensor()?;
+        for file in &self.pictures {
+            if ui.cancel.is_cancelled() {
+                break;
+            }
+            let picture = for_clip(file, ui)?.to_tensor()?;
             for (clip, rows) in clips.iter().zip(&mut rows) {
                 rows.push(embed_pictures(&clip.clip, &picture, self.clip_resize)?);
             }

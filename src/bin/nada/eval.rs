@@ -1,6 +1,6 @@
 //! `nada eval`: figures of a domain.
 
-use crate::models::{reads_pack, ClipArgs, DomainArgs, ModelArgs};
+use crate::models::{reads_pack, ClipArgs, DomainArgs, ModelArgs, TemplateArgs};
 use crate::outputs::{ForceArgs, Kind, Outputs};
 use crate::ui::{name, plain, Ui};
 use clap::Args;
@@ -36,6 +36,8 @@ pub struct Eval {
     model: ModelArgs,
     #[command(flatten)]
     clip: ClipArgs,
+    #[command(flatten)]
+    templates: TemplateArgs,
 }
 
 impl Eval {
@@ -44,7 +46,7 @@ impl Eval {
             return Err(Error::argument("--model", "name the pack whose held-out latents shall be drawn"));
         };
         let mut outputs = Outputs::new(&self.force);
-        outputs.reads_all(self.domains.files().into_iter().chain(self.clip.files()?.into_iter().map(|(path, _)| path)));
+        outputs.reads_all(self.domains.files().into_iter().chain(self.clip.files()?.into_iter().map(|clip| clip.path)));
         outputs.reads_all(&self.model.generator);
         reads_pack(Some(&pack), &mut outputs);
         let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
@@ -56,10 +58,15 @@ impl Eval {
             Some(name) => Some(name),
             None => known_truth(&pack, &target)?,
         };
+        let templates = match self.templates.template.is_empty() {
+            true => pack.templates(),
+            false => self.templates.of(&self.clip, Some(&pack))?,
+        };
+        self.clip.check_words(Some(&pack), &[("--target", &target)], &templates, ui)?;
         let generator = self.model.generator(Some(&pack), &ui.cancel)?;
-        let clips = self.clip.load(Some(&pack), &ui.cancel)?;
+        let clips = self.clip.load(Some(&pack), ui)?;
         let domains: Vec<(&Domain, f32)> = domains.iter().map(|(d, s)| (d, *s)).collect();
-        let done = eval::domains(&pack, &generator, &clips, &domains, &target, truth.as_deref(), &ui.cancel)?;
+        let done = eval::domains(&pack, &generator, &clips, &domains, &target, &templates, truth.as_deref(), &ui.cancel)?;
         if let Some(sheet) = &mut sheet {
             sheet.save(ui, |to| done.sheet.save(to))?;
         }

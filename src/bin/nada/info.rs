@@ -8,9 +8,8 @@ use nada::nn::clip::Clip;
 use nada::nn::encoders::EncoderFile;
 use nada::nn::stylegan2::{self, Generator, Latent};
 use nada::pack::{pack_folder, search_folders, ModelPack};
-use nada::picture::Picture;
-use nada::progress::Cancel;
-use nada::{Kind, Result};
+use nada::picture::{is_picture, FileInfo, Picture};
+use nada::Result;
 use serde_json::{json, Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -33,7 +32,7 @@ impl Info {
         }
         let (mut text, mut values) = (String::new(), Vec::new());
         for file in &self.files {
-            let mut about = describe(file, &ui.cancel)?;
+            let mut about = describe(file, ui)?;
             text += &lines(&file.display().to_string(), &about);
             about.insert("file".into(), json!(name(file)));
             values.push(Value::Object(about));
@@ -101,47 +100,31 @@ fn object(value: Value) -> About {
     }
 }
 
-fn describe(path: &Path, cancel: &Cancel) -> Result<About> {
+fn describe(path: &Path, ui: &mut Ui) -> Result<About> {
+    let cancel = ui.cancel.clone();
     if let Some(folder) = pack_folder(path) {
         return describe_pack(&ModelPack::open(folder)?);
     }
     if path.is_dir() {
-        return Clip::open_unless(path, cancel).map(|clip| describe_clip(&clip, None));
+        return Clip::open_unless(path, &cancel).map(|clip| describe_clip(&clip, None, ui));
     }
-    match Picture::open(path) {
-        Ok(p) => {
-            let alpha = p.data.chunks_exact(4).any(|p| p[3] < 1.0);
-            return Ok(object(json!({"kind": "picture", "width": p.width, "height": p.height, "transparent": alpha})));
-        }
-        // A file that is no picture says so by its first bytes; one that cannot be read is not asked again.
-        Err(e) if !matches!(e.kind(), Kind::Format) => return Err(e),
-        Err(_) => {}
+    // What no picture can be is told by the readers below.
+    if is_picture(path).unwrap_or(false) {
+        let FileInfo { format, width, height, transparent, warnings } = Picture::look_at(path)?;
+        warnings.into_iter().for_each(|w| ui.warn(w));
+        return Ok(object(json!({"kind": "picture", "format": format, "width": width, "height": height, "transparent": transparent})));
     }
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy")) {
-        let array = checkpoint::read_npy_unless(path, cancel)?;
+        let array = checkpoint::read_npy_unless(path, &cancel)?;
         return Ok(object(json!({"kind": "array", "shape": array.dims()})));
     }
-    let file = match checkpoint::open_unless(path, cancel) {
-        Ok(file) => file,
-        // A picture that is damaged is more to the point than that it holds no tensors.
-        Err(e) => return Err(if looks_like_picture(path) { Picture::open(path).err().unwrap_or(e) } else { e }),
-    };
-    let about = describe_tensors(&file);
+    let file = checkpoint::open_unless(path, &cancel)?;
+    let about = describe_tensors(&file, ui);
     // What was not read to its end is not described.
     cancel.check().and(about)
 }
 
-fn looks_like_picture(path: &Path) -> bool {
-    let mut start = [0u8; 3];
-    // A pipe would be waited for.
-    if !path.is_file() {
-        return false;
-    }
-    let read = std::fs::File::open(path).and_then(|mut f| std::io::Read::read_exact(&mut f, &mut start));
-    read.is_ok() && (start == *b"\x89PN" || start == [0xFF, 0xD8, 0xFF])
-}
-
-fn describe_tensors(file: &Checkpoint) -> Result<About> {
+fn describe_tensors(file: &Checkpoint, ui: &mut Ui) -> Result<About> {
     let keys: Vec<&str> = file.keys().collect();
     let latents: Vec<&str> = ["z", "w", "wplus"].into_iter().filter(|k| file.contains(k)).collect();
     let only_latents = keys.iter().all(|k| latents.contains(k) || k.starts_with("noise."));
@@ -170,7 +153,7 @@ fn describe_tensors(file: &Checkpoint) -> Result<About> {
     }
     let clip = Clip::from_checkpoint(file);
     if let Ok(clip) = &clip {
-        return Ok(describe_clip(clip, Some(file)));
+        return Ok(describe_clip(clip, Some(file), ui));
     }
     let mut about = object(json!({"kind": "tensors", "format": format!("{:?}", file.format), "tensors": keys.len()}));
     let shown = keys.iter().take(20).map(|k| format!("{k} {:?}", file.shape(k).unwrap_or_default()));
@@ -223,14 +206,19 @@ fn describe_encoder(file: &Checkpoint, e: &EncoderFile) -> About {
 }
 
 /// `file`: the one that it was found in, where it may stand under other keys.
-fn describe_clip(clip: &Clip, file: Option<&Checkpoint>) -> About {
-    let mut about = object(json!({"kind": "clip", "name": clip.name, "resolution": clip.resolution(), "dimension": clip.dimension()}));
+fn describe_clip(clip: &Clip, file: Option<&Checkpoint>, ui: &mut Ui) -> About {
+    clip.warnings().iter().for_each(|warning| ui.warn(warning.clone()));
+    let activation = clip.activation().map_or("another for each tower".into(), |activation| activation.to_string());
+    let mut about = object(json!({
+        "kind": "clip", "name": clip.name, "resolution": clip.resolution(), "dimension": clip.dimension(), "activation": activation,
+    }));
     about.extend(file.map(|file| ("taken_from".to_string(), json!(shown(&Clip::place(file).full(""))))));
     about
 }
 
 fn describe_pack(pack: &ModelPack) -> Result<About> {
-    let clips: Vec<Value> = pack.clips.iter().map(|c| json!({"path": name(&c.path), "weight": c.weight})).collect();
+    let clips: Vec<Value> =
+        pack.clips.iter().map(|c| json!({"path": name(&c.path), "weight": c.weight, "activation": c.activation})).collect();
     Ok(object(json!({
         "kind": "model pack", "name": pack.name, "description": pack.description, "folder": name(&pack.folder), "resolution": pack.resolution,
         "generator": name(&pack.generator), "clips": clips, "licence": pack.licence, "attribution": pack.attribution.as_ref().map(name),

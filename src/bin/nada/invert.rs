@@ -2,6 +2,7 @@
 
 use crate::models::{invert_recipe, pictures, reads_pack, ClipArgs, ModelArgs};
 use crate::outputs::{ForceArgs, Kind, Outputs};
+use crate::picture::square;
 use crate::settings::InvertSettings;
 use crate::ui::{name, on_bar, plain, Ui};
 use clap::Args;
@@ -63,13 +64,13 @@ impl Invert {
         let latents = self.pictures.iter().map(latent).collect::<Result<Vec<_>>>()?;
         let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
-        let clips = if settings.clip > 0.0 { self.clip.load(pack.as_ref(), &ui.cancel)? } else { Vec::new() };
+        let clips = if settings.clip > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
         let clip = clips.first().map(|c| c.clip.as_ref());
         let (mut text, mut values, mut rows) = (String::new(), Vec::new(), Vec::new());
         let mut ended = Ok(());
         for (file, mut output) in self.pictures.iter().zip(latents) {
             let begin = Instant::now();
-            let target = Picture::open(file)?;
+            let target = square(file, generator.config().size, ui)?;
             let mut reached = None;
             let found = match run(&generator, &target, clip, &settings, &mut reached, ui) {
                 Ok(found) => found,

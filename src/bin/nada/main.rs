@@ -9,6 +9,7 @@ mod invert;
 mod model;
 mod models;
 mod outputs;
+mod picture;
 mod render;
 mod restyle;
 mod sample;

@@ -3,6 +3,7 @@
 use crate::models::ClipArgs;
 use crate::ui::{name, Ui};
 use clap::{Args, Subcommand};
+use nada::nn::clip::Reader;
 use nada::pack::{remove, user_folder, ModelPack, NewPack, STARTER};
 use nada::{Error, Result};
 use serde_json::{json, Value};
@@ -116,6 +117,10 @@ impl Add {
         if new.licence.is_none() {
             ui.warn("no --licence given: the licences of the files hold, whatever they are".into());
         }
+        for clip in &new.clips {
+            let reader = Reader::open(&clip.path, clip.activation, &ui.cancel)?;
+            reader.warnings().iter().for_each(|warning| ui.warn(warning.clone()));
+        }
         let pack = new.make(&self.folder.path()?, &ui.cancel)?;
         if pack.load_generator_unless(&ui.cancel)?.has_all_classes() {
             ui.warn(
@@ -197,7 +202,8 @@ impl Info {
         line("generator", in_pack(&pack, &pack.generator));
         pack.class.iter().for_each(|class| line("class", class.to_string()));
         for clip in &pack.clips {
-            line("clip", format!("{}, weight {}", in_pack(&pack, &clip.path), clip.weight));
+            let activation = clip.activation.map(|activation| format!(", activation {activation}")).unwrap_or_default();
+            line("clip", format!("{}, weight {}{activation}", in_pack(&pack, &clip.path), clip.weight));
         }
         for (name, path) in [("encoder", &pack.encoder), ("held out", &pack.held_out), ("attribution", &pack.attribution)] {
             path.iter().for_each(|path| line(name, in_pack(&pack, path)));
@@ -223,7 +229,8 @@ fn in_pack(pack: &ModelPack, path: &Path) -> String {
 
 fn about(pack: &ModelPack) -> Value {
     let relative = |path: &PathBuf| in_pack(pack, path);
-    let clips: Vec<Value> = pack.clips.iter().map(|c| json!({"path": relative(&c.path), "weight": c.weight})).collect();
+    let clips: Vec<Value> =
+        pack.clips.iter().map(|c| json!({"path": relative(&c.path), "weight": c.weight, "activation": c.activation})).collect();
     json!({
         "name": pack.name, "description": pack.description, "folder": name(&pack.folder), "resolution": pack.resolution,
         "generator": relative(&pack.generator), "class": pack.class, "clips": clips, "encoder": pack.encoder.as_ref().map(relative),

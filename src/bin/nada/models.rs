@@ -4,9 +4,10 @@ use crate::outputs::Outputs;
 use crate::ui::Ui;
 use clap::{Args, ValueEnum};
 use nada::adapt::{Domain, Settings, Templates, WeightedClip};
-use nada::nn::clip::Clip;
+use nada::kernels::Activation;
+use nada::nn::clip::{tidy, Clip, Reader};
 use nada::nn::stylegan2::Generator;
-use nada::pack::{pack_folder, ModelPack, STARTER};
+use nada::pack::{pack_folder, ModelPack, NewClip, PackClip, STARTER};
 use nada::picture::Picture;
 use nada::pipeline::{Drawing, NoiseKind};
 use nada::progress::Cancel;
@@ -51,9 +52,30 @@ pub struct ModelArgs {
 
 #[derive(Args)]
 pub struct ClipArgs {
-    /// CLIP file or folder instead of the pack's, with the weight of its losses; repeatable
-    #[arg(long = "clip", value_name = "FILE[:WEIGHT]", help_heading = "Model")]
+    /// CLIP file or folder instead of the pack's, with the weight of its losses; repeatable. A file of open_clip without its configuration
+    /// needs its activation said: FILE:gelu or FILE:quick_gelu
+    #[arg(long = "clip", value_name = "FILE[:WEIGHT][:ACTIVATION]", help_heading = "Model")]
     pub clips: Vec<OsString>,
+}
+
+#[derive(Args)]
+pub struct TemplateArgs {
+    /// Prompt template with one {} for the words, instead of the pack's or the published ones; repeatable. "{}" is the words as they are
+    #[arg(long = "template", value_name = "TEMPLATE", help_heading = "Model")]
+    pub template: Vec<String>,
+}
+
+impl TemplateArgs {
+    /// Those that were given, else the pack's with its own CLIPs, else the published ones.
+    pub fn of(&self, clip: &ClipArgs, pack: Option<&ModelPack>) -> Result<Templates> {
+        if self.template.is_empty() {
+            return Ok(pack.filter(|_| clip.clips.is_empty()).map(ModelPack::templates).unwrap_or_default());
+        }
+        match self.template.iter().find(|t| t.matches("{}").count() != 1) {
+            Some(t) => Err(Error::argument("--template", format!("\"{t}\" must have exactly one {{}}, which stands for the words"))),
+            None => Ok(Templates(self.template.clone())),
+        }
+    }
 }
 
 impl ModelArgs {
@@ -76,39 +98,61 @@ impl ModelArgs {
 }
 
 impl ClipArgs {
-    pub fn load(&self, pack: Option<&ModelPack>, cancel: &Cancel) -> Result<Vec<WeightedClip>> {
-        if self.clips.is_empty() {
-            return match pack {
-                Some(pack) => pack.load_clips_unless(cancel),
-                None => Err(Error::argument("--clip", "none given; without a pack (--model) at least one is needed")),
-            };
-        }
-        let load = |(path, weight): (PathBuf, f32)| Ok(WeightedClip { clip: Arc::new(Clip::open_unless(&path, cancel)?), weight });
-        self.files()?.into_iter().map(load).collect()
+    pub fn load(&self, pack: Option<&ModelPack>, ui: &mut Ui) -> Result<Vec<WeightedClip>> {
+        let files = self.chosen(pack)?;
+        let cancel = &ui.cancel;
+        let load = |c: &NewClip| Ok(WeightedClip { clip: Arc::new(Clip::open_as(&c.path, c.activation, cancel)?), weight: c.weight });
+        let clips = match pack.filter(|_| files.is_empty()) {
+            Some(pack) => pack.load_clips_unless(cancel),
+            None => files.iter().map(load).collect::<Result<Vec<_>>>(),
+        }?;
+        clips.iter().flat_map(|c| c.clip.warnings()).for_each(|warning| ui.warn(warning.clone()));
+        Ok(clips)
     }
 
-    /// Paths and weights as given.
-    pub fn files(&self) -> Result<Vec<(PathBuf, f32)>> {
+    /// Paths, weights and activations as given.
+    pub fn files(&self) -> Result<Vec<NewClip>> {
         let parse = |text: &OsString| {
+            let (text, activation) = with_activation(text);
             let (path, weight) = with_number(text);
             let weight = weight.unwrap_or(1.0);
             if !(weight.is_finite() && weight > 0.0) {
                 return Err(Error::argument("--clip", format!("weight {weight} of {}; want a number above 0", path.display())));
             }
-            Ok((path, weight))
+            Ok(NewClip { path, weight, activation })
         };
         self.clips.iter().map(parse).collect()
     }
 
-    /// The pack's templates go with its CLIPs.
-    pub fn templates(&self, pack: Option<&ModelPack>) -> Templates {
-        pack.filter(|_| self.clips.is_empty()).map(ModelPack::templates).unwrap_or_default()
+    /// What was given, else the pack's; none where the pack names none.
+    fn chosen(&self, pack: Option<&ModelPack>) -> Result<Vec<NewClip>> {
+        let of_pack = |c: &PackClip| NewClip { path: c.path.clone(), weight: c.weight, activation: c.activation };
+        match pack {
+            Some(pack) if self.clips.is_empty() => Ok(pack.clips.iter().map(of_pack).collect()),
+            None if self.clips.is_empty() => Err(Error::argument("--clip", "none given; without a pack (--model) at least one is needed")),
+            _ => self.files(),
+        }
     }
 
-    /// Warns of words that the pack's CLIPs do not know.
-    pub fn check_words(&self, pack: Option<&ModelPack>, text: &str, ui: &mut Ui) {
+    /// Before anything large is read: warns of words that the CLIPs do not know, and of characters in them that nobody sees. An
+    /// `InvalidArgument` where they are too long inside `templates`. Each of `texts` is what the words are called, and the words.
+    pub fn check_words(&self, pack: Option<&ModelPack>, texts: &[(&str, &str)], templates: &Templates, ui: &mut Ui) -> Result<()> {
+        if texts.is_empty() {
+            return Ok(());
+        }
+        let clips = self.chosen(pack)?;
+        let readers = clips.iter().map(|c| Reader::open(&c.path, c.activation, &ui.cancel)).collect::<Result<Vec<_>>>()?;
+        for (name, text) in texts {
+            self.warn_of_unknown(pack, text, ui);
+            nada::nn::clip::warnings(text, &readers).into_iter().for_each(|warning| ui.warn(warning));
+            readers.iter().try_for_each(|reader| reader.check(name, &tidy(text), &templates.0))?;
+        }
+        Ok(())
+    }
+
+    fn warn_of_unknown(&self, pack: Option<&ModelPack>, text: &str, ui: &mut Ui) {
         let Some(pack) = pack.filter(|_| self.clips.is_empty()) else { return };
-        let unknown = pack.unknown_words(text);
+        let unknown = pack.unknown_words(&tidy(text));
         if !unknown.is_empty() {
             ui.warn(format!(
                 "the pack '{}' does not know the word{} {}, so \"{text}\" may change little or something else. It knows: {}",
@@ -175,16 +219,30 @@ fn find_pack(name: &OsStr) -> Result<ModelPack> {
     }
 }
 
+/// What stands behind the last colon, unless a file is called so as a whole.
+fn behind_colon(text: &OsStr) -> Option<(&OsStr, &str)> {
+    let bytes = text.as_encoded_bytes();
+    let at = bytes.iter().rposition(|b| *b == b':').filter(|_| !Path::new(text).exists())?;
+    // SAFETY: what stands before an ASCII character is whole.
+    Some((unsafe { OsStr::from_encoded_bytes_unchecked(&bytes[..at]) }, std::str::from_utf8(&bytes[at + 1..]).ok()?))
+}
+
+/// `TEXT[:ACTIVATION]`; a file that is called so as a whole wins.
+fn with_activation(text: &OsStr) -> (&OsStr, Option<Activation>) {
+    let known = [Activation::QuickGelu, Activation::Gelu, Activation::GeluTanh];
+    let found = behind_colon(text).and_then(|(rest, name)| Some((rest, known.into_iter().find(|a| a.to_string() == name)?)));
+    match found {
+        Some((rest, activation)) => (rest, Some(activation)),
+        None => (text, None),
+    }
+}
+
 /// `FILE[:NUMBER]`; a file that is called so as a whole wins.
 pub fn with_number(text: impl AsRef<OsStr>) -> (PathBuf, Option<f32>) {
     let text = text.as_ref();
-    let bytes = text.as_encoded_bytes();
-    let colon = bytes.iter().rposition(|b| *b == b':').filter(|_| !Path::new(text).exists());
-    let number = colon.and_then(|at| std::str::from_utf8(&bytes[at + 1..]).ok()?.parse().ok());
-    match (colon, number) {
-        // SAFETY: what stands before an ASCII character is whole.
-        (Some(at), Some(number)) => (PathBuf::from(unsafe { OsStr::from_encoded_bytes_unchecked(&bytes[..at]) }), Some(number)),
-        _ => (PathBuf::from(text), None),
+    match behind_colon(text).and_then(|(path, number)| Some((path, number.parse().ok()?))) {
+        Some((path, number)) => (PathBuf::from(path), Some(number)),
+        None => (PathBuf::from(text), None),
     }
 }
 
@@ -277,6 +335,26 @@ mod tests {
             use std::os::unix::ffi::OsStrExt;
             let latin = OsStr::from_bytes(b"caf\xe9.safetensors:0.5");
             assert_eq!(with_number(latin), (PathBuf::from(OsStr::from_bytes(b"caf\xe9.safetensors")), Some(0.5)));
+        }
+    }
+
+    #[test]
+    fn activations_after_a_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let odd = folder.path().join("odd:gelu");
+        std::fs::write(&odd, b"").unwrap();
+        let odd = odd.to_str().unwrap();
+        for (text, path, weight, activation) in [
+            ("a.pt", "a.pt", 1.0, None),
+            ("a.pt:gelu", "a.pt", 1.0, Some(Activation::Gelu)),
+            ("a.pt:0.5:quick_gelu", "a.pt", 0.5, Some(Activation::QuickGelu)),
+            ("a.pt:0.5", "a.pt", 0.5, None),
+            ("a.pt:relu", "a.pt:relu", 1.0, None),
+            (odd, odd, 1.0, None),
+            (&format!("{odd}:gelu"), odd, 1.0, Some(Activation::Gelu)),
+        ] {
+            let have = ClipArgs { clips: vec![text.into()] }.files().unwrap();
+            assert_eq!(have, [NewClip { path: path.into(), weight, activation }], "{text}");
         }
     }
 

@@ -2,8 +2,9 @@
 
 use crate::adapt::{source_words, stopped, train, Job, EXTENSION};
 use crate::invert::LATENT;
-use crate::models::{invert_recipe, reads_pack, recipe, ClipArgs, DomainArgs, ModelArgs, NoiseArgs};
+use crate::models::{invert_recipe, reads_pack, recipe, ClipArgs, DomainArgs, ModelArgs, NoiseArgs, TemplateArgs};
 use crate::outputs::{ForceArgs, Kind, Output, Outputs};
+use crate::picture::square;
 use crate::render::open_latent;
 use crate::settings::InvertSettings;
 use crate::ui::{name, on_bar, plain, Ui};
@@ -11,10 +12,10 @@ use clap::Args;
 use nada::adapt::{Concept, Domain};
 use nada::gallery::file_name;
 use nada::memory::Need;
-use nada::nn::clip::Clip;
+use nada::nn::clip::{tidy, Clip};
 use nada::nn::stylegan2::Generator;
 use nada::pack::ModelPack;
-use nada::picture::Picture;
+use nada::picture::{Encoding, Picture};
 use nada::pipeline::{self, NoiseKind, Restyled};
 use nada::{Error, Result};
 use serde_json::json;
@@ -61,18 +62,24 @@ pub struct Restyle {
     #[command(flatten)]
     clip: ClipArgs,
     #[command(flatten)]
+    templates: TemplateArgs,
+    #[command(flatten)]
     settings: InvertSettings,
 }
 
 impl Restyle {
-    pub fn run(self, ui: &mut Ui) -> Result<()> {
+    pub fn run(mut self, ui: &mut Ui) -> Result<()> {
         let begin = Instant::now();
+        self.to = self.to.map(|words| tidy(&words));
+        if !self.templates.template.is_empty() && self.to.is_none() {
+            return Err(Error::argument("--template", "goes with --to; a domain was made with templates of its own"));
+        }
         let pack = self.model.pack()?;
         let mut domains = self.domains.load(&ui.cancel)?;
         let mut outputs = Outputs::new(&self.force);
         outputs.reads(&self.picture);
         outputs.reads_all(self.latent.iter().chain(&self.model.generator));
-        outputs.reads_all(self.domains.files().into_iter().chain(self.clip.files()?.into_iter().map(|(path, _)| path)));
+        outputs.reads_all(self.domains.files().into_iter().chain(self.clip.files()?.into_iter().map(|clip| clip.path)));
         reads_pack(pack.as_ref(), &mut outputs);
         let kept = self.to.as_deref().map(domain_file).filter(|file| file.exists());
         outputs.reads_all(&kept);
@@ -93,8 +100,16 @@ impl Restyle {
         let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
         let mut save_latent = self.save_latent.as_ref().map(|path| outputs.named("--save-latent", path, Kind::Latent)).transpose()?;
 
-        let picture = Picture::open(&self.picture)?;
+        if let (Some(words), Some(_)) = (&self.to, &learned) {
+            let templates = self.templates.of(&self.clip, pack.as_ref())?;
+            self.clip.check_words(pack.as_ref(), &[("source", &source_words(pack.as_ref())), ("--to", words)], &templates, ui)?;
+        }
+        // What is no picture is told before the generator is read.
+        Picture::size_of_file(&self.picture)?;
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
+        let picture = square(&self.picture, generator.config().size, ui)?;
+        // Before words are adapted to, too.
+        picture.check_visible()?;
         if let Some(words) = &self.to {
             let domain = match (&kept, &mut learned) {
                 (None, Some(learned)) => self.learn(words, &generator, pack.as_ref(), learned, &mut outputs, ui)?,
@@ -112,11 +127,11 @@ impl Restyle {
         let (restyled, latent, psnr) = match &self.latent {
             Some(file) => {
                 let latent = open_latent(file, None, &ui.cancel)?;
-                (drawing.picture(&generator.with_domains(&with_strengths)?, &latent)?, latent, None)
+                (drawing.picture(&generator.with_domains(&with_strengths)?, &latent)?.with_alpha_of(&picture)?, latent, None)
             }
             None => {
                 let inversion = self.settings.over(invert_recipe(pack.as_ref())?)?;
-                let clips = if inversion.clip > 0.0 { self.clip.load(pack.as_ref(), &ui.cancel)? } else { Vec::new() };
+                let clips = if inversion.clip > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
                 let clip = clips.first().map(|c| c.clip.as_ref());
                 Need::inverting(generator.config(), &inversion, clip.map(Clip::config)).check()?;
                 let bar = ui.bar("inverting", inversion.steps);
@@ -141,6 +156,12 @@ impl Restyle {
         };
         if let Some(file) = &mut save_latent {
             file.save(ui, |to| latent.save(to))?;
+        }
+        if !restyled.is_opaque() && matches!(Encoding::of(&output.path), Ok(Encoding::Jpeg)) {
+            ui.warn(format!(
+                "{} is a JPEG, which has no transparency: white stands for it; a name that ends in .png keeps it",
+                name(&output.path)
+            ));
         }
         output.save(ui, |to| restyled.save(to))?;
         if let Some(sheet) = &mut sheet {
@@ -170,6 +191,10 @@ impl Restyle {
     /// The domain of words that is kept in the current folder, where it fits.
     fn kept(&self, words: &str, generator: &Generator, ui: &Ui) -> Result<Domain> {
         let path = domain_file(words);
+        if !self.templates.template.is_empty() {
+            let message = "is there already, and does not say which templates it was made with; move it away, or name it with --domain";
+            return Err(Error::Mismatch(format!("{} {message}", name(&path))));
+        }
         let domain = Domain::open_unless(&path, &ui.cancel)?;
         if domain.description.target == words && domain.description.fingerprint == generator.fingerprint() {
             return Ok(domain);
@@ -188,10 +213,10 @@ impl Restyle {
         outputs: &mut Outputs,
         ui: &mut Ui,
     ) -> Result<Domain> {
-        self.clip.check_words(pack, words, ui);
-        let clips = self.clip.load(pack, &ui.cancel)?;
-        let templates = self.clip.templates(pack);
-        let (source, target) = (Concept::Text(source_words(pack)), Concept::Text(words.to_string()));
+        let source = source_words(pack);
+        let templates = self.templates.of(&self.clip, pack)?;
+        let clips = self.clip.load(pack, ui)?;
+        let (source, target) = (Concept::Text(source), Concept::Text(words.to_string()));
         let settings = recipe(pack)?;
         let made = train(Job { generator, clips: &clips, source, target, templates: &templates, settings }, None, None, ui)?;
         if let Err(e) = made.ended {

@@ -47,6 +47,10 @@ impl Ui {
 
     /// At once on the standard error; with --json in the result instead.
     pub fn warn(&mut self, message: String) {
+        // What is read twice says so once.
+        if self.warnings.contains(&message) {
+            return;
+        }
         if !self.json {
             // The terminal may be gone, which is no reason to stop.
             let _ = writeln!(std::io::stderr(), "warning: {}", printable(&message));

@@ -1,12 +1,9 @@
-//! The sizes of a CLIP, read from its tensors (and from config.json where there is one: what tensors do not tell).
+//! The sizes of a CLIP, read from its tensors (and from the configuration where there is one: what tensors do not tell).
 
-use super::files::Beside;
+use super::described::{Described, Heads, Size, Tower, EPSILON};
 use super::weights::{Layout, Weights};
 use crate::error::{Error, Result};
-use crate::files::read_small;
 use crate::kernels::Activation;
-use serde::Deserialize;
-use std::path::Path;
 
 /// A transformer's sizes.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +17,15 @@ pub struct TransformerConfig {
     pub epsilon: f32,
 }
 
+/// Which states of a vision transformer's last block are the picture's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VisionPool {
+    /// That of the class token.
+    Class,
+    /// The mean of all others.
+    Mean,
+}
+
 /// A vision transformer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VitConfig {
@@ -27,6 +33,11 @@ pub struct VitConfig {
     pub resolution: usize,
     pub patch: usize,
     pub transformer: TransformerConfig,
+    /// Whether there is a norm before the first block.
+    pub pre_norm: bool,
+    pub pool: VisionPool,
+    /// The last norm is after the pool, not before it. For one token that is the same.
+    pub norm_after_pool: bool,
     /// Length of an embedding.
     pub embedding: usize,
 }
@@ -59,6 +70,10 @@ pub enum End {
     Largest,
     /// The first with this id.
     Token(u32),
+    /// The first of the row.
+    First,
+    /// The last of the row, padding included.
+    Last,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +84,8 @@ pub struct TextConfig {
     pub transformer: TransformerConfig,
     pub embedding: usize,
     pub end: End,
+    /// Token i sees tokens 0..=i; else every token sees all, padding included.
+    pub causal: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -77,102 +94,8 @@ pub struct Config {
     pub text: TextConfig,
 }
 
-/// What is read of a Hugging Face config.json; fields that older files leave out have that library's defaults.
-#[derive(Deserialize)]
-pub(super) struct HfConfig {
-    vision_config: HfTower,
-    text_config: HfTower,
-}
-
-#[derive(Deserialize)]
-struct HfTower {
-    num_attention_heads: Option<usize>,
-    hidden_act: Option<String>,
-    layer_norm_eps: Option<f32>,
-    image_size: Option<usize>,
-    eos_token_id: Option<u32>,
-}
-
-impl HfConfig {
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        read_json(path)
-    }
-}
-
-/// What is read of an open_clip_config.json; what it leaves out has that library's defaults.
-#[derive(Deserialize)]
-pub(super) struct OpenClipConfig {
-    model_cfg: OpenClipModel,
-    preprocess_cfg: Option<OpenClipPreprocess>,
-}
-
-#[derive(Deserialize)]
-struct OpenClipModel {
-    vision_cfg: OpenClipTower,
-    text_cfg: OpenClipTower,
-    #[serde(default)]
-    quick_gelu: bool,
-}
-
-#[derive(Deserialize)]
-struct OpenClipTower {
-    head_width: Option<usize>,
-    heads: Option<usize>,
-    image_size: Option<usize>,
-}
-
-#[derive(Deserialize)]
-struct OpenClipPreprocess {
-    mean: Option<[f32; 3]>,
-    std: Option<[f32; 3]>,
-}
-
-impl OpenClipConfig {
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        read_json(path)
-    }
-
-    pub(super) fn mean(&self) -> Option<[f32; 3]> {
-        self.preprocess_cfg.as_ref().and_then(|c| c.mean)
-    }
-
-    pub(super) fn std(&self) -> Option<[f32; 3]> {
-        self.preprocess_cfg.as_ref().and_then(|c| c.std)
-    }
-
-    /// The vision tower of this width, in the words of Hugging Face.
-    fn vision(&self, width: usize) -> HfTower {
-        let tower = &self.model_cfg.vision_cfg;
-        self.tower(width / tower.head_width.unwrap_or(HEAD_WIDTH).max(1), tower.image_size)
-    }
-
-    fn text(&self) -> HfTower {
-        self.tower(self.model_cfg.text_cfg.heads.unwrap_or(8), None)
-    }
-
-    fn tower(&self, heads: usize, image_size: Option<usize>) -> HfTower {
-        let activation = if self.model_cfg.quick_gelu { "quick_gelu" } else { "gelu" };
-        HfTower {
-            num_attention_heads: Some(heads),
-            hidden_act: Some(activation.into()),
-            layer_norm_eps: None,
-            image_size,
-            eos_token_id: None,
-        }
-    }
-}
-
-/// Configurations have some thousand bytes.
-const MAX_CONFIG: u64 = 1 << 20;
-
-pub(super) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
-    let text = read_small(path, "a CLIP's configuration", MAX_CONFIG)?;
-    serde_json::from_slice(&text).map_err(|e| Error::format(path, e.to_string()))
-}
-
 /// OpenAI's CLIPs have one head per 64 channels.
 const HEAD_WIDTH: usize = 64;
-const EPSILON: f32 = 1e-5;
 
 fn root(n: usize) -> Option<usize> {
     let root = (n as f64).sqrt().round() as usize;
@@ -180,54 +103,62 @@ fn root(n: usize) -> Option<usize> {
 }
 
 impl TransformerConfig {
-    /// `up` is the key of the first block's first MLP layer.
-    fn read(weights: &Weights, blocks: &str, up: &str, tower: Option<(&Path, &HfTower)>) -> Result<Self> {
+    /// `up` is the key of the first block's first MLP layer; `tower` what a configuration says, and `activation` what holds without one.
+    fn read(weights: &Weights, blocks: &str, up: &str, described: Option<(&Described, &Tower)>, activation: Activation) -> Result<Self> {
         let layers = weights.count(blocks);
         let key = format!("{blocks}0.{up}");
         let [hidden, width] = weights.dims(&key)?;
-        let (heads, activation, epsilon) = match tower {
-            None if width % HEAD_WIDTH != 0 => {
-                return Err(
-                    weights.format(format!("tensor '{key}': width {width} is not a multiple of {HEAD_WIDTH}, OpenAI's width of a head"))
-                )
+        let Some((file, tower)) = described else {
+            if width == 0 || hidden == 0 || width % HEAD_WIDTH != 0 {
+                let message = format!("tensor '{key}': width {width} is not a multiple of {HEAD_WIDTH}, OpenAI's width of a head");
+                return Err(weights.format(message));
             }
-            None => (width / HEAD_WIDTH, Activation::QuickGelu, EPSILON),
-            Some((path, tower)) => {
-                let heads = tower.num_attention_heads.ok_or_else(|| Error::format(path, "num_attention_heads is missing"))?;
-                let activation = match tower.hidden_act.as_deref() {
-                    None | Some("quick_gelu") => Activation::QuickGelu,
-                    Some("gelu") => Activation::Gelu,
-                    Some(other) => {
-                        let what = format!("{}: hidden_act {other:?}", path.display());
-                        return Err(Error::unsupported(what, "quick_gelu and gelu are known"));
-                    }
-                };
-                (heads, activation, tower.layer_norm_eps.unwrap_or(EPSILON))
-            }
+            return Ok(Self { width, layers, heads: width / HEAD_WIDTH, hidden, activation, epsilon: EPSILON });
         };
+        file.check(tower, &[(Size::Width, width), (Size::Layers, layers), (Size::Hidden, hidden)])?;
+        let heads = tower.heads(width);
+        let epsilon = tower.epsilon;
         if hidden == 0 || heads == 0 || width == 0 || width % heads != 0 || !(epsilon >= 0.0 && epsilon.is_finite()) {
-            let message = format!("{heads} heads must divide the width {width}; layer_norm_eps {epsilon} must be 0 or more");
-            return Err(tower.map_or_else(|| weights.format(&message), |(path, _)| Error::format(path, &message)));
+            let message = format!("{heads} heads must divide the width {width}; the norms' epsilon {epsilon} must be 0 or more");
+            return Err(Error::format(&file.path, message));
         }
-        Ok(Self { width, layers, heads, hidden, activation, epsilon })
+        Ok(Self { width, layers, heads, hidden, activation: tower.activation, epsilon })
+    }
+}
+
+impl Tower {
+    fn heads(&self, width: usize) -> usize {
+        match self.heads {
+            Heads::Count(heads) => heads,
+            Heads::Width(of_one) => width / of_one.max(1),
+        }
     }
 }
 
 impl Config {
-    /// From the tensors, and from the configuration beside them.
-    pub(super) fn read(weights: &Weights, beside: Option<&Beside>) -> Result<Self> {
-        match (weights.layout(), beside) {
-            (Layout::HuggingFace, Some(Beside::HuggingFace(path, hf))) => Self::read_hf(weights, path, hf),
-            (Layout::HuggingFace, _) => {
-                Err(weights.format("a Hugging Face CLIP needs the config.json of its folder beside it (it tells the heads)"))
-            }
-            (Layout::OpenAi, Some(Beside::OpenClip(path, config))) => Self::read_openai(weights, Some((path, config))),
-            (Layout::OpenAi, _) => Self::read_openai(weights, None),
+    /// The function in the MLPs of both towers; None where each has its own.
+    pub(super) fn activation(&self) -> Option<Activation> {
+        let text = self.text.transformer.activation;
+        match &self.vision {
+            VisionConfig::Vit(vit) if vit.transformer.activation != text => None,
+            _ => Some(text),
         }
     }
 
-    fn read_openai(weights: &Weights, open_clip: Option<(&Path, &OpenClipConfig)>) -> Result<Self> {
+    /// From the tensors, and from the configuration beside them; without one a file in OpenAI's layout has `activation`.
+    pub(super) fn read(weights: &Weights, beside: Option<&Described>, activation: Activation) -> Result<Self> {
+        match (weights.layout(), beside) {
+            (Layout::HuggingFace, Some(described)) => Self::read_hf(weights, described),
+            (Layout::HuggingFace, None) => {
+                Err(weights.format("a Hugging Face CLIP needs the config.json of its folder beside it (it tells the heads)"))
+            }
+            (Layout::OpenAi, described) => Self::read_openai(weights, described, activation),
+        }
+    }
+
+    fn read_openai(weights: &Weights, described: Option<&Described>, activation: Activation) -> Result<Self> {
         let [_, embedding] = weights.dims("text_projection")?;
+        let vision_tower = described.map(|d| (d, &d.vision));
         let vision = if weights.has("visual.layer1.0.conv1.weight") {
             let [width, ..]: [usize; 4] = weights.dims("visual.layer1.0.conv1.weight")?;
             let layers = [1, 2, 3, 4].map(|stage| weights.count(&format!("visual.layer{stage}.")));
@@ -235,65 +166,92 @@ impl Config {
             let [positions, channels] = weights.dims(key)?;
             let side = root(positions.saturating_sub(1))
                 .ok_or_else(|| weights.format(format!("tensor '{key}': {positions} positions are not a square and 1")))?;
-            if channels != width * 32 || channels % HEAD_WIDTH != 0 || channels == 0 || layers.contains(&0) {
+            let heads = vision_tower.map_or(channels / HEAD_WIDTH, |(_, tower)| tower.heads(channels));
+            if channels != width * 32 || heads == 0 || channels % heads != 0 || channels == 0 || layers.contains(&0) {
                 let message = format!(
-                    "tensor '{key}': {channels} channels in {layers:?} stages of width {width}; {} and no empty stage expected",
+                    "tensor '{key}': {channels} channels of {heads} heads in {layers:?} stages of width {width}; {} channels, a multiple of the \
+                     heads, and no empty stage expected",
                     width * 32
                 );
                 return Err(weights.format(message));
             }
-            VisionConfig::ResNet(ResNetConfig { resolution: side * 32, width, layers, heads: channels / HEAD_WIDTH, embedding })
+            if let Some((file, tower)) = vision_tower {
+                file.check(tower, &[(Size::Width, width), (Size::Embedding, embedding)])?;
+                if let Some(said) = file.image_size.filter(|said| *said != side * 32) {
+                    return Err(Error::format(&file.path, format!("image_size {said} is not the {} that the weights have", side * 32)));
+                }
+            }
+            VisionConfig::ResNet(ResNetConfig { resolution: side * 32, width, layers, heads, embedding })
         } else {
             let [_, _, patch, _] = weights.dims("visual.conv1.weight")?;
-            let [width] = weights.dims("visual.class_embedding")?;
-            let tower = open_clip.map(|(path, config)| (path, config.vision(width)));
-            let tower = tower.as_ref().map(|(path, tower)| (*path, tower));
-            let transformer = TransformerConfig::read(weights, "visual.transformer.resblocks.", "mlp.c_fc.weight", tower)?;
-            let side = Self::side(weights, "visual.positional_embedding")?;
-            let resolution = tower.and_then(|(_, tower)| tower.image_size).unwrap_or(side * patch);
-            Self::check_resolution(resolution, side, patch)
-                .map_err(|e| tower.map_or_else(|| weights.format(&e), |(path, _)| Error::format(path, &e)))?;
-            VisionConfig::Vit(VitConfig { resolution, patch, transformer, embedding })
+            let transformer =
+                TransformerConfig::read(weights, "visual.transformer.resblocks.", "mlp.c_fc.weight", vision_tower, activation)?;
+            Self::vit(weights, "visual.positional_embedding", patch, transformer, embedding, described)?
         };
+        let text = described.map(|d| (d, &d.text));
+        let transformer = TransformerConfig::read(weights, "transformer.resblocks.", "mlp.c_fc.weight", text, activation)?;
         let [context, _] = weights.dims("positional_embedding")?;
         let [vocabulary, _] = weights.dims("token_embedding.weight")?;
-        let tower = open_clip.map(|(path, config)| (path, config.text()));
-        let tower = tower.as_ref().map(|(path, tower)| (*path, tower));
-        let transformer = TransformerConfig::read(weights, "transformer.resblocks.", "mlp.c_fc.weight", tower)?;
-        Ok(Self { vision, text: TextConfig { context, vocabulary, transformer, embedding, end: End::Largest } })
+        Ok(Self { vision, text: Self::text(context, vocabulary, transformer, embedding, described)? })
     }
 
-    fn read_hf(weights: &Weights, path: &Path, hf: &HfConfig) -> Result<Self> {
+    fn read_hf(weights: &Weights, described: &Described) -> Result<Self> {
         let [embedding, _] = weights.dims("text_projection.weight")?;
         let [_, _, patch, _] = weights.dims("vision_model.embeddings.patch_embedding.weight")?;
-        let side = Self::side(weights, "vision_model.embeddings.position_embedding.weight")?;
-        let resolution = hf.vision_config.image_size.unwrap_or(side * patch);
-        Self::check_resolution(resolution, side, patch).map_err(|e| Error::format(path, e))?;
-        let tower = |blocks, tower| TransformerConfig::read(weights, blocks, "mlp.fc1.weight", Some((path, tower)));
-        let vision = VisionConfig::Vit(VitConfig {
-            resolution,
-            patch,
-            transformer: tower("vision_model.encoder.layers.", &hf.vision_config)?,
-            embedding,
-        });
+        // config.json says the activation of each tower.
+        let unused = Activation::QuickGelu;
+        let tower = |blocks, tower| TransformerConfig::read(weights, blocks, "mlp.fc1.weight", Some((described, tower)), unused);
+        let transformer = tower("vision_model.encoder.layers.", &described.vision)?;
+        let key = "vision_model.embeddings.position_embedding.weight";
+        let vision = Self::vit(weights, key, patch, transformer, embedding, Some(described))?;
+        let transformer = tower("text_model.encoder.layers.", &described.text)?;
         let [context, _] = weights.dims("text_model.embeddings.position_embedding.weight")?;
         let [vocabulary, _] = weights.dims("text_model.embeddings.token_embedding.weight")?;
-        // Early files all say 2, which is not their tokenizer's end; their readers take the largest id.
-        let end = match hf.text_config.eos_token_id {
-            None | Some(2) => End::Largest,
-            Some(id) => End::Token(id),
-        };
-        let transformer = tower("text_model.encoder.layers.", &hf.text_config)?;
-        Ok(Self { vision, text: TextConfig { context, vocabulary, transformer, embedding, end } })
+        Ok(Self { vision, text: Self::text(context, vocabulary, transformer, embedding, Some(described))? })
     }
 
-    fn check_resolution(resolution: usize, side: usize, patch: usize) -> std::result::Result<(), String> {
-        match patch > 0 && resolution / patch == side {
-            true => Ok(()),
-            false => {
-                Err(format!("image_size {resolution} does not give the {side} x {side} patches of {patch} pixels that the weights have"))
-            }
+    /// `positions` is the key of the position embedding.
+    fn vit(
+        weights: &Weights,
+        positions: &str,
+        patch: usize,
+        transformer: TransformerConfig,
+        embedding: usize,
+        described: Option<&Described>,
+    ) -> Result<VisionConfig> {
+        let side = Self::side(weights, positions)?;
+        let resolution = described.and_then(|d| d.image_size).unwrap_or(side * patch);
+        if patch == 0 || resolution / patch != side {
+            let message =
+                format!("image_size {resolution} does not give the {side} x {side} patches of {patch} pixels that the weights have");
+            return Err(described.map_or_else(|| weights.format(&message), |d| Error::format(&d.path, &message)));
         }
+        if let Some(d) = described {
+            d.check(&d.vision, &[(Size::Patch, patch), (Size::Embedding, embedding)])?;
+        }
+        Ok(VisionConfig::Vit(VitConfig {
+            resolution,
+            patch,
+            transformer,
+            pre_norm: described.is_none_or(|d| d.pre_norm),
+            pool: described.map_or(VisionPool::Class, |d| d.pool),
+            norm_after_pool: described.is_some_and(|d| d.norm_after_pool),
+            embedding,
+        }))
+    }
+
+    fn text(
+        context: usize,
+        vocabulary: usize,
+        transformer: TransformerConfig,
+        embedding: usize,
+        described: Option<&Described>,
+    ) -> Result<TextConfig> {
+        if let Some(d) = described {
+            d.check(&d.text, &[(Size::Context, context), (Size::Vocabulary, vocabulary)])?;
+        }
+        let end = described.map_or(End::Largest, |d| d.end);
+        Ok(TextConfig { context, vocabulary, transformer, embedding, end, causal: described.is_none_or(|d| d.causal) })
     }
 
     /// Patches along one side of the picture.

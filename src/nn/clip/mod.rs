@@ -1,28 +1,35 @@
 //! CLIP: pictures and texts in one space (Radford et al. 2021, "Learning transferable visual models from natural language supervision").
 
 mod config;
+mod described;
+mod fields;
 mod files;
 mod preprocess;
+mod reader;
 mod resnet;
 mod text;
 mod tokenizer;
 mod vit;
 mod weights;
+mod words;
 
-pub use config::{Config, End, ResNetConfig, TextConfig, TransformerConfig, VisionConfig, VitConfig};
-pub(crate) use files::{is_common_name, tensors as tensors_file};
-pub use preprocess::Preprocessing;
+pub use config::{Config, End, ResNetConfig, TextConfig, TransformerConfig, VisionConfig, VisionPool, VitConfig};
+pub(crate) use files::{is_common_name, is_described, tensors as tensors_file, BESIDE};
+pub use preprocess::{Interpolation, Preprocessing, Shape};
+pub use reader::{warnings, Reader};
 pub use tokenizer::Tokenizer;
 pub(crate) use weights::place;
+pub use words::tidy;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
+use crate::kernels::Activation;
 use crate::progress::Cancel;
 use candle_core::{DType, Device, Tensor, D};
+use described::Described;
 use resnet::ResNet;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::sync::OnceLock;
 use text::TextTower;
 use vit::Vit;
 use weights::Weights;
@@ -55,13 +62,10 @@ pub struct Clip {
     preprocessing: Preprocessing,
     vision: Vision,
     text: TextTower,
-    /// The folder's own; without one OpenAI's, read when first needed.
-    tokenizer: OnceLock<Tokenizer>,
+    reader: Reader,
     logit_scale: f32,
+    warnings: Vec<String>,
 }
-
-/// Tokens in OpenAI's vocabulary.
-const OPENAI_VOCABULARY: usize = 49_408;
 
 /// Texts that go through the text tower at once: enough to keep the threads busy, few enough that activations stay small.
 pub(crate) const TEXTS_AT_ONCE: usize = 32;
@@ -71,19 +75,28 @@ impl Clip {
     /// preprocessor_config.json where they are) or of open_clip (open_clip_config.json, open_clip_model.safetensors or
     /// open_clip_pytorch_model.bin); or one file with tensors, with these beside it, or OpenAI's (TorchScript or state_dict). A file in
     /// OpenAI's layout without open_clip_config.json beside it is taken for OpenAI's own: QuickGELU, heads of 64.
-    /// Errors: `NotFound`; `Format` with file and key where something is missing or has another shape than the rest says.
+    ///
+    /// What a configuration says is honoured, changes no number, or is refused by its name; [`Clip::warnings`] names what is not known.
+    /// Errors: `NotFound`; `Format` with file and key where something is missing or has another shape than the rest says; `Unsupported`
+    /// with what the CLIP has that is not supported.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_unless(path, &Cancel::new())
     }
 
     /// As [`Clip::open`]; `Cancelled` once the flag is raised, which is looked at each 128 KiB.
     pub fn open_unless(path: &Path, cancel: &Cancel) -> Result<Self> {
-        Self::named(path, &checkpoint::open_unless(&files::tensors(path)?, cancel)?)
+        Self::open_as(path, None, cancel)
+    }
+
+    /// As [`Clip::open_unless`], of a file whose activation the caller knows: nothing in a file in OpenAI's layout tells it.
+    /// `InvalidArgument` where a configuration beside the file says another.
+    pub fn open_as(path: &Path, activation: Option<Activation>, cancel: &Cancel) -> Result<Self> {
+        Self::load(path, &checkpoint::open_unless(&files::tensors(path)?, cancel)?, activation)
     }
 
     /// As [`Clip::open`], of a file that is open already, with what stands beside it.
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
-        Self::named(&checkpoint.path, checkpoint)
+        Self::load(&checkpoint.path, checkpoint, None)
     }
 
     /// The CLIP's tensors in a file, without what trainers put before their names and beside them.
@@ -92,30 +105,52 @@ impl Clip {
     }
 
     /// `path` is what the user named: the file, or its folder.
-    fn named(path: &Path, checkpoint: &Checkpoint) -> Result<Self> {
+    fn load(path: &Path, checkpoint: &Checkpoint, activation: Option<Activation>) -> Result<Self> {
         let folder = checkpoint.path.parent().unwrap_or(Path::new(""));
         let checkpoint = &place(checkpoint);
         let weights = Weights::new(checkpoint)?;
-        let beside = files::config(folder, weights.layout())?;
-        let config = Config::read(&weights, beside.as_ref())?;
+        let name = named(path, folder);
+        let mut described = files::config(folder, weights.layout())?;
+        let config = Config::read(&weights, described.as_ref(), activation.unwrap_or(Activation::QuickGelu))?;
+        if let (Some(file), Some(wanted)) = (&described, activation.filter(|wanted| config.activation() != Some(*wanted))) {
+            let said = config.activation().map_or("another for each tower".into(), |said| said.to_string());
+            return Err(Error::argument("activation", format!("{wanted}, but {} says {said}", file.path.display())));
+        }
         let (vision, resolution) = match &config.vision {
             VisionConfig::Vit(c) => (Vision::Vit(Vit::new(&weights, c)?), c.resolution),
             VisionConfig::ResNet(c) => (Vision::ResNet(ResNet::new(&weights, c)?), c.resolution),
         };
         let text = TextTower::new(&weights, &config.text)?;
-        let preprocessing = files::preprocessing(folder, beside.as_ref(), resolution)?;
-        let tokenizer = OnceLock::new();
-        if let Some(own) = files::tokenizer(folder, beside.as_ref(), checkpoint.cancel())? {
-            let _ = tokenizer.set(own);
-        }
-        let logit_scale = checkpoint.f32("logit_scale", Some(&[]))?.to_scalar::<f32>()?.exp();
-        let named = if path.is_dir() || !path.file_name().is_some_and(|name| files::is_common_name(&name.to_string_lossy())) {
-            path
-        } else {
-            folder
-        };
-        let name = named.file_name().map_or_else(|| named.display().to_string(), |name| name.to_string_lossy().into_owned());
-        Ok(Self { name, config, preprocessing, vision, text, tokenizer, logit_scale })
+        let (preprocessing, warning) = files::preprocessing(folder, weights.layout(), described.as_mut(), resolution)?;
+        let guesses = activation.is_none() && !weights.is_openais_own();
+        let reader = Reader::new(
+            name.clone(),
+            folder,
+            described.as_ref(),
+            guesses,
+            [config.text.context, config.text.vocabulary],
+            checkpoint.cancel(),
+        )?;
+        let warnings = reader.warnings().iter().cloned().chain(warning).collect();
+        // open_clip's nonscalar_logit_scale has one number in a row.
+        let scale = checkpoint.shape("logit_scale").filter(|shape| **shape == [1]).unwrap_or_default();
+        let logit_scale = checkpoint.f32("logit_scale", Some(scale))?.flatten_all()?.to_vec1::<f32>()?[0].exp();
+        Ok(Self { name, config, preprocessing, vision, text, reader, logit_scale, warnings })
+    }
+
+    /// As [`Reader::warnings`], of the preprocessing's configuration too.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The function in the MLPs of both towers; None where each has its own.
+    pub fn activation(&self) -> Option<Activation> {
+        self.config.activation()
+    }
+
+    /// What it makes of words before its network sees them.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     pub fn config(&self) -> &Config {
@@ -196,23 +231,12 @@ impl Clip {
         self.text.forward(tokens, Some(trace))
     }
 
-    /// The folder's tokenizer, or OpenAI's. `Unsupported` where the checkpoint brings no table and its vocabulary is not OpenAI's.
+    /// As [`Reader::tokenizer`].
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        if let Some(tokenizer) = self.tokenizer.get() {
-            return Ok(tokenizer);
-        }
-        let vocabulary = self.config.text.vocabulary;
-        if vocabulary != OPENAI_VOCABULARY {
-            let message = format!(
-                "it has {vocabulary} tokens, not OpenAI's {OPENAI_VOCABULARY}, so texts need the vocab.json and merges.txt that it was trained with beside it"
-            );
-            return Err(Error::unsupported(format!("CLIP {}", self.name), message));
-        }
-        let tokenizer = Tokenizer::openai()?;
-        Ok(self.tokenizer.get_or_init(|| tokenizer))
+        self.reader.tokenizer()
     }
 
-    /// Normalised embeddings [texts, d]. A text too long is an `InvalidArgument` that quotes it with its token count and the limit.
+    /// Normalised embeddings [texts, d], of the texts as they are: see [`tidy`] for those of users. A text too long is an `InvalidArgument` that quotes it with its token count and the limit.
     pub fn embed_texts(&self, texts: &[String]) -> Result<Tensor> {
         if texts.is_empty() {
             return Err(Error::argument("texts", "there are none"));
@@ -230,4 +254,11 @@ impl Clip {
         let features = Tensor::cat(&parts, 0)?.to_dtype(DType::F32)?;
         Ok(features.broadcast_div(&features.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)?)
     }
+}
+
+/// The name of a CLIP: its file's, or its folder's where that says more.
+fn named(path: &Path, folder: &Path) -> String {
+    let common = path.file_name().is_some_and(|name| files::is_common_name(&name.to_string_lossy()));
+    let named = if path.is_dir() || !common { path } else { folder };
+    named.file_name().map_or_else(|| named.display().to_string(), |name| name.to_string_lossy().into_owned())
 }

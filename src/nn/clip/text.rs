@@ -29,7 +29,7 @@ impl TextTower {
         let mut blocks = Vec::with_capacity(t.layers);
         for i in 0..t.layers {
             let block = weights.block("transformer.resblocks.", "text_model.encoder.layers.", i, d, t.hidden)?;
-            blocks.push(Block::new(&block, t.heads, true, t.activation, t.epsilon)?);
+            blocks.push(Block::new(&block, t.heads, config.causal, t.activation, t.epsilon)?);
         }
         Ok(Self {
             tokens: weights.get(key("token_embedding.weight", "text_model.embeddings.token_embedding.weight"), &[config.vocabulary, d])?,
@@ -52,6 +52,8 @@ impl TextTower {
             let end = match self.config.end {
                 End::Largest => ids.iter().max().and_then(|max| ids.iter().position(|id| id == max)),
                 End::Token(end) => ids.iter().position(|&id| id == end),
+                End::First => Some(0),
+                End::Last => Some(ids.len() - 1),
             };
             match end {
                 Some(end) => ends.push(end as u32),
@@ -61,8 +63,8 @@ impl TextTower {
         Ok(ends)
     }
 
-    /// tokens [n, up to context] -> features [n, embedding]. Attention is causal, so what follows the last end is not computed, except with
-    /// `trace`.
+    /// tokens [n, up to context] -> features [n, embedding]. Where attention is causal, what follows the last end is not computed, except
+    /// with `trace`.
     pub(super) fn forward(&self, tokens: &Tensor, mut trace: Option<Trace>) -> Result<Tensor> {
         let length = match tokens.dims() {
             &[n, length] if n > 0 && length > 0 && length <= self.config.context => length,
@@ -72,6 +74,7 @@ impl TextTower {
         let ends = self.ends(&rows)?;
         let needed = match trace {
             Some(_) => length,
+            None if !self.config.causal => length,
             None => ends.iter().max().map_or(length, |&end| end as usize + 1),
         };
         let ids: Vec<u32> = rows.iter().flat_map(|row| &row[..needed]).copied().collect();

@@ -1,6 +1,6 @@
 //! CLIP's vision transformer (Radford et al. 2021, section 2.4; Dosovitskiy et al. 2021).
 
-use super::config::VitConfig;
+use super::config::{VisionPool, VitConfig};
 use super::weights::Weights;
 use super::Trace;
 use crate::error::Result;
@@ -13,7 +13,7 @@ pub(super) struct Vit {
     convolution: Tensor,
     class: Tensor,
     position: Tensor,
-    pre: (Tensor, Tensor),
+    pre: Option<(Tensor, Tensor)>,
     blocks: Vec<Block>,
     post: (Tensor, Tensor),
     projection: Tensor,
@@ -32,6 +32,10 @@ impl Vit {
             let block = weights.block("visual.transformer.resblocks.", "vision_model.encoder.layers.", i, d, t.hidden)?;
             blocks.push(Block::new(&block, t.heads, false, t.activation, t.epsilon)?);
         }
+        let pre = match config.pre_norm {
+            true => Some(weights.pair(key("visual.ln_pre", "vision_model.pre_layrnorm"), &[d])?),
+            false => None,
+        };
         let convolution =
             weights.get(key("visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight"), &[d, 3, patch, patch])?;
         Ok(Self {
@@ -40,15 +44,15 @@ impl Vit {
             class: weights.get(key("visual.class_embedding", "vision_model.embeddings.class_embedding"), &[d])?,
             position: weights
                 .get(key("visual.positional_embedding", "vision_model.embeddings.position_embedding.weight"), &[side * side + 1, d])?,
-            pre: weights.pair(key("visual.ln_pre", "vision_model.pre_layrnorm"), &[d])?,
+            pre,
             blocks,
             post: weights.pair(key("visual.ln_post", "vision_model.post_layernorm"), &[d])?,
             projection: weights.projection("visual.proj", "visual_projection.weight", config.embedding, d)?,
         })
     }
 
-    /// input [n, 3, r, r] -> features [n, embedding]. With `trace` every block is computed for every token, else the last for the class
-    /// token only, which is all that is read of it.
+    /// input [n, 3, r, r] -> features [n, embedding]. With `trace` every block is computed for every token; else the last for the class
+    /// token only, where that is all that is read of it.
     pub(super) fn forward(&self, input: &Tensor, mut trace: Option<Trace>) -> Result<Tensor> {
         let epsilon = self.config.transformer.epsilon;
         let tokens = linear(&patches(input, self.config.patch)?, &self.convolution, None)?;
@@ -57,7 +61,10 @@ impl Vit {
             let side = self.config.resolution / self.config.patch;
             trace("vit.conv1", &tokens.transpose(1, 2)?.reshape((n, d, side, side))?);
         }
-        let mut x = layer_norm(&embed_tokens(&tokens, &self.class, &self.position)?, &self.pre.0, &self.pre.1, epsilon)?;
+        let mut x = embed_tokens(&tokens, &self.class, &self.position)?;
+        if let Some((gamma, beta)) = &self.pre {
+            x = layer_norm(&x, gamma, beta, epsilon)?;
+        }
         if let Some(trace) = &mut trace {
             trace("vit.ln_pre", &x);
         }
@@ -68,14 +75,20 @@ impl Vit {
                     x = block.forward(&x)?;
                     trace(&format!("vit.block.{i}"), &x);
                 }
-                None if i == last => x = block.first(&x, 1)?,
+                None if i == last && self.config.pool == VisionPool::Class => x = block.first(&x, 1)?,
                 None => x = block.forward(&x)?,
             }
         }
-        let class = layer_norm(&x.narrow(1, 0, 1)?.squeeze(1)?, &self.post.0, &self.post.1, epsilon)?;
+        let norm = |x: &Tensor| layer_norm(x, &self.post.0, &self.post.1, epsilon);
+        let others = || x.narrow(1, 1, x.dim(1)? - 1);
+        let pooled = match (self.config.pool, self.config.norm_after_pool) {
+            (VisionPool::Class, _) => norm(&x.narrow(1, 0, 1)?.squeeze(1)?)?,
+            (VisionPool::Mean, true) => norm(&others()?.mean(1)?)?,
+            (VisionPool::Mean, false) => norm(&others()?.contiguous()?)?.mean(1)?,
+        };
         if let Some(trace) = &mut trace {
-            trace("vit.ln_post", &class);
+            trace("vit.ln_post", &pooled);
         }
-        Ok(linear(&class, &self.projection, None)?)
+        Ok(linear(&pooled, &self.projection, None)?)
     }
 }

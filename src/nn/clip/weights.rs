@@ -1,6 +1,6 @@
 //! A checkpoint's tensors under either of the key layouts that CLIPs come in.
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Format};
 use crate::error::{Error, Result};
 use crate::kernels::BlockWeights;
 use candle_core::Tensor;
@@ -35,34 +35,103 @@ pub(crate) fn place(file: &Checkpoint) -> Checkpoint {
 
 type Pair = (Tensor, Tensor);
 
+/// Relatives of CLIP whose other keys are the same: they would give wrong numbers.
+const RELATIVES: [(&str, &str); 12] = [
+    (".ls_1.", "layer scale"),
+    (".attn.ln_q.", "norms of queries and keys"),
+    (".attn.ln_k.", "norms of queries and keys"),
+    (".attn.head_scale", "scaled heads"),
+    (".attn.logit_scale", "cosine attention"),
+    (".attn.ln_inner.", "norms inside attention"),
+    (".ln_attn.", "norms after attention"),
+    (".mlp.ln.", "norms inside its MLPs"),
+    ("visual.attn_pool.", "attention pooling"),
+    ("text.cls_emb", "a class token of texts"),
+    ("text_decoder.", "a decoder of texts (CoCa)"),
+    ("text.text_projection.bias", "a bias of the text projection"),
+];
+
+/// A key of the text towers in each layout.
+const TOKENS: [&str; 3] = ["token_embedding.weight", "text.token_embedding.weight", "text_model.embeddings.token_embedding.weight"];
+
+const WHOLE: &str = "take the whole model, such as openai/clip-vit-large-patch14";
+
+/// What networks are called that are near a CLIP and none; None for others.
+fn relative(file: &Checkpoint, layout: Option<Layout>) -> Option<String> {
+    let key_with = |part: &str| file.keys().find(|key| key.contains(part));
+    let sees = layout.is_some() || key_with("visual.").is_some() || key_with("vision_model.").is_some();
+    let unclassed = layout == Some(Layout::HuggingFace) && !file.contains("vision_model.embeddings.class_embedding");
+    if key_with("vision_model.head.probe").is_some() || (unclassed && file.contains("logit_bias")) {
+        return Some("a SigLIP model, which is not supported: it needs a CLIP".into());
+    }
+    if let Some(key) = key_with("visual.trunk.") {
+        return Some(format!("a CLIP with a vision tower of timm (tensor '{key}') is not supported"));
+    }
+    if let (true, Some(key)) = (sees, key_with("word_embeddings.weight")) {
+        // RoBERTa has one type of token, BERT two.
+        let types = file.shape(&key.replace("word_embeddings", "token_type_embeddings")).map(|shape| shape[0]);
+        let words = file.shape(key).map_or(0, |shape| shape[0]);
+        let network = match (types, words) {
+            (_, 250_002) => "XLM-RoBERTa",
+            (Some(1), _) => "RoBERTa or XLM-RoBERTa",
+            _ if key.contains("bert.") && !key.contains("roberta.") => "BERT",
+            (Some(2), _) => "BERT",
+            _ => "XLM-RoBERTa or BERT",
+        };
+        return Some(format!("a CLIP whose texts go through {network} (tensor '{key}') is not supported"));
+    }
+    let t5 = ["text.transformer.shared.weight", "text.transformer.encoder.embed_tokens.weight", "text.transformer.embed_tokens.weight"];
+    if let (true, Some(key)) = (sees, t5.iter().find(|key| file.contains(key))) {
+        return Some(format!("a CLIP whose texts go through mT5, or another network of many languages (tensor '{key}'), is not supported"));
+    }
+    let reads = file.keys().any(|key| TOKENS.iter().any(|tokens| key == *tokens || key.ends_with(&format!(".{tokens}"))));
+    // Single tensors that are missing are said by their names.
+    let text_tower = ["text_model.", "text.transformer.", "transformer.resblocks."];
+    let has_text = reads || file.keys().any(|key| text_tower.iter().any(|part| key.starts_with(part)));
+    let keys = |one: &'static str, other: &'static str| if key_with("_model.").is_some() { one } else { other };
+    match (layout, has_text) {
+        (None, true) if !sees && reads && key_with("text_model.").or(key_with("resblocks.")).is_some() => {
+            let tower = keys("text_model.*", "transformer.*");
+            Some(format!("only the text tower of a CLIP ({tower}): pictures cannot be judged with it; {WHOLE}"))
+        }
+        (Some(_), false) => {
+            let tower = keys("vision_model.*", "visual.*");
+            Some(format!("only the picture tower of a CLIP ({tower}): pictures cannot be compared with words by it; {WHOLE}"))
+        }
+        (Some(_), _) => RELATIVES
+            .iter()
+            .find_map(|(part, what)| key_with(part).map(|key| format!("a CLIP with {what} (tensor '{key}') is not supported"))),
+        _ => None,
+    }
+}
+
 impl<'a> Weights<'a> {
     pub(super) fn new(checkpoint: &'a Checkpoint) -> Result<Self> {
         let has = |key: &str| checkpoint.contains(key);
         let layout = if has(OPENAI) {
-            Layout::OpenAi
+            Some(Layout::OpenAi)
         } else if has(HUGGING_FACE) {
-            Layout::HuggingFace
+            Some(Layout::HuggingFace)
         } else {
+            None
+        };
+        if let Some(message) = relative(checkpoint, layout) {
+            return Err(Error::unsupported(checkpoint.path.display().to_string(), message));
+        }
+        let Some(layout) = layout else {
             let message = format!(
                 "not a CLIP: it has neither OpenAI's '{OPENAI}' nor Hugging Face's '{HUGGING_FACE}', alone, under state_dict, under model or \
                  under model_state_dict"
             );
             return Err(Error::format(&checkpoint.path, message));
         };
-        // Relatives of CLIP whose other keys are the same: they would give wrong numbers.
-        for (part, what) in [
-            (".ls_1.", "layer scale"),
-            ("visual.attn_pool.", "attention pooling"),
-            ("visual.trunk.", "a vision tower of timm"),
-            ("text.cls_emb", "a class token of texts"),
-            ("text.text_projection.bias", "a bias of the text projection"),
-        ] {
-            if let Some(key) = checkpoint.keys().find(|key| key.contains(part)) {
-                let message = format!("a CLIP with {what} (tensor '{key}') is not supported");
-                return Err(Error::unsupported(checkpoint.path.display().to_string(), message));
-            }
-        }
         Ok(Self { checkpoint, layout, text_apart: layout == Layout::OpenAi && has("text.token_embedding.weight") })
+    }
+
+    /// Whether the file is OpenAI's own: only those keep the sizes beside the weights, as TorchScript archives or what became of them.
+    pub(super) fn is_openais_own(&self) -> bool {
+        let kept = |key: &str| self.checkpoint.contains(key) || self.checkpoint.value(key).is_some();
+        self.checkpoint.format == Format::TorchScript || kept("input_resolution")
     }
 
     pub(super) fn layout(&self) -> Layout {

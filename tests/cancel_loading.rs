@@ -1,0 +1,110 @@
+//! Ctrl-C and cancel tokens while files are read from a slow disk.
+
+mod common;
+
+use common::slow_disk;
+use nada::adapt::Domain;
+use nada::checkpoint;
+use nada::nn::clip::Clip;
+use nada::nn::stylegan2::{Generator, Latent, Space};
+use nada::pack::{ModelPack, NewPack};
+use nada::progress::Cancel;
+use nada::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Loading takes some 17 s with this pause; a request to stop is answered after one of them.
+const PAUSE_US: &str = "100000";
+/// The order of magnitude: it should be 0.5 s, on a machine that has nothing else to do.
+const SOON: Duration = Duration::from_secs(2);
+
+fn starter() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter")
+}
+
+/// Runs the program on a slow disk, sends it one SIGINT after `seconds`, and says how long it took to end and with which status.
+fn interrupted(folder: &Path, slow: &Path, arguments: &[&str], seconds: f64) -> (Duration, Option<i32>) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_nada"))
+        .current_dir(folder)
+        .env_remove("NADA_MODELS")
+        .env("LD_PRELOAD", slow)
+        .env("NADA_TEST_SLOW_US", PAUSE_US)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+    assert!(program.try_wait().unwrap().is_none(), "{arguments:?} ended before it was interrupted");
+    let sent = Instant::now();
+    let killed = Command::new("kill").args(["-INT", &program.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let status = program.wait().unwrap();
+    (sent.elapsed(), status.code())
+}
+
+#[test]
+fn one_interrupt_ends_a_command_that_loads() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = slow_disk(folder.path());
+    let face = common::data("face.png");
+    let face = face.to_str().unwrap();
+    let adapt: &[&str] = &["adapt", "a zombie", "--steps", "1", "--no-stop", "--batch", "2"];
+    for (arguments, seconds) in [
+        // In the generator, and in the CLIPs.
+        (adapt, 1.5),
+        (adapt, 9.0),
+        (&["invert", face], 1.0),
+        (&["restyle", face, "--to", "a zombie"], 1.0),
+        (&["sample", "-n", "1"], 1.0),
+        (&["model", "check", "starter"], 2.0),
+        (&["model", "add", "mine", "--generator", starter().join("generator.safetensors").to_str().unwrap(), "--folder", "packs"], 1.0),
+    ] {
+        let (took, status) = interrupted(folder.path(), &slow, arguments, seconds);
+        assert_eq!(status, Some(130), "{arguments:?}");
+        assert!(took < SOON, "{arguments:?} went on for {took:?}");
+    }
+    // Nothing but the library that slows, and an empty folder of packs.
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name == "slow.so" || name == "packs"), "{left:?}");
+    assert_eq!(std::fs::read_dir(folder.path().join("packs")).map_or(0, Iterator::count), 0);
+}
+
+fn is_cancelled<T>(result: nada::Result<T>) -> bool {
+    matches!(result, Err(Error::Cancelled))
+}
+
+#[test]
+fn every_reader_looks_at_the_flag() {
+    let folder = tempfile::tempdir().unwrap();
+    let cancel = Cancel::new();
+    let pack = ModelPack::open(&starter()).unwrap();
+    let generator = pack.load_generator_unless(&cancel).unwrap();
+    let latent = folder.path().join("w.safetensors");
+    Latent { space: Space::W, tensor: generator.sample_w(1, 1, 1.0).unwrap(), noise: None }.save(&latent).unwrap();
+    let array = folder.path().join("w.npy");
+    checkpoint::write_npy(&array, &generator.sample_w(1, 1, 1.0).unwrap()).unwrap();
+    let half_read = checkpoint::open_unless(&pack.generator, &cancel).unwrap();
+    let key = half_read.keys().next().unwrap().to_string();
+    half_read.f32(&key, None).unwrap();
+
+    cancel.cancel();
+    assert!(is_cancelled(half_read.f32(&key, None)) && is_cancelled(half_read.tensor(&key)));
+    for file in ["trainer.pt", "trainer_legacy.pt", "ada.pkl", "arrays.npz", "e4e.pt", "open_clip/open_clip_model.safetensors"] {
+        assert!(is_cancelled(checkpoint::open_unless(&common::data("formats").join(file), &cancel)), "{file}");
+    }
+    assert!(is_cancelled(checkpoint::read_npy_unless(&array, &cancel)));
+    assert!(is_cancelled(Generator::open_unless(&pack.generator, &cancel)));
+    assert!(is_cancelled(Clip::open_unless(&pack.clips[0].path, &cancel)));
+    assert!(is_cancelled(Latent::read(&latent, None, &cancel)) && is_cancelled(Latent::read(&array, Some(Space::W), &cancel)));
+    assert!(is_cancelled(Domain::open_unless(&latent, &cancel)));
+    assert!(is_cancelled(pack.load_clips_unless(&cancel)) && is_cancelled(pack.check_unless(&cancel)));
+    let new = NewPack { name: "a".into(), generator: pack.generator.clone(), ..NewPack::default() };
+    assert!(is_cancelled(new.make(folder.path(), &cancel)));
+    // What is wrong with a file that is not there is told all the same where nobody cancelled.
+    cancel.reset();
+    assert_eq!(Generator::open_unless(&folder.path().join("none"), &cancel).err().unwrap().kind(), nada::Kind::NotFound);
+    // The open file goes on where the flag is down again.
+    half_read.f32(&key, None).unwrap();
+}
