@@ -8,7 +8,7 @@ use crate::adapt::{judge, parts, Domain, Parameters, Phase, Settings};
 use crate::error::{Error, Result};
 use crate::invert;
 use crate::kernels::SCRATCH_KEPT;
-use crate::machine::{self, size};
+use crate::machine::{self, size, Room};
 use crate::nn::clip::{self, VisionConfig};
 use crate::nn::stylegan2::{slice, Config};
 use std::collections::BTreeMap;
@@ -201,10 +201,6 @@ fn trained_weights(config: &Config, phase: Phase) -> usize {
     }
 }
 
-/// Bytes that a call may need, where the caller says nothing: a number, or one with K, M, G or T behind it (times 1024 each). It wins over
-/// what the machine has left.
-pub const LIMIT_VARIABLE: &str = "NADA_MEMORY_LIMIT";
-
 /// What a call needs, and what of it would fit into less.
 pub struct Need<'a> {
     what: &'static str,
@@ -229,11 +225,17 @@ impl<'a> Need<'a> {
         })
     }
 
+    /// Of drawing `count` points of W: the input, and an activation of the mapping network with its successor and their gains.
+    pub fn sampling(config: &'a Config, count: usize) -> Self {
+        let of = |count: usize| bytes(count.saturating_mul(6 * config.style_dim));
+        Self { what: "sampling", ..Self::of_points(count, of) }
+    }
+
     fn of_points(count: usize, of: impl Fn(usize) -> u64 + 'a) -> Self {
         let bytes = of(count);
         let would_fit = move |room: u64| match most(count, |n| of(n) <= room) {
             Some(n) => format!("{n} at a time would need about {}", size(of(n))),
-            None => format!("even one picture would need about {}", size(of(1))),
+            None => format!("even one would need about {}", size(of(1))),
         };
         Self { what: "rendering", bytes, would_fit: Box::new(would_fit) }
     }
@@ -282,22 +284,19 @@ impl<'a> Need<'a> {
     }
 
     /// `OutOfMemory` where the need is above `limit` bytes (0: none was set), which `limit_name` names; else above what
-    /// [`LIMIT_VARIABLE`] says; else above what the machine has left. The message says both numbers and what would fit.
+    /// [`machine::LIMIT_VARIABLE`] says; else above what the machine has left. The message says both numbers and what would fit.
     pub fn admit(&self, limit: u64, limit_name: &str) -> Result<()> {
-        let explicit = |name: &str, bytes: u64| (bytes, format!("{name} is {}", size(bytes)));
-        let (room, says) = match (limit, variable()?) {
-            (0, None) => match machine::room() {
-                // Estimates are off by a few in a hundred, and the host goes on painting.
-                Some(room) => (room.bytes / 10 * 9, format!("{}, of which a tenth is kept free", room.says)),
-                None => return Ok(()),
-            },
-            (0, Some(bytes)) => explicit(LIMIT_VARIABLE, bytes),
-            (limit, _) => explicit(limit_name, limit),
+        let room = match limit {
+            0 => machine::limit()?,
+            bytes => Some(Room { bytes, says: format!("{limit_name} is {}", size(bytes)) }),
         };
-        if self.bytes <= room {
-            return Ok(());
+        match room {
+            Some(Room { bytes, says }) if self.bytes > bytes => {
+                let (need, would_fit) = (size(self.bytes), (self.would_fit)(bytes));
+                Err(Error::OutOfMemory(format!("{} would need about {need}, and {says}; {would_fit}", self.what)))
+            }
+            _ => Ok(()),
         }
-        Err(Error::OutOfMemory(format!("{} would need about {}, and {says}; {}", self.what, size(self.bytes), (self.would_fit)(room))))
     }
 }
 
@@ -306,27 +305,6 @@ fn changed(domains: &[(&Domain, f32)]) -> usize {
     let changes = domains.iter().flat_map(|(d, _)| &d.deltas);
     let changed: BTreeMap<&String, usize> = changes.map(|(key, delta)| (key, delta.elem_count())).collect();
     changed.values().sum()
-}
-
-fn variable() -> Result<Option<u64>> {
-    match std::env::var_os(LIMIT_VARIABLE) {
-        None => Ok(None),
-        Some(text) => parse(&text.to_string_lossy()).map(Some),
-    }
-}
-
-fn parse(text: &str) -> Result<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match &text[digits.len()..] {
-        "" => Some(1),
-        "K" | "k" => Some(1 << 10),
-        "M" | "m" => Some(1 << 20),
-        "G" | "g" => Some(1 << 30),
-        "T" | "t" => Some(1u64 << 40),
-        _ => None,
-    };
-    let bytes = factor.and_then(|factor| digits.parse::<u64>().ok()?.checked_mul(factor)).filter(|bytes| *bytes > 0);
-    bytes.ok_or_else(|| Error::argument(LIMIT_VARIABLE, format!("is '{text}'; want a number of bytes above 0, or one such as 512M or 6G")))
 }
 
 /// The largest number below `above` that fits, None where not even 1 does. A larger number needs more, nearly always: what is given fits.
@@ -348,17 +326,6 @@ fn most(above: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_of_the_variable() {
-        for (text, want) in [("1", 1), ("1500000000", 1_500_000_000), ("512M", 512 << 20), ("6G", 6 << 30), ("1t", 1 << 40), ("3k", 3072)] {
-            assert_eq!(parse(text).unwrap(), want, "{text}");
-        }
-        for text in ["", "0", "G", "-1", "1.5G", "6 G", "6GB", "17000000T", "99999999999999999999", "ä"] {
-            let error = parse(text).unwrap_err();
-            assert!(error.kind() == crate::Kind::InvalidArgument && error.to_string().contains(LIMIT_VARIABLE), "{text}: {error}");
-        }
-    }
 
     #[test]
     fn the_most_that_fits() {
