@@ -177,8 +177,8 @@ pub fn domains(
     cancel: &Cancel,
 ) -> Result<Evaluation> {
     let held_out = HeldOut::open(pack)?;
-    // Drawn, in [0, 1], clamped; as they were, in both ranges.
-    Need::drawing(generator.config(), held_out.plain.dim(0)?, domains, 3).check()?;
+    // Of 3 channels: as drawn, clamped and in [0, 1], as they were and as they should be in both ranges.
+    Need::drawing_each(generator.config(), held_out.plain.dim(0)?, domains, 3 * 7).check()?;
     let truth_pictures = truth.map(|name| held_out.truth(name)).transpose()?;
     let resize = pack.settings()?.clip_resize;
     let mut parts = vec![];

@@ -4,7 +4,12 @@
 //! Known on Linux only; nothing known is no limit. Swap does not count: what a training step touches is all of its memory again and again,
 //! so that a machine which swaps it stands still, and today's desktops end the program that makes them swap.
 
+use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
+
+/// Bytes that a call may need, where the caller says nothing: a number, or one with K, M, G or T behind it (times 1024 each). It wins over
+/// what the machine has left.
+pub const LIMIT_VARIABLE: &str = "NADA_MEMORY_LIMIT";
 
 /// What is left by the tightest of the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +29,36 @@ pub fn room() -> Option<Room> {
         return None;
     }
     room_by(&|path| std::fs::read(path).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// What a call may need: what [`LIMIT_VARIABLE`] says, else what the machine has left but for a tenth. Estimates are off by a few in a
+/// hundred, and the host goes on painting.
+pub(crate) fn limit() -> Result<Option<Room>> {
+    Ok(match variable()? {
+        Some(bytes) => Some(Room { bytes, says: format!("{LIMIT_VARIABLE} is {}", size(bytes)) }),
+        None => left(),
+    })
+}
+
+fn left() -> Option<Room> {
+    room().map(|room| Room { bytes: room.bytes / 10 * 9, says: format!("{}, of which a tenth is kept free", room.says) })
+}
+
+/// Less than this is not worth a look before it is loaded.
+const SMALL: u64 = 8 << 20;
+
+/// `OutOfMemory` where the machine has no room for `bytes` of `path` that are about to be loaded. What a user allows calls to need
+/// beside what is loaded says nothing of that, but lifts the look.
+pub(crate) fn admit_loading(path: &Path, bytes: u64) -> Result<()> {
+    if bytes < SMALL || variable()?.is_some() {
+        return Ok(());
+    }
+    match left() {
+        Some(Room { bytes: left, says }) if bytes > left => {
+            Err(Error::OutOfMemory(format!("{}: needs {} at once, and {says}", path.display(), size(bytes))))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn room_by(read: Read) -> Option<Room> {
@@ -163,6 +198,27 @@ impl Group {
         };
         limits.into_iter().map(room).collect()
     }
+}
+
+fn variable() -> Result<Option<u64>> {
+    match std::env::var_os(LIMIT_VARIABLE) {
+        None => Ok(None),
+        Some(text) => parse(&text.to_string_lossy()).map(Some),
+    }
+}
+
+fn parse(text: &str) -> Result<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" => Some(1),
+        "K" | "k" => Some(1 << 10),
+        "M" | "m" => Some(1 << 20),
+        "G" | "g" => Some(1 << 30),
+        "T" | "t" => Some(1u64 << 40),
+        _ => None,
+    };
+    let bytes = factor.and_then(|factor| digits.parse::<u64>().ok()?.checked_mul(factor)).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| Error::argument(LIMIT_VARIABLE, format!("is '{text}'; want a number of bytes above 0, or one such as 512M or 6G")))
 }
 
 /// As messages give sizes.
@@ -321,6 +377,17 @@ Max address space         3072000000           unlimited            bytes
         // A path that only begins with the same letters is none below the mount.
         let other = [&[("/proc/self/cgroup", "4:memory:/docker/8a bc\n")], &files[1..]].concat();
         assert_eq!(room_of(&other).unwrap().bytes, GIB);
+    }
+
+    #[test]
+    fn sizes_of_the_variable() {
+        for (text, want) in [("1", 1), ("1500000000", 1_500_000_000), ("512M", 512 << 20), ("6G", 6 << 30), ("1t", 1 << 40), ("3k", 3072)] {
+            assert_eq!(parse(text).unwrap(), want, "{text}");
+        }
+        for text in ["", "0", "G", "-1", "1.5G", "6 G", "6GB", "17000000T", "99999999999999999999", "ä"] {
+            let error = parse(text).unwrap_err();
+            assert!(error.kind() == crate::Kind::InvalidArgument && error.to_string().contains(LIMIT_VARIABLE), "{text}: {error}");
+        }
     }
 
     #[cfg(target_os = "linux")]

@@ -8,9 +8,9 @@ use crate::adapt::{judge, parts, Domain, Parameters, Phase, Settings};
 use crate::error::{Error, Result};
 use crate::invert;
 use crate::kernels::SCRATCH_KEPT;
-use crate::machine::{self, size};
+use crate::machine::{self, size, Room};
 use crate::nn::clip::{self, VisionConfig};
-use crate::nn::stylegan2::Config;
+use crate::nn::stylegan2::{slice, Config};
 use std::collections::BTreeMap;
 
 /// What every call takes, in bytes: tables, small tensors, threads.
@@ -128,7 +128,7 @@ fn bytes(numbers: usize) -> u64 {
 /// Drawing `count` points with domains that change `changed` numbers of the weights, as pictures of 4 channels.
 pub fn render(config: &Config, count: usize, changed: usize) -> u64 {
     let handed_out = count.saturating_mul(picture(config) + 4 * config.size * config.size);
-    let at_once = count.min(crate::nn::stylegan2::slice(config));
+    let at_once = count.min(slice(config));
     // The changed weights, and one more of the largest while they are added up.
     bytes((changed + changed / 4 + at_once * drawing(config) + scratch(config, at_once)).saturating_add(handed_out))
 }
@@ -177,7 +177,7 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let selection =
         settings.auto_layers.map_or(0, |a| a.batch * (graph(config) + picture(config) + eyes(true).max(way_back(config, false))));
     // What pictures as a target are compared with.
-    let own = crate::nn::stylegan2::slice(config) * drawing(config) + 16 * picture(config);
+    let own = slice(config) * drawing(config) + 16 * picture(config);
     let embedded = clips.iter().map(|c| reading(c, templates)).sum();
     // Each snapshot keeps its change, and so does the one that the stop rule chose.
     let snapshots = match settings.snapshot_every {
@@ -201,10 +201,6 @@ fn trained_weights(config: &Config, phase: Phase) -> usize {
     }
 }
 
-/// Bytes that a call may need, where the caller says nothing: a number, or one with K, M, G or T behind it (times 1024 each). It wins over
-/// what the machine has left.
-pub const LIMIT_VARIABLE: &str = "NADA_MEMORY_LIMIT";
-
 /// What a call needs, and what of it would fit into less.
 pub struct Need<'a> {
     what: &'static str,
@@ -214,22 +210,34 @@ pub struct Need<'a> {
 }
 
 impl<'a> Need<'a> {
-    /// Of drawing `count` points with `domains`; `copies` is how many pictures of 4 channels are kept for each point beside the result, as on
-    /// a contact sheet.
-    pub fn drawing(config: &'a Config, count: usize, domains: &[(&Domain, f32)], copies: usize) -> Self {
-        let changes = domains.iter().flat_map(|(d, _)| &d.deltas);
-        // Domains that change one tensor share its copy.
-        let changed: BTreeMap<&String, usize> = changes.map(|(key, delta)| (key, delta.elem_count())).collect();
-        let changed = changed.values().sum();
-        let of = move |count: usize| {
-            let kept = bytes(count.saturating_mul(copies * 4 * config.size * config.size)) - BASE;
-            render(config, count, changed).saturating_add(kept)
-        };
+    /// Of drawing `count` points with `domains`, all handed out as pictures.
+    pub fn drawing(config: &'a Config, count: usize, domains: &[(&Domain, f32)]) -> Self {
+        let changed = changed(domains);
+        Self::of_points(count, move |count| render(config, count, changed))
+    }
+
+    /// Of drawing them a few at a time, of which `kept` numbers of each pixel stay: 4 of a picture, 8 of one that is put on a sheet too.
+    pub fn drawing_each(config: &'a Config, count: usize, domains: &[(&Domain, f32)], kept: usize) -> Self {
+        let changed = changed(domains);
+        Self::of_points(count, move |count| {
+            let at_once = render(config, count.min(slice(config)), changed);
+            at_once.saturating_add((4 * kept as u64 * (config.size as u64).pow(2)).saturating_mul(count as u64))
+        })
+    }
+
+    /// Of drawing `count` points of W: the input, and an activation of the mapping network with its successor and their gains.
+    pub fn sampling(config: &'a Config, count: usize) -> Self {
+        let of = |count: usize| bytes(count.saturating_mul(6 * config.style_dim));
+        Self { what: "sampling", ..Self::of_points(count, of) }
+    }
+
+    fn of_points(count: usize, of: impl Fn(usize) -> u64 + 'a) -> Self {
+        let bytes = of(count);
         let would_fit = move |room: u64| match most(count, |n| of(n) <= room) {
             Some(n) => format!("{n} at a time would need about {}", size(of(n))),
-            None => format!("even one picture would need about {}", size(of(1))),
+            None => format!("even one would need about {}", size(of(1))),
         };
-        Self { what: "rendering", bytes: of(count), would_fit: Box::new(would_fit) }
+        Self { what: "rendering", bytes, would_fit: Box::new(would_fit) }
     }
 
     pub fn inverting(config: &'a Config, settings: &'a invert::Settings, clip: Option<&'a clip::Config>) -> Self {
@@ -276,44 +284,27 @@ impl<'a> Need<'a> {
     }
 
     /// `OutOfMemory` where the need is above `limit` bytes (0: none was set), which `limit_name` names; else above what
-    /// [`LIMIT_VARIABLE`] says; else above what the machine has left. The message says both numbers and what would fit.
+    /// [`machine::LIMIT_VARIABLE`] says; else above what the machine has left. The message says both numbers and what would fit.
     pub fn admit(&self, limit: u64, limit_name: &str) -> Result<()> {
-        let explicit = |name: &str, bytes: u64| (bytes, format!("{name} is {}", size(bytes)));
-        let (room, says) = match (limit, variable()?) {
-            (0, None) => match machine::room() {
-                // Estimates are off by a few in a hundred, and the host goes on painting.
-                Some(room) => (room.bytes / 10 * 9, format!("{}, of which a tenth is kept free", room.says)),
-                None => return Ok(()),
-            },
-            (0, Some(bytes)) => explicit(LIMIT_VARIABLE, bytes),
-            (limit, _) => explicit(limit_name, limit),
+        let room = match limit {
+            0 => machine::limit()?,
+            bytes => Some(Room { bytes, says: format!("{limit_name} is {}", size(bytes)) }),
         };
-        if self.bytes <= room {
-            return Ok(());
+        match room {
+            Some(Room { bytes, says }) if self.bytes > bytes => {
+                let (need, would_fit) = (size(self.bytes), (self.would_fit)(bytes));
+                Err(Error::OutOfMemory(format!("{} would need about {need}, and {says}; {would_fit}", self.what)))
+            }
+            _ => Ok(()),
         }
-        Err(Error::OutOfMemory(format!("{} would need about {}, and {says}; {}", self.what, size(self.bytes), (self.would_fit)(room))))
     }
 }
 
-fn variable() -> Result<Option<u64>> {
-    match std::env::var_os(LIMIT_VARIABLE) {
-        None => Ok(None),
-        Some(text) => parse(&text.to_string_lossy()).map(Some),
-    }
-}
-
-fn parse(text: &str) -> Result<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match &text[digits.len()..] {
-        "" => Some(1),
-        "K" | "k" => Some(1 << 10),
-        "M" | "m" => Some(1 << 20),
-        "G" | "g" => Some(1 << 30),
-        "T" | "t" => Some(1u64 << 40),
-        _ => None,
-    };
-    let bytes = factor.and_then(|factor| digits.parse::<u64>().ok()?.checked_mul(factor)).filter(|bytes| *bytes > 0);
-    bytes.ok_or_else(|| Error::argument(LIMIT_VARIABLE, format!("is '{text}'; want a number of bytes above 0, or one such as 512M or 6G")))
+/// Numbers of the weights that domains change; those that change one tensor share its copy.
+fn changed(domains: &[(&Domain, f32)]) -> usize {
+    let changes = domains.iter().flat_map(|(d, _)| &d.deltas);
+    let changed: BTreeMap<&String, usize> = changes.map(|(key, delta)| (key, delta.elem_count())).collect();
+    changed.values().sum()
 }
 
 /// The largest number below `above` that fits, None where not even 1 does. A larger number needs more, nearly always: what is given fits.
@@ -335,17 +326,6 @@ fn most(above: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_of_the_variable() {
-        for (text, want) in [("1", 1), ("1500000000", 1_500_000_000), ("512M", 512 << 20), ("6G", 6 << 30), ("1t", 1 << 40), ("3k", 3072)] {
-            assert_eq!(parse(text).unwrap(), want, "{text}");
-        }
-        for text in ["", "0", "G", "-1", "1.5G", "6 G", "6GB", "17000000T", "99999999999999999999", "ä"] {
-            let error = parse(text).unwrap_err();
-            assert!(error.kind() == crate::Kind::InvalidArgument && error.to_string().contains(LIMIT_VARIABLE), "{text}: {error}");
-        }
-    }
 
     #[test]
     fn the_most_that_fits() {

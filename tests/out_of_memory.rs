@@ -2,7 +2,7 @@
 #![cfg(target_os = "linux")] // elsewhere nothing is known of a limit
 
 use candle_core::{Device, Tensor};
-use nada::capi::{adaptation::*, context::*, generator::*, model::*, status::*};
+use nada::capi::{adaptation::*, context::*, generator::*, image::*, model::*, status::*};
 use nada::rng::Rng;
 use std::collections::BTreeMap;
 use std::ffi::{c_char, CStr, CString};
@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 
 const FILE: &str = "NADA_TEST_GENERATOR";
 const BATCH: &str = "NADA_TEST_BATCH";
+const PICTURE: &str = "NADA_TEST_PICTURE";
 
 fn starter() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter")
@@ -78,12 +79,30 @@ fn host() {
         if status == nada_status::NADA_OK {
             status = nada_adaptation_run(adaptation, None, std::ptr::null_mut(), std::ptr::null());
         }
-        let text = |p: *const c_char| CStr::from_ptr(p).to_str().unwrap().to_string();
-        println!("{}: {}", text(nada_status_name(status as i32)), text(nada_last_error_message()));
+        say(status);
         nada_adaptation_free(adaptation);
         nada_model_free(model);
         nada_generator_free(generator);
         nada_context_free(context);
+    }
+    println!("the host lives");
+}
+
+/// A line with a status and the message that came with it.
+fn say(status: nada_status) {
+    // SAFETY: neither is NULL.
+    let text = |p: *const c_char| unsafe { CStr::from_ptr(p) }.to_str().unwrap().to_string();
+    println!("{}: {}", text(nada_status_name(status as i32)), text(nada_last_error_message()));
+}
+
+/// Not a test: a host that opens a picture.
+#[test]
+fn viewer() {
+    let Ok(file) = std::env::var(PICTURE) else { return };
+    let (file, mut image) = (CString::new(file).unwrap(), std::ptr::null_mut());
+    unsafe {
+        say(nada_image_open(file.as_ptr(), &mut image));
+        nada_image_free(image);
     }
     println!("the host lives");
 }
@@ -174,4 +193,36 @@ fn the_program_says_what_it_lacks() {
     assert!(!out.status.success() && printed(&out).contains("NADA_MEMORY_LIMIT is 104857600 bytes (100 MiB)"), "{}", printed(&out));
     let out = nada(&["sample", "-n", "2"]).env("NADA_MEMORY_LIMIT", "a lot").output().unwrap();
     assert!(!out.status.success() && printed(&out).contains("NADA_MEMORY_LIMIT: is 'a lot'"), "{}", printed(&out));
+}
+
+/// What is only read can be too much too: a picture whose numbers take 1 GiB, and latents of 800 MB.
+#[test]
+fn files_that_do_not_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let side = 8192;
+    let picture = folder.path().join("large.png");
+    let file = std::fs::File::create(&picture).unwrap();
+    let encoder = image::codecs::png::PngEncoder::new(std::io::BufWriter::new(file));
+    let grey = vec![100; side * side];
+    image::ImageEncoder::write_image(encoder, &grey, side as u32, side as u32, image::ExtendedColorType::L8).unwrap();
+    let mut viewer = Command::new(std::env::current_exe().unwrap());
+    viewer.args(["viewer", "--exact", "--nocapture"]).env(PICTURE, &picture);
+    let text = printed(&limited(&mut viewer, libc::RLIMIT_AS, 700 << 20));
+    let refusal = text.lines().find(|l| l.starts_with("NADA_OUT_OF_MEMORY")).unwrap_or_else(|| panic!("{text}"));
+    assert!(refusal.contains("large.png: needs ") && refusal.contains("ulimit -v") && text.contains("the host lives"), "{text}");
+
+    let latents = folder.path().join("latents.npy");
+    let header = format!("{:<117}\n", "{'descr': '<f4', 'fortran_order': False, 'shape': (1562500, 128), }");
+    let begin = [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes()].concat();
+    std::fs::write(&latents, &begin).unwrap();
+    let file = std::fs::File::options().write(true).open(&latents).unwrap();
+    // Zeros that take no room on the disk.
+    file.set_len(begin.len() as u64 + 1_562_500 * 128 * 4).unwrap();
+    let mut render = Command::new(env!("CARGO_BIN_EXE_nada"));
+    render.current_dir(folder.path()).args(["render", "--latents", "latents.npy", "--space", "w", "--out-npy", "x.npy"]);
+    render.arg("--model").arg(starter());
+    let out = limited(&mut render, libc::RLIMIT_AS, 700 << 20);
+    let text = printed(&out);
+    assert_eq!(out.status.code(), Some(1), "{text}");
+    assert!(text.contains("latents.npy: needs 800000000 bytes") && text.contains("ulimit -v"), "{text}");
 }

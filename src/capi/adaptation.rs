@@ -731,7 +731,7 @@ pub unsafe extern "C" fn nada_adaptation_preview(
         let training = handle!(adaptation);
         let state = training.lock()?;
         let adaptation = &state.adaptation;
-        training.runtime.admit(Need::drawing(adaptation.config(), 2 * count, &[], 1))?;
+        training.runtime.admit(Need::drawing_each(adaptation.config(), 2 * count, &[], 2 * 4))?;
         *preview = into_raw(training.runtime.run(|| adaptation.preview(count))?.into());
         Ok(())
     })

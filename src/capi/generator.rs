@@ -243,6 +243,7 @@ pub unsafe extern "C" fn nada_generator_sample(
         let truncation = within(truncation, 0.0, 1.5, "truncation")?;
         // The input, and an activation of the mapping network with its successor.
         room_for(product(&[count, g.generator.config().style_dim, 4]), "sample")?;
+        g.runtime.admit(Need::sampling(g.generator.config(), count))?;
         let tensor = g.runtime.run(|| g.generator.sample_w(count, seed, truncation))?;
         *latent = into_raw(Latent { space: Space::W, tensor, noise: None });
         Ok(())
@@ -327,7 +328,7 @@ pub unsafe extern "C" fn nada_generator_render(
         let size = g.generator.config().size;
         // The network's pictures (3 channels) and the ones handed out (4).
         room_for(product(&[count, size, size, 7]), "pictures")?;
-        g.runtime.admit(Need::drawing(g.generator.config(), count, &render.domains, 0))?;
+        g.runtime.admit(Need::drawing(g.generator.config(), count, &render.domains))?;
         let pictures = g.runtime.run(|| match render.domains.as_slice() {
             [] => render.drawing.pictures(&g.generator, latent),
             domains => render.drawing.pictures(&g.generator.with_domains(domains)?, latent),

@@ -195,7 +195,7 @@ pub unsafe extern "C" fn nada_generator_restyle(
         let (g, picture) = (handle!(generator), handle!(image));
         let Search { settings, clip, cancel, callback } = Search::read(g, inversion, on_progress, user_data, cancel)?;
         let Render { domains, drawing } = Render::read_after_search(render)?;
-        g.runtime.admit(Need::drawing(g.generator.config(), 1, &domains, 0))?;
+        g.runtime.admit(Need::drawing(g.generator.config(), 1, &domains))?;
         let restyle = Restyle { generator: &g.generator, domains: &domains, inversion: &settings, clip: clip.as_deref(), drawing };
         let done = g.runtime.run_reporting(&callback, |report| restyle.run(picture, &cancel, report))?;
         *restyled = into_raw(done.picture.into());

@@ -157,7 +157,7 @@ pub unsafe extern "C" fn nada_generator_restyle_region(
         let (part, blend) = read(region, source.0)?;
         let Search { settings, clip, cancel, callback } = Search::read(g, inversion, on_progress, user_data, cancel)?;
         let Render { domains, drawing } = Render::read_after_search(render)?;
-        g.runtime.admit(Need::drawing(g.generator.config(), 1, &domains, 0))?;
+        g.runtime.admit(Need::drawing(g.generator.config(), 1, &domains))?;
         let restyle = Restyle { generator: &g.generator, domains: &domains, inversion: &settings, clip: clip.as_deref(), drawing };
         g.runtime.run_reporting(&callback, |report| restyle.run_region(source.canvas(), part, &blend, target.canvas(), &cancel, report))?;
         Ok(())
@@ -183,7 +183,7 @@ pub unsafe extern "C" fn nada_generator_render_region(
         let (source, target) = (Lent::new(&*source, "source")?, Lent::new(&(*target).shared(), "target")?);
         let (part, blend) = read(region, source.0)?;
         let Render { domains, drawing } = Render::read_after_search(render)?;
-        g.runtime.admit(Need::drawing(g.generator.config(), 1, &domains, 0))?;
+        g.runtime.admit(Need::drawing(g.generator.config(), 1, &domains))?;
         blend.check(source.0, target.0)?;
         g.runtime.run(|| {
             let picture = drawing.picture(&g.generator.with_domains(&domains)?, latent)?;

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::files::{open_ordinary, PIECE};
+use crate::machine;
 use crate::progress::Cancel;
 use candle_core::{DType, Device, Tensor};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
@@ -347,7 +348,7 @@ impl Entry {
         if needed > source.memory_limit() {
             return Err(source.error(format!("a tensor of shape {:?} needs {needed} bytes, for a file of {}", self.shape, source.len)));
         }
-        Ok(())
+        machine::admit_loading(&source.path, needed)
     }
 
     /// All elements in row-major order. Reads in pieces, so that the bytes never stand beside the values, unless they are to be rearranged.

@@ -11,6 +11,7 @@ use super::shrink::Shrink;
 use super::{check_size, Picture};
 use crate::error::{Error, Result};
 use crate::files::{begins_with_picture, open_ordinary, PictureFormat};
+use crate::machine::admit_loading;
 use image::codecs::{bmp::BmpDecoder, gif::GifDecoder, tiff::TiffDecoder, webp::WebPDecoder};
 use image::metadata::Orientation;
 use image::{ColorType, ExtendedColorType, ImageDecoder, ImageError, Limits};
@@ -490,18 +491,17 @@ impl<'a> Opening<'a> {
         let too_large = match self.wanted {
             _ if width == 0 || height == 0 => return Err(Error::format(self.path, format!("is a picture of {width} x {height} pixels"))),
             Wanted::Whole => {
-                return check_size("picture", width, height)
-                    .map_err(|e| match e {
-                        Error::InvalidArgument { message, .. } => Error::format(self.path, format!("{message}; shrink it first: {shrink}")),
-                        e => e,
-                    })
-                    .map(drop)
+                let pixels = check_size("picture", width, height).map_err(|e| match e {
+                    Error::InvalidArgument { message, .. } => Error::format(self.path, format!("{message}; shrink it first: {shrink}")),
+                    e => e,
+                })?;
+                return admit_loading(self.path, decoded.saturating_add(16 * pixels as u64));
             }
             Wanted::Square if pixels > MAX_FILE_PIXELS || width.max(height) > MAX_FILE_SIDE => {
                 format!("at most {MAX_FILE_SIDE} on a side and {MAX_FILE_PIXELS} in all are supported")
             }
             Wanted::Square if decoded > MAX_DECODED => format!("its decoder would hold {decoded} bytes, and {MAX_DECODED} are supported"),
-            Wanted::Square => return Ok(()),
+            Wanted::Square => return admit_loading(self.path, decoded),
         };
         Err(Error::format(self.path, format!("{width} x {height} pixels is too large; {too_large}; shrink it first: {shrink}")))
     }

@@ -88,7 +88,9 @@ impl Render {
         let domains = self.domains.load(&ui.cancel)?;
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
         let named: Vec<_> = domains.iter().map(|(d, s)| (d, *s)).collect();
-        Need::drawing(generator.config(), count, &named, sheet.is_some() as usize).check()?;
+        // The array's parts and the array of 3 channels; the pictures of 4 and their sheet.
+        let kept = 6 * array.is_some() as usize + 8 * sheet.is_some() as usize;
+        Need::drawing_each(generator.config(), count, &named, kept).check()?;
         let generator = adapted(&generator, &domains)?;
 
         let (mut parts, mut drawn): (Vec<Tensor>, Vec<Picture>) = (Vec::new(), Vec::new());

@@ -123,7 +123,7 @@ impl Restyle {
             // A latent is searched without noise (or brings its own maps), so that is how it shows its picture.
             drawing.noise = NoiseKind::None;
         }
-        Need::drawing(generator.config(), 1, &with_strengths, 0).check()?;
+        Need::drawing(generator.config(), 1, &with_strengths).check()?;
         let (restyled, latent, psnr) = match &self.latent {
             Some(file) => {
                 let latent = open_latent(file, None, &ui.cancel)?;

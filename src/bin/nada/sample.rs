@@ -69,9 +69,9 @@ impl Sample {
         let plain = self.model.generator(pack.as_ref(), &ui.cancel)?;
         let domains = self.domains.load(&ui.cancel)?;
         let named: Vec<_> = domains.iter().map(|(d, s)| (d, *s)).collect();
-        // The pictures lie on the sheet once more; to compare, those without the domains too.
-        let copies = if self.compare { 3 } else { 1 };
-        Need::drawing(plain.config(), self.count, &named, copies).check()?;
+        // The pictures of 4 channels and their sheet; to compare, those without the domains too.
+        let kept = 8 * sheet.is_some() as usize * (1 + self.compare as usize);
+        Need::drawing_each(plain.config(), self.count, &named, kept).check()?;
         let generator = adapted(&plain, &domains)?;
         let latent = Latent { space: Space::W, tensor: plain.sample_w(self.count, self.noise.seed, self.truncation)?, noise: None };
         if let Some(file) = &mut latents {
@@ -79,25 +79,27 @@ impl Sample {
         }
         let drawing = self.noise.drawing(1.0);
         let cancel = ui.cancel.clone();
-        let mut after: Vec<Picture> = Vec::new();
+        // Pictures stay only for the sheet.
+        let (mut after, mut done): (Vec<Picture>, usize) = (Vec::new(), 0);
         let mut ended = drawing.each(&generator, &latent, &cancel, &mut |part| {
             for picture in pictures(&part)? {
-                if let Some(file) = files.get_mut(after.len()) {
+                if let Some(file) = files.get_mut(done) {
                     file.save(ui, |to| picture.save(to))?;
                 }
-                after.push(picture);
+                after.extend(sheet.is_some().then_some(picture));
+                done += 1;
             }
             Ok(())
         });
         let mut before: Vec<Picture> = Vec::new();
-        if self.compare && ended.is_ok() {
+        if self.compare && sheet.is_some() && ended.is_ok() {
             ended = drawing.each(&plain, &latent, &cancel, &mut |part| {
                 before.extend(pictures(&part)?);
                 Ok(())
             });
         }
-        stopped_after(&ended, after.len(), self.count, ui);
-        files.truncate(after.len());
+        stopped_after(&ended, done, self.count, ui);
+        files.truncate(done);
         if let Some(sheet) = sheet.as_mut().filter(|_| !after.is_empty()) {
             let picture = match before.len() {
                 0 => Picture::contact_sheet(&after, COLUMNS)?,
