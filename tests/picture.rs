@@ -440,8 +440,10 @@ fn a_profile_that_cannot_be_used_is_named_once() {
     let plain = quiet("more/plain.png");
     assert_eq!(warned("more/unusable.png", &["'Without colours'", "taken as sRGB"]), plain);
     assert_eq!(warned("more/damaged.png", &["ICC profile of 17 bytes", "taken as sRGB"]), plain);
-    warned("more/cmyk.jpg", &["CMYK", "'Some printer'"]);
-    warned("more/cmyk.tif", &["CMYK", "without a profile"]);
+    for (name, words) in [("more/cmyk.jpg", ["CMYK", "'Some printer'"]), ("more/cmyk.tif", ["CMYK", "without a profile"])] {
+        let far = apart(&warned(name, &words), &plain);
+        assert!(far.1 < 2.0, "{name}: {far:?}");
+    }
 }
 
 /// `png` with chunks before its pixels, and others behind them.
