@@ -620,6 +620,14 @@ fn a_jpeg_without_its_end_marker_is_whole() {
 }
 
 #[test]
+fn a_jpeg_that_is_coded_as_zeros_is_whole() {
+    let file = std::fs::read(data("more/flat.jpg")).unwrap();
+    assert!(file[file.len() - 64..file.len() - 2].iter().all(|b| *b == 0), "{:?}", &file[file.len() - 64..]);
+    let flat = quiet("more/flat.jpg");
+    assert!((pixel(&flat, flat.width - 1, flat.height - 1)[0] * 255.0 - 200.0).abs() <= 1.0);
+}
+
+#[test]
 fn a_jpeg_without_all_of_its_rows_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cut.jpg");
