@@ -440,8 +440,10 @@ fn a_profile_that_cannot_be_used_is_named_once() {
     let plain = quiet("more/plain.png");
     assert_eq!(warned("more/unusable.png", &["'Without colours'", "taken as sRGB"]), plain);
     assert_eq!(warned("more/damaged.png", &["ICC profile of 17 bytes", "taken as sRGB"]), plain);
-    warned("more/cmyk.jpg", &["CMYK", "'Some printer'"]);
-    warned("more/cmyk.tif", &["CMYK", "without a profile"]);
+    for (name, words) in [("more/cmyk.jpg", ["CMYK", "'Some printer'"]), ("more/cmyk.tif", ["CMYK", "without a profile"])] {
+        let far = apart(&warned(name, &words), &plain);
+        assert!(far.1 < 2.0, "{name}: {far:?}");
+    }
 }
 
 /// `png` with chunks before its pixels, and others behind them.
@@ -615,6 +617,14 @@ fn a_jpeg_without_its_end_marker_is_whole() {
     assert!(picture == want && warnings.len() == 1, "{warnings:?}");
     let (picture, warnings) = read(&[&whole[..], b"a film", &whole].concat());
     assert!(picture == want && warnings.is_empty(), "{warnings:?}");
+}
+
+#[test]
+fn a_jpeg_that_is_coded_as_zeros_is_whole() {
+    let file = std::fs::read(data("more/flat.jpg")).unwrap();
+    assert!(file[file.len() - 64..file.len() - 2].iter().all(|b| *b == 0), "{:?}", &file[file.len() - 64..]);
+    let flat = quiet("more/flat.jpg");
+    assert!((pixel(&flat, flat.width - 1, flat.height - 1)[0] * 255.0 - 200.0).abs() <= 1.0);
 }
 
 #[test]

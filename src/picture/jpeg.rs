@@ -17,7 +17,8 @@ pub(super) struct Jpeg {
 
 const END: [u8; 2] = [0xFF, 0xD9];
 
-/// The most zeros that coded data may end with. Where files were recovered from disks more of them follow, up to the end of a sector.
+/// The most zeros that coded data may end with in a file without an end marker: where files were recovered from disks more of them follow,
+/// up to the end of a sector. Before an end marker they are data, and may be many where the picture is of one colour.
 const LAST_ZEROS: usize = 4;
 
 impl Jpeg {
@@ -42,7 +43,10 @@ impl Jpeg {
         let height = decoder.dimensions().1 as usize;
         let row = (decoder.total_bytes() / height as u64) as usize;
         let coded = &self.bytes[..self.bytes.len() - END.len()];
-        let data = &coded[..coded.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1)];
+        let data = match self.ended {
+            true => coded,
+            false => &coded[..coded.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1)],
+        };
         let pixels = read(self.bytes.clone())?;
         let hashes: Vec<u64> = pixels.chunks_exact(row).map(hash).collect();
         // So that one picture is held at a time.

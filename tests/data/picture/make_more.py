@@ -101,6 +101,16 @@ exif.get_ifd(0x8769).update({0xA001: 65535, 0xA005: {1: 'R03'}})
 plain.save(OUT / 'camera_adobe.jpg', quality=100, subsampling=0, exif=exif)
 by_cms(plain, Image.open(HERE / 'colour/adobe.png').info['icc_profile']).save(OUT / 'adobe_want.png')
 
+# Of one colour below its first rows: with tables made for it, coded as zeros up to the end, with a head that lets them fill the last byte.
+flat = Image.new('L', (200, 200), 200)
+flat.paste(grey_picture)
+for quality in range(50, 96):
+    flat.save(OUT / 'flat.jpg', quality=quality, optimize=True)
+    if (OUT / 'flat.jpg').read_bytes()[-3] == 0:
+        break
+else:
+    raise SystemExit('no flat.jpg')
+
 # Turned: Exif in WebP, the tag of TIFF, XMP alone.
 wide = plain.crop((0, 0, SIDE, SIDE // 2))
 turn = Image.Exif()
