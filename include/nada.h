@@ -43,12 +43,14 @@
  *
  * Threads. Handles never change once made, so any number of threads may use one at the same time; only an adaptation serves one call
  * at a time (a second one gets NADA_BUSY), a cancel token is there to be triggered from elsewhere, and a context can be given another
- * token. Free a handle when no other thread uses it. A call computes on threads of its context and returns when it is done; callbacks run on the thread that made the call.
+ * token. Free a handle when no other thread uses it. A call computes on threads of its context and returns when it is done; callbacks run
+ * on the thread that made the call.
  *
  * Structs that may grow begin with struct_size, and are filled by a function that takes sizeof: set fields after it. Enumerations and
  * status numbers may get new members. Check nada_abi_version() once: see there.
  *
- * Strings are UTF-8 and end with NUL. Colours are sRGB, rows go from the top, sizes are in pixels unless a function says otherwise.
+ * Strings are UTF-8 and end with NUL; names of files may be any bytes where the system has such. Colours are sRGB, rows go from the top,
+ * sizes are in pixels unless a function says otherwise.
  */
 
 #ifndef NADA_H

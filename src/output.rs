@@ -245,10 +245,10 @@ fn new_temporary(folder: &Path) -> io::Result<NamedTempFile> {
 
 /// What the system said, without the temporary name that nobody asked for.
 fn plain(e: io::Error) -> io::Error {
-    let source = e.get_ref().and_then(|inner| inner.source()).and_then(|s| s.downcast_ref::<io::Error>());
-    match source.and_then(io::Error::raw_os_error) {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => e,
+    let text = e.to_string();
+    match text.split_once(" at path ") {
+        Some((said, _)) if e.raw_os_error().is_none() => io::Error::new(e.kind(), said),
+        _ => e,
     }
 }
 

@@ -436,6 +436,21 @@ fn fields_that_are_not_known_are_named_once() {
 }
 
 /// A tokenizer of another kind is no reason to refuse pictures, but texts.
+/// Tensors that have no shape where one is looked at.
+#[test]
+fn scalars_where_tables_are_wanted_are_no_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("scalar.safetensors");
+    let scalar = || candle_core::Tensor::new(1f32, &candle_core::Device::Cpu).unwrap();
+    for key in ["visual.x.word_embeddings.weight", "visual.x.token_type_embeddings.weight", "visual.conv1.weight", "text_projection"] {
+        let mut tensors: std::collections::BTreeMap<_, _> = [(key.to_string(), scalar())].into();
+        tensors.insert("visual.x.word_embeddings.weight".into(), scalar());
+        nada::checkpoint::save_safetensors(&file, &tensors, &Default::default()).unwrap();
+        let e = Clip::open(&file).err().unwrap();
+        assert!(e.to_string().contains("scalar.safetensors"), "{e}");
+    }
+}
+
 #[test]
 fn other_tokenizers_refuse_texts() {
     for (field, value) in [

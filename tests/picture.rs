@@ -488,6 +488,7 @@ fn chunks_of_colour_win_in_the_order_of_the_specification() {
         ("sRGB before gAMA", vec![srgb.clone(), linear.clone()], &same),
         ("the usual gAMA is sRGB's curve", vec![usual.clone()], &same),
         ("cHRM with it", vec![usual.clone(), p3_primaries.clone()], &want_p3),
+        ("sRGB before cHRM", vec![srgb.clone(), p3_primaries.clone()], &same),
     ] {
         let (have, warnings) = read(&with_chunks(&plain, &chunks, &[]));
         let far = apart(&have, want);
@@ -505,6 +506,53 @@ fn chunks_of_colour_win_in_the_order_of_the_specification() {
         let (have, warnings) = read(&with_chunks(&plain, &chunks, &[]));
         assert!(have == same && warnings.len() == 1 && warnings[0].contains(words), "{what}: {warnings:?}");
     }
+}
+
+#[test]
+fn where_one_statement_cannot_be_used_the_next_counts() {
+    let plain = std::fs::read(data("more/plain.png")).unwrap();
+    let adobe = (b"iCCP", chunk(&std::fs::read(data("colour/adobe.png")).unwrap(), b"iCCP").unwrap());
+    let (have, warnings) = read(&with_chunks(&plain, &[(b"cICP", vec![9, 16, 0, 1]), adobe], &[]));
+    assert!(apart(&have, &quiet("more/adobe_want.png")).0 <= 1.0);
+    assert!(warnings.len() == 1 && warnings[0].contains("transfer 16") && warnings[0].contains("beside it counts"), "{warnings:?}");
+}
+
+/// A profile of grey says nothing of colours: they stay, with a warning.
+#[test]
+fn a_profile_of_grey_on_a_picture_in_colours() {
+    let profile = moxcms::ColorProfile::new_gray_with_gamma(1.8).encode().unwrap();
+    let file = |colour: png::ColorType, pixel: &[u8]| {
+        let mut bytes = Vec::new();
+        let mut info = png::Info::with_size(1, 1);
+        (info.color_type, info.bit_depth) = (colour, png::BitDepth::Eight);
+        info.icc_profile = Some(profile.clone().into());
+        png::Encoder::with_info(&mut bytes, info).unwrap().write_header().unwrap().write_image_data(pixel).unwrap();
+        bytes
+    };
+    let (have, warnings) = read(&file(png::ColorType::Rgb, &[255, 0, 0]));
+    assert_eq!(have.data, [1.0, 0.0, 0.0, 1.0]);
+    assert!(warnings.len() == 1 && warnings[0].contains("Gray") && warnings[0].contains("taken as sRGB"), "{warnings:?}");
+    let (have, warnings) = read(&file(png::ColorType::Grayscale, &[128]));
+    // 0.502 ^ 1.8 = 0.289 of white, which is 0.575 in sRGB.
+    assert!((have.data[0] - 0.575).abs() < 0.005 && warnings.is_empty(), "{:?} {warnings:?}", have.data);
+}
+
+/// Text that unpacks to a thousand times its size is not unpacked for the orientation that may be in it.
+#[test]
+fn packed_notes_stay_small() {
+    let plain = std::fs::read(data("more/plain.png")).unwrap();
+    let packed = |text: &[u8]| {
+        let mut packer = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut packer, text).unwrap();
+        packer.finish().unwrap()
+    };
+    let note = |text: &str, room: usize| {
+        let text = format!("<x tiff:Orientation=\"6\"/>{text}{}", " ".repeat(room));
+        [b"XML:com.adobe.xmp\0\x01\0\0\0", packed(text.as_bytes()).as_slice()].concat()
+    };
+    let turned = |chunk: Vec<u8>| read(&with_chunks(&plain, &[(b"iTXt", chunk)], &[])).0 != quiet("more/plain.png");
+    assert!(turned(note("", 1000)));
+    assert!(!turned(note("", 64 << 20)));
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn render_is_exact() {
     }
     assert_eq!(Picture::open(&folder.path().join("out/0004.png")).unwrap().width, 128);
     // A .npy of two dimensions may be z or w.
-    let out = run(folder.path(), &["render", "--latents", "in.npy", "--out-npy", "out.npy"]);
+    let out = run(folder.path(), &["render", "--latents", "in.npy", "--out-npy", "out.npy", "--force"]);
     assert!(out.status.code() == Some(1) && String::from_utf8_lossy(&out.stderr).contains("--space"));
 }
 

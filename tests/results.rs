@@ -46,10 +46,14 @@ fn pictures_of_the_user_are_never_written_over() {
         let out = run(folder.path(), &[arguments, &quick].concat());
         assert!(out.status.code() == Some(1) && error(&out).contains("which this call reads"), "{arguments:?}: {}", error(&out));
     }
+    // A copy: where the rule did not hold, its generator would be gone.
+    common::program::pack_with_recipe(&at("pack"), "steps = 1\nbatch = 2");
+    let pack = at("pack").to_str().unwrap().to_string();
+    let pack = pack.as_str();
     for arguments in [
         &["adapt", "--target-picture", "sketch.png", "--sheet", "sketch.png"][..],
-        &["adapt", "a", "-o", &format!("{PACK}/generator.safetensors")],
-        &["convert", &format!("{PACK}/generator.safetensors"), &format!("{PACK}/generator.safetensors"), "--to", "nada"],
+        &["adapt", "a", "--model", pack, "-o", &format!("{pack}/generator.safetensors")],
+        &["convert", &format!("{pack}/generator.safetensors"), &format!("{pack}/generator.safetensors"), "--to", "nada"],
         &["eval", "--domain", domain, "--sheet", "linked.png", "--clip", "face.png"],
         &["clip", "--picture", "face.png", "--text", "a", "--clip", domain, "-o", domain],
         &["render", "--latents", domain, "--out-npy", "x.npy", "--sheet", "linked.png", "--domain", "face.png"],
@@ -112,17 +116,17 @@ fn results_do_not_overwrite_each_other() {
     let folder = here();
     let at = |name: &str| folder.path().join(name);
     // Two pictures of the generator's, which are found again.
-    json(folder.path(), &["sample", "-n", "2", "--seed", "3", "--truncation", "0.6", "--folder", "faces", "--model", PACK]);
+    json(folder.path(), &["sample", "-n", "2", "--seed", "3", "--folder", "faces"]);
     Picture::open(&at("faces/0001.png")).unwrap().save(&at("p.png")).unwrap();
     Picture::open(&at("faces/0002.png")).unwrap().save(&at("p.jpg")).unwrap();
-    let found = json(folder.path(), &["invert", "p.png", "p.jpg", "--invert-steps", "60", "--model", PACK]);
+    let found = json(folder.path(), &["invert", "p.png", "p.jpg", "--invert-steps", "30"]);
     let latents: Vec<&str> = found["inversions"].as_array().unwrap().iter().map(|i| i["latent"].as_str().unwrap()).collect();
     assert_eq!(latents, ["p.latent.safetensors", "p-2.latent.safetensors"]);
     let pictures = ["p.png", "p.jpg"].map(|name| Picture::open(&at(name)).unwrap().data);
     let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>();
     for (i, latent) in latents.iter().enumerate() {
         let drawn = format!("drawn-{i}");
-        json(folder.path(), &["render", "--latents", latent, "--noise", "none", "--folder", &drawn, "--model", PACK]);
+        json(folder.path(), &["render", "--latents", latent, "--noise", "none", "--folder", &drawn]);
         let drawn = Picture::open(&at(&drawn).join("0001.png")).unwrap().data;
         assert!(apart(&drawn, &pictures[i]) < apart(&drawn, &pictures[1 - i]), "{latent} draws the other picture");
     }
@@ -135,6 +139,7 @@ fn results_do_not_overwrite_each_other() {
     assert_eq!([seed("a-zombie.nada.safetensors"), seed("a-zombie-2.nada.safetensors")], [1, 2]);
     assert!(at("a-zombie-before-after.png").exists() && at("a-zombie-2-before-after.png").exists());
 
+    json(folder.path(), &["sample", "-n", "1", "--latents", "w.safetensors", "-o", "w.png", "--model", PACK]);
     for name in ["a", "b"] {
         std::fs::create_dir(at(name)).unwrap();
     }
@@ -142,7 +147,7 @@ fn results_do_not_overwrite_each_other() {
     std::fs::copy(at("p.jpg"), at("b/me.jpg")).unwrap();
     let restyle = |picture: &str, strength: &str| {
         let domain = format!("a-zombie.nada.safetensors:{strength}");
-        let latent = ["--latent", "p.latent.safetensors", "--model", PACK];
+        let latent = ["--latent", "w.safetensors", "--model", PACK];
         json(folder.path(), &[&["restyle", picture, "--domain", &domain][..], &latent].concat())["output"].as_str().unwrap().to_string()
     };
     let names = [restyle("a/me.png", "0.3"), restyle("b/me.jpg", "1"), restyle("a/me.png", "1.5")];

@@ -230,7 +230,7 @@ fn a_killed_run_goes_on_from_its_last_snapshot() {
 fn signals_leave_the_snapshots() {
     let folder = here();
     let at = |name: &str| folder.path().join(name);
-    let long = ["--steps", ENDLESS, "--batch", "64", "--snapshot-every", "1", "--snapshots", "s", "-o", "k.nada.safetensors"];
+    let long = ["--steps", ENDLESS, "--snapshot-every", "1", "--snapshots", "s", "-o", "k.nada.safetensors"];
     let mut running = Running::new(adapt(folder.path(), &long[..]));
     running.until("step 2 of");
     running.signal(libc::SIGINT);

@@ -6,7 +6,7 @@ use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::image::nada_image;
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
-use super::values::{c_string, give_text, path, text};
+use super::values::{c_path, c_string, give_text, path, text};
 use crate::adapt::Domain;
 use crate::gallery::Gallery;
 use std::ffi::{c_char, CString};
@@ -53,13 +53,13 @@ pub unsafe extern "C" fn nada_gallery_open(
         let opened = Gallery::open(&folder)?;
         let entry = |d: &crate::gallery::Installed| Entry {
             name: c_string(&d.name),
-            file: c_string(&d.file.to_string_lossy()),
+            file: c_path(&d.file),
             source: c_string(&d.description.source),
             target: c_string(&d.description.target),
             fingerprint: c_string(&d.description.fingerprint),
         };
         let entries = opened.domains.iter().map(entry).collect();
-        *gallery = into_raw(OpenGallery { runtime, folder: c_string(&folder.to_string_lossy()), entries, gallery: opened });
+        *gallery = into_raw(OpenGallery { runtime, folder: c_path(&folder), entries, gallery: opened });
         Ok(())
     })
 }
@@ -185,7 +185,7 @@ pub unsafe extern "C" fn nada_gallery_install(
             super::handle::not_null!(file);
         }
         let path = gallery.gallery.install(&domain.domain, name, thumbnail)?;
-        give_text(&path.to_string_lossy(), file, size, needed, "file")
+        give_text(&c_path(&path), file, size, needed, "file")
     })
 }
 

@@ -9,7 +9,7 @@ use super::inversion::nada_inversion_options;
 use super::options;
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
-use super::values::{c_string, give_text, text};
+use super::values::{c_path, c_string, give_text, text};
 use crate::adapt::{Templates, WeightedClip};
 use crate::error::Error;
 use crate::nn::clip::{tidy, warnings, Reader};
@@ -59,7 +59,7 @@ impl LoadedModel {
         Ok(Self {
             runtime: context.runtime.clone(),
             name: c_string(&pack.name),
-            folder: c_string(&pack.folder.to_string_lossy()),
+            folder: c_path(&pack.folder),
             description: c_string(&pack.description),
             pack,
             generator: Mutex::default(),
@@ -256,7 +256,7 @@ pub unsafe extern "C" fn nada_model_check_text(
 ) -> nada_status {
     guard(|| {
         let sentence = handle!(model).warning(super::values::text(text, "text")?);
-        give_text(&sentence, warning, size, needed, "warning")
+        give_text(&c_string(&sentence), warning, size, needed, "warning")
     })
 }
 
@@ -279,7 +279,7 @@ pub unsafe extern "C" fn nada_model_phrases(
     size: usize,
     needed: *mut usize,
 ) -> nada_status {
-    guard(|| give_text(&handle!(model).pack.target_phrases().join("\n"), phrases, size, needed, "phrases"))
+    guard(|| give_text(&c_string(&handle!(model).pack.target_phrases().join("\n")), phrases, size, needed, "phrases"))
 }
 
 /// Frees a model; NULL is allowed. Generators and CLIPs that were taken from it stay. Threads: any, once no other thread uses it.

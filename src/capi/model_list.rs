@@ -4,7 +4,7 @@ use super::context::nada_context;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::model::folders;
 use super::status::{guard, nada_status, value};
-use super::values::c_string;
+use super::values::{c_path, c_string};
 use crate::pack::{leads_nowhere, search_warnings, ModelPack};
 use std::collections::BTreeSet;
 use std::ffi::{c_char, CString};
@@ -40,11 +40,8 @@ pub unsafe extern "C" fn nada_model_list_new(context: *const nada_context, list:
         let context = handle!(context);
         let packs = ModelPack::list_in(&folders(context)).into_iter().flatten();
         let first = packs.filter(|pack| names.insert(pack.name.clone()));
-        let found = first.map(|pack| Found {
-            name: c_string(&pack.name),
-            folder: c_string(&pack.folder.to_string_lossy()),
-            description: c_string(&pack.description),
-        });
+        let found =
+            first.map(|pack| Found { name: c_string(&pack.name), folder: c_path(&pack.folder), description: c_string(&pack.description) });
         let own = context.folders.iter().filter_map(|folder| {
             let what = leads_nowhere(folder)?;
             Some(format!("nada_context_options.model_folders names {}, which {what}", folder.display()))

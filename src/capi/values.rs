@@ -3,7 +3,7 @@
 use super::handle::{borrow, Handle};
 use super::status::{nada_status, Failure, Result};
 use std::ffi::{c_char, CStr, CString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// # Safety
 /// `pointer` is NULL or a NUL-terminated string that lives for `'a`.
@@ -115,19 +115,27 @@ pub(super) fn count32(value: usize) -> u32 {
 
 /// For C, which ends strings at a NUL.
 pub(super) fn c_string(text: &str) -> CString {
-    CString::new(text.bytes().filter(|b| *b != 0).collect::<Vec<u8>>()).unwrap_or_default()
+    without_nul(text.as_bytes())
+}
+
+/// A path as the system has it, so that it can be passed in again.
+pub(super) fn c_path(path: &Path) -> CString {
+    without_nul(path.as_os_str().as_encoded_bytes())
+}
+
+fn without_nul(bytes: &[u8]) -> CString {
+    CString::new(bytes.iter().copied().filter(|b| *b != 0).collect::<Vec<u8>>()).unwrap_or_default()
 }
 
 /// Writes `text` for a caller who gave room for `size` bytes: ended by a NUL, cut at a character where it does not fit. *needed, where it
 /// is not NULL, gets the bytes that the whole takes.
 /// # Safety
 /// `buffer` is NULL or writable for `size` bytes; `needed` is NULL or writable.
-pub(super) unsafe fn give_text(text: &str, buffer: *mut c_char, size: usize, needed: *mut usize, argument: &str) -> Result<()> {
+pub(super) unsafe fn give_text(text: &CStr, buffer: *mut c_char, size: usize, needed: *mut usize, argument: &str) -> Result<()> {
     if size > 0 && buffer.is_null() {
         return Err(Failure::argument(argument, format_args!("is NULL, must have room for the {size} bytes that were said")));
     }
-    let text = c_string(text);
-    let bytes = text.as_bytes();
+    let bytes = text.to_bytes();
     if size > 0 {
         let mut fits = bytes.len().min(size - 1);
         while fits < bytes.len() && bytes[fits] & 0xc0 == 0x80 {

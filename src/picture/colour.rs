@@ -36,22 +36,25 @@ enum Channels {
 const SAME: f32 = 0.5 / 255.0;
 
 impl Colours {
-    /// `warn` gets a sentence where `stated` cannot be used; the numbers are then taken as sRGB.
-    pub fn new(stated: Stated, mut warn: impl FnMut(String)) -> Self {
-        let made = match stated {
-            Stated::Srgb => return Self { transform: None },
-            Stated::Icc(bytes) => icc(&bytes),
-            Stated::Cicp { primaries, transfer, matrix, full_range } => cicp(primaries, transfer, matrix, full_range),
-            Stated::Gamma { gamma, chromaticities } => by_gamma(gamma, chromaticities),
-            Stated::AdobeRgb => transform(&ColorProfile::new_adobe_rgb()).map_err(|e| format!("Adobe RGB ({e})")),
-        };
-        match made {
-            Ok(transform) => Self { transform },
-            Err(what) => {
-                warn(format!("{what} cannot be used, so its numbers are taken as sRGB"));
-                Self { transform: None }
+    /// By the first of `stated` that can be used, for a picture in grey or in colours. `warn` gets a sentence for each that cannot; where
+    /// none can, the numbers are taken as sRGB.
+    pub fn new(stated: Vec<Stated>, grey: bool, mut warn: impl FnMut(String)) -> Self {
+        let mut stated = stated.into_iter().peekable();
+        while let Some(one) = stated.next() {
+            let made = match one {
+                Stated::Srgb => Ok(None),
+                Stated::Icc(bytes) => icc(&bytes, grey),
+                Stated::Cicp { primaries, transfer, matrix, full_range } => cicp(primaries, transfer, matrix, full_range),
+                Stated::Gamma { gamma, chromaticities } => by_gamma(gamma, chromaticities),
+                Stated::AdobeRgb => transform(&ColorProfile::new_adobe_rgb()).map_err(|e| format!("Adobe RGB ({e})")),
+            };
+            match made {
+                Ok(transform) => return Self { transform },
+                Err(what) if stated.peek().is_some() => warn(format!("{what} cannot be used; what the file says beside it counts")),
+                Err(what) => warn(format!("{what} cannot be used, so its numbers are taken as sRGB")),
             }
         }
+        Self { transform: None }
     }
 
     /// Turns a row (R, G, B, A of each pixel in [0, 1]) into sRGB.
@@ -101,7 +104,7 @@ pub(super) fn icc_name(bytes: &[u8]) -> String {
 
 type Transform = Option<(Arc<TransformF32Executor>, Channels)>;
 
-fn icc(bytes: &[u8]) -> Result<Transform, String> {
+fn icc(bytes: &[u8], grey: bool) -> Result<Transform, String> {
     let profile = ColorProfile::new_from_slice(bytes).map_err(|e| format!("its ICC profile of {} bytes ({e})", bytes.len()))?;
     let refused = |why: String| format!("its ICC profile {} ({why})", name(&profile));
     match profile.profile_class {
@@ -109,7 +112,8 @@ fn icc(bytes: &[u8]) -> Result<Transform, String> {
         class => return Err(refused(format!("a profile of the class {class:?}"))),
     }
     match profile.color_space {
-        DataColorSpace::Rgb | DataColorSpace::Gray => {}
+        DataColorSpace::Rgb => {}
+        DataColorSpace::Gray if grey => {}
         space => return Err(refused(format!("for {space:?} colours, which the picture's are not"))),
     }
     if let Some(cicp) = profile.cicp {

@@ -18,6 +18,9 @@ impl Default for Tags {
     }
 }
 
+/// Notes that are packed unpack to at most so many bytes: those of cameras have some thousand.
+const MAX_TEXT: usize = 4 << 20;
+
 static XMP_ORIENTATION: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])"#).ok());
 
 impl Tags {
@@ -61,11 +64,17 @@ pub(super) fn of_png(info: &png::Info) -> Tags {
         let plain = info.uncompressed_latin1_text.iter().find(|t| KEYWORDS.contains(&t.keyword.as_str())).map(|t| t.text.clone());
         let packed = || {
             let chunk = info.compressed_latin1_text.iter().find(|t| KEYWORDS.contains(&t.keyword.as_str()))?;
+            let mut chunk = chunk.clone();
+            chunk.decompress_text_with_limit(MAX_TEXT).ok()?;
             chunk.get_text().ok()
         };
         unhex(&plain.or_else(packed)?)
     };
-    let xmp = info.utf8_text.iter().find(|t| t.keyword == "XML:com.adobe.xmp").and_then(|t| t.get_text().ok());
+    let xmp = info.utf8_text.iter().find(|t| t.keyword == "XML:com.adobe.xmp").and_then(|chunk| {
+        let mut chunk = chunk.clone();
+        chunk.decompress_text_with_limit(MAX_TEXT).ok()?;
+        chunk.get_text().ok()
+    });
     Tags::new(exif.or_else(raw), xmp.map(String::into_bytes))
 }
 

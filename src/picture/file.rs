@@ -508,7 +508,7 @@ impl<'a> Opening<'a> {
 
     fn source(mut self, size: (u32, u32), color: ColorType, about: About, pixels: Pixels) -> Source<'a> {
         let mut warnings = Vec::new();
-        let colours = Colours::new(about.stated, |message| warnings.push(message));
+        let colours = Colours::new(about.stated, !color.has_color(), |message| warnings.push(message));
         warnings.into_iter().for_each(|w| self.warn(w));
         let layout = Layout { color, alpha: about.alpha };
         Source {
@@ -576,24 +576,22 @@ impl<'a> Opening<'a> {
                 self.warn(format!("has a {} chunk, which says what its numbers mean, that cannot be read", String::from_utf8_lossy(&kind)));
             }
         }
-        let stated = match (&info.coding_independent_code_points, &info.icc_profile, &info.srgb) {
-            // In the order that the PNG specification gives.
-            (Some(c), ..) => Stated::Cicp {
-                primaries: c.color_primaries,
-                transfer: c.transfer_function,
-                matrix: c.matrix_coefficients,
-                full_range: c.is_video_full_range_image,
-            },
-            (_, Some(profile), _) => Stated::Icc(profile.to_vec()),
-            (_, _, Some(_)) => Stated::Srgb,
-            _ if info.gama_chunk.is_some() || info.chrm_chunk.is_some() => Stated::Gamma {
-                gamma: info.gama_chunk.map(|g| g.into_scaled()),
-                chromaticities: info
-                    .chrm_chunk
-                    .map(|c| [c.white.0, c.white.1, c.red.0, c.red.1, c.green.0, c.green.1, c.blue.0, c.blue.1].map(|v| v.into_scaled())),
-            },
-            _ => Stated::Srgb,
-        };
+        // In the order that the PNG specification gives.
+        let cicp = info.coding_independent_code_points.map(|c| Stated::Cicp {
+            primaries: c.color_primaries,
+            transfer: c.transfer_function,
+            matrix: c.matrix_coefficients,
+            full_range: c.is_video_full_range_image,
+        });
+        let icc = info.icc_profile.as_ref().map(|profile| Stated::Icc(profile.to_vec()));
+        let srgb = info.srgb.map(|_| Stated::Srgb);
+        let gamma = (info.gama_chunk.is_some() || info.chrm_chunk.is_some()).then(|| Stated::Gamma {
+            gamma: info.gama_chunk.map(|g| g.into_scaled()),
+            chromaticities: info
+                .chrm_chunk
+                .map(|c| [c.white.0, c.white.1, c.red.0, c.red.1, c.green.0, c.green.1, c.blue.0, c.blue.1].map(|v| v.into_scaled())),
+        });
+        let stated: Vec<Stated> = [cicp, icc, srgb, gamma].into_iter().flatten().collect();
         let tags = exif::of_png(info);
         let about = About::new(stated, tags);
         if info.animation_control.is_some_and(|a| a.num_frames > 1) {
@@ -636,7 +634,7 @@ impl<'a> Opening<'a> {
             self.warn("has no end marker; all its rows are there");
         }
         let stated = if jpeg.components == 4 { self.cmyk(profile) } else { stated(profile) };
-        Ok(self.source(size, color, About::new(stated, tags), Pixels::Jpeg(jpeg)))
+        Ok(self.source(size, color, About::new(vec![stated], tags), Pixels::Jpeg(jpeg)))
     }
 
     /// The decoders turn CMYK into RGB by arithmetic.
@@ -665,7 +663,7 @@ impl<'a> Opening<'a> {
         if decoder.has_animation() {
             self.warn("is an animation; its first picture is read");
         }
-        self.other(decoder, About::new(stated(profile), tags))
+        self.other(decoder, About::new(vec![stated(profile)], tags))
     }
 
     fn gif(mut self) -> Result<Source<'a>> {
@@ -681,13 +679,13 @@ impl<'a> Opening<'a> {
             }
         }
         let decoder = GifDecoder::new(self.file()?).map_err(|e| damaged(self.path, "GIF", e))?;
-        self.other(decoder, About::new(stated(profile), exif::Tags::default()))
+        self.other(decoder, About::new(vec![stated(profile)], exif::Tags::default()))
     }
 
     fn bmp(mut self) -> Result<Source<'a>> {
         let decoder = BmpDecoder::new(self.file()?).map_err(|e| damaged(self.path, "BMP", e))?;
         let stated = self.bmp_colours()?;
-        self.other(decoder, About::new(stated, exif::Tags::default()))
+        self.other(decoder, About::new(vec![stated], exif::Tags::default()))
     }
 
     /// What the header's fields of version 4 and 5 say, which the decoder does not look at.
@@ -766,7 +764,7 @@ impl<'a> Opening<'a> {
                 stated(profile)
             }
         };
-        self.other(decoder, About { stated, orientation, alpha })
+        self.other(decoder, About { stated: vec![stated], orientation, alpha })
     }
 }
 
@@ -783,14 +781,17 @@ fn stated(profile: Option<Vec<u8>>) -> Stated {
 
 /// What a file says of its pixels beside their size.
 struct About {
-    stated: Stated,
+    /// First what counts most.
+    stated: Vec<Stated>,
     orientation: Orientation,
     alpha: Alpha,
 }
 
 impl About {
-    fn new(stated: Stated, tags: exif::Tags) -> Self {
-        let stated = if tags.adobe_rgb && matches!(stated, Stated::Srgb) { Stated::AdobeRgb } else { stated };
+    fn new(mut stated: Vec<Stated>, tags: exif::Tags) -> Self {
+        if tags.adobe_rgb && stated.iter().all(|s| matches!(s, Stated::Srgb)) {
+            stated = vec![Stated::AdobeRgb];
+        }
         Self { stated, orientation: tags.orientation, alpha: Alpha::Straight }
     }
 }

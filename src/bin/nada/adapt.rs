@@ -336,7 +336,9 @@ pub fn train(job: Job, from: Option<&SavedState>, mut snapshots: Option<&mut Sna
     job.settings.check()?;
     let sizes = job.clips.iter().map(|c| c.clip.config()).collect();
     let threads = rayon::current_num_threads();
-    Need::adapting(job.generator.config(), &job.settings, sizes, job.templates.0.len(), threads).check()?;
+    // Snapshots are written when they are taken: one is there at a time, where any is wanted.
+    let counted = Settings { snapshot_every: if snapshots.is_some() { job.settings.steps } else { 0 }, ..job.settings.clone() };
+    Need::adapting(job.generator.config(), &counted, sizes, job.templates.0.len(), threads).check()?;
     let generator = job.generator.clone();
     let mut run = Adaptation::new_unless(generator, job.clips, job.source, job.target, job.templates, job.settings, &ui.cancel)?;
     if let Some(state) = from {

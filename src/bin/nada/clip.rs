@@ -61,12 +61,6 @@ struct Embedded {
 impl ClipCommand {
     pub fn run(self, ui: &mut Ui) -> Result<()> {
         let pack = self.model.pack(!self.clip.clips.is_empty())?;
-        let templates = match self.templates || !self.template.template.is_empty() {
-            true => self.template.of(&self.clip, pack.as_ref())?,
-            false => Templates(vec!["{}".to_string()]),
-        };
-        let texts: Vec<(&str, &str)> = self.texts.iter().map(|text| ("--text", text.as_str())).collect();
-        self.clip.check_words(pack.as_ref(), &texts, &templates, ui)?;
         let mut outputs = Outputs::new(&self.force);
         outputs.reads_all(self.pictures.iter().cloned().chain(self.clip.files()?.into_iter().map(|clip| clip.path)));
         reads_pack(pack.as_ref(), &mut outputs);
@@ -75,6 +69,12 @@ impl ClipCommand {
         for file in &self.pictures {
             std::fs::metadata(file).map_err(|e| Error::io(file, e))?;
         }
+        let templates = match self.templates || !self.template.template.is_empty() {
+            true => self.template.of(&self.clip, pack.as_ref())?,
+            false => Templates(vec!["{}".to_string()]),
+        };
+        let texts: Vec<(&str, &str)> = self.texts.iter().map(|text| ("--text", text.as_str())).collect();
+        self.clip.check_words(pack.as_ref(), &texts, &templates, ui)?;
         let clips = self.clip.load(pack.as_ref(), ui)?;
         let join = |rows: Vec<Tensor>| if rows.is_empty() { Ok(None) } else { Tensor::cat(&rows, 0).map(Some) };
         let mut all = Vec::new();

@@ -69,8 +69,8 @@ fn relative(file: &Checkpoint, layout: Option<Layout>) -> Option<String> {
     }
     if let (true, Some(key)) = (sees, key_with("word_embeddings.weight")) {
         // RoBERTa has one type of token, BERT two.
-        let types = file.shape(&key.replace("word_embeddings", "token_type_embeddings")).map(|shape| shape[0]);
-        let words = file.shape(key).map_or(0, |shape| shape[0]);
+        let types = file.shape(&key.replace("word_embeddings", "token_type_embeddings")).and_then(|shape| shape.first().copied());
+        let words = file.shape(key).and_then(|shape| shape.first().copied()).unwrap_or(0);
         let network = match (types, words) {
             (_, 250_002) => "XLM-RoBERTa",
             (Some(1), _) => "RoBERTa or XLM-RoBERTa",
