@@ -327,6 +327,7 @@ fn other_fields_of_open_clip_are_refused_by_name() {
         ("preprocess_cfg.resize_mode", json!("crop")),
         ("preprocess_cfg.interpolation", json!("nearest")),
         ("preprocess_cfg.mode", json!("L")),
+        ("model_cfg.vision_cfg.image_size", json!([32, 16])),
     ] {
         let mut changed = config("plain");
         set(&mut changed, place, value.clone());
@@ -373,6 +374,8 @@ fn other_fields_of_open_clip_are_honoured() {
         Clip::open(open_clip(&changed, change).path()).unwrap()
     };
     let plain = opened(&[], |_| {});
+    let square = opened(&[("model_cfg.vision_cfg.image_size", json!([32, 32]))], |_| {});
+    assert_eq!(square.resolution(), plain.resolution());
     // The end token has the largest id.
     let eos = opened(&[("model_cfg.text_cfg.pool_type", json!("eos")), ("model_cfg.text_cfg.eos_id", json!(966))], |_| {});
     assert_eq!(of_text(&eos, words), of_text(&plain, words));

@@ -116,7 +116,7 @@ fn png_round_trips_8_bits() {
         assert_eq!(std::fs::read(&path).unwrap()[25], channels, "{name}");
     }
     let e = open("photo.png").save_png(&folder.path().join("no/such/folder.png")).unwrap_err();
-    assert!(e.to_string().contains("folder.png"), "{e}");
+    assert!(e.to_string().contains("no/such"), "{e}");
 }
 
 #[test]

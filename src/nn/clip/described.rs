@@ -82,7 +82,7 @@ impl Described {
         }
         let mut vision = hugging_face_part(&mut file, "vision_config")?;
         let mut text = hugging_face_part(&mut file, "text_config")?;
-        let image_size = vision.take("image_size")?;
+        let image_size = vision.take_side("image_size")?;
         // Early files all say 2, which is not their tokenizer's end; their readers take the largest id.
         let end = match text.take::<u32>("eos_token_id")? {
             None | Some(2) => End::Largest,
@@ -133,7 +133,7 @@ impl Described {
         // Beginnings of values that training has changed, and how the numbers are kept.
         model.harmless(&["custom_text", "init_logit_scale", "init_logit_bias", "nonscalar_logit_scale", "cast_dtype", "output_dict"]);
 
-        let image_size = vision.take("image_size")?;
+        let image_size = vision.take_side("image_size")?;
         // A ResNet has a number of layers for each stage; what is said of transformers is not looked at then.
         let resnet = vision.peek("layers").is_some_and(Value::is_array);
         if resnet {

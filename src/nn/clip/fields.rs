@@ -42,6 +42,19 @@ impl Fields {
         }
     }
 
+    /// The side of a square: one number, or the same twice. Errors as [`Fields::take`]; `Unsupported` for sides that differ.
+    pub(super) fn take_side(&mut self, key: &str) -> Result<Option<usize>> {
+        match self.peek(key).and_then(Value::as_array).map(Vec::as_slice) {
+            Some([a, b]) if a == b => {
+                let side = a.clone();
+                self.fields.insert(key.into(), side);
+            }
+            Some(sides) => return Err(self.refuse(key, sides.to_vec(), "a square")),
+            None => {}
+        }
+        self.take(key)
+    }
+
     /// Fields that change no embedding.
     pub(super) fn harmless(&mut self, keys: &[&str]) {
         for key in keys {

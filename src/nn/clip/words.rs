@@ -4,6 +4,7 @@
 //! two more tokens, and the direction another one.
 
 use regex::Regex;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -14,6 +15,9 @@ static UNSEEN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[[\p{DI}\p{Cf}--\
 /// A letter of another script than the Latin.
 static FOREIGN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{L}--[\p{Latin}\p{Common}\p{Inherited}]]").expect("a constant pattern"));
 
+/// Unseen characters that a warning tells the places of.
+const MOST_NAMED: usize = 4;
+
 fn is_unseen(c: char) -> bool {
     UNSEEN.is_match(c.encode_utf8(&mut [0; 4]))
 }
@@ -21,8 +25,8 @@ fn is_unseen(c: char) -> bool {
 /// `words` without unseen characters and white space at their ends, and with straight quotation marks for curly ones, as OpenAI's tokenizer
 /// makes them itself and those of model folders do not.
 pub fn tidy(words: &str) -> String {
-    let unseen: Vec<Range<usize>> = unseen(words).collect();
-    let drops = |at: usize, c: char| c.is_whitespace() || unseen.iter().any(|range| range.contains(&at));
+    let unseen: HashSet<usize> = unseen(words).map(|range| range.start).collect();
+    let drops = |at: usize, c: char| c.is_whitespace() || unseen.contains(&at);
     let kept = |(at, c): (usize, char)| (!drops(at, c)).then_some((at, c));
     let Some((start, _)) = words.char_indices().find_map(kept) else { return String::new() };
     let end = words.char_indices().rev().find_map(kept).map_or(start, |(at, c)| at + c.len_utf8());
@@ -57,7 +61,9 @@ fn unseen(words: &str) -> impl Iterator<Item = Range<usize>> + '_ {
 /// What to tell a user of characters inside `words` that cannot be seen: which and where. None where there are none.
 pub fn unseen_warning(words: &str) -> Option<String> {
     let words = tidy(words);
-    let found: Vec<String> = unseen(&words)
+    let count = unseen(&words).count();
+    let mut found: Vec<String> = unseen(&words)
+        .take(MOST_NAMED)
         .map(|range| {
             let code: String = words[range.clone()].chars().map(|c| format!("U+{:04X}", u32::from(c))).collect();
             let before: Vec<char> = words[..range.start].chars().collect();
@@ -67,6 +73,9 @@ pub fn unseen_warning(words: &str) -> Option<String> {
             format!("{code} behind \"{}\" (character {})", &shown[from..], before.len() + 1)
         })
         .collect();
+    if count > found.len() {
+        found.push(format!("and {} more", count - found.len()));
+    }
     let visible: String = words.chars().filter(|c| !is_unseen(*c)).collect();
     (!found.is_empty()).then(|| {
         let what = if found.len() == 1 { "a character that cannot be seen" } else { "characters that cannot be seen" };
@@ -118,6 +127,9 @@ mod tests {
             }
             assert_eq!(unseen_warning(&format!("{c}{plain}")), None, "{code}: what is dropped needs no warning");
         }
+        let many = unseen_warning(&format!("a{}b", "\u{200b}".repeat(100_000))).unwrap();
+        assert!(many.contains("and 99996 more") && many.len() < 1000, "{many}");
+        assert_eq!(tidy(&"\u{200b}".repeat(1_000_000)), "");
         assert_eq!(tidy("\u{feff}\u{200b} "), "");
         assert_eq!(tidy(""), "");
     }
