@@ -95,6 +95,8 @@ fn bad_files_say_what_is_wrong() {
         (write("cut.png", &png[..png.len() / 2]), Kind::Format, vec!["cut.png", "PNG", "cut off"]),
         (write("flipped.png", &flipped), Kind::Format, vec!["flipped.png"]),
         (write("cut.jpg", &jpg[..jpg.len() / 2]), Kind::Format, vec!["cut.jpg", "JPEG", "cut off"]),
+        // Found by fuzzing: a tag of six million values in a file of four thousand bytes.
+        (data("more/many_values.tif"), Kind::Format, vec!["tags that lie outside of the file"]),
         (data("huge.png"), Kind::Format, vec!["60000 x 60000", "67108864", "-resize"]),
     ] {
         let e = Picture::open(&path).expect_err(&path.display().to_string());

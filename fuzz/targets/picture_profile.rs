@@ -11,5 +11,5 @@ libfuzzer_sys::fuzz_target!(|profile: &[u8]| {
     head.extend(b"DEBM");
     head.extend([0; 48]);
     numbers(&mut head, &[4, HEADER + 4, profile.len() as u32, 0]);
-    nada_fuzz::read_picture(&[&head, &[10, 20, 30, 0], profile].concat());
+    nada_fuzz::read_picture(&[head.as_slice(), &[10, 20, 30, 0], profile].concat());
 });

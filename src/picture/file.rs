@@ -727,6 +727,11 @@ impl<'a> Opening<'a> {
 
     fn tiff(mut self) -> Result<Source<'a>> {
         let wrong = |e| damaged(self.path, "TIFF", e);
+        let length = open_ordinary(self.path, WANTED)?.1;
+        // The crate takes memory for the values of a tag before it looks whether the file has them.
+        if !tags_lie_inside(&mut self.file()?, length).unwrap_or(false) {
+            return Err(Error::format(self.path, "is a TIFF picture with tags that lie outside of the file: it is damaged or cut off"));
+        }
         let mut tags = tiff::decoder::Decoder::new(self.file()?).map_err(|e| wrong(tiff_error(e)))?;
         let mut number = |tag: Tag| tags.find_tag_unsigned_vec::<u32>(tag).ok().flatten().and_then(|v| v.first().copied());
         // Cameras' raw pictures are TIFF files, the first picture of which is a small preview.
@@ -766,6 +771,51 @@ impl<'a> Opening<'a> {
         };
         self.other(decoder, About { stated: vec![stated], orientation, alpha })
     }
+}
+
+/// Whether the values of all tags of a TIFF file of `length` bytes can be in it (TIFF 6.0, section 2; BigTIFF's offsets have 8 bytes).
+fn tags_lie_inside(file: &mut BufReader<File>, length: u64) -> std::io::Result<bool> {
+    /// Directories that are looked at; more hold no picture that is read.
+    const DIRECTORIES: usize = 64;
+    fn number(file: &mut BufReader<File>, bytes: usize, little: bool) -> std::io::Result<u64> {
+        let mut digits = [0; 8];
+        file.read_exact(&mut digits[..bytes])?;
+        let value = digits[..bytes].iter();
+        Ok(match little {
+            true => value.rev().fold(0, |n, d| n << 8 | u64::from(*d)),
+            false => value.fold(0, |n, d| n << 8 | u64::from(*d)),
+        })
+    }
+    let mut head = [0; 4];
+    file.read_exact(&mut head)?;
+    let (little, big) = (head[0] == b'I', head[2] == 43 || head[3] == 43);
+    let (word, count_size) = if big { (8, 8) } else { (4, 2) };
+    if big {
+        number(file, 4, little)?;
+    }
+    let mut at = number(file, word, little)?;
+    for _ in 0..DIRECTORIES {
+        if at == 0 {
+            return Ok(true);
+        }
+        file.seek(SeekFrom::Start(at))?;
+        for _ in 0..number(file, count_size, little)? {
+            let (_tag, kind) = (number(file, 2, little)?, number(file, 2, little)?);
+            let count = number(file, word, little)?;
+            number(file, word, little)?;
+            let size = match kind {
+                3 | 8 => 2,
+                4 | 9 | 11 | 13 => 4,
+                5 | 10 | 12 | 16 | 17 | 18 => 8,
+                _ => 1,
+            };
+            if count.saturating_mul(size) > length {
+                return Ok(false);
+            }
+        }
+        at = number(file, word, little)?;
+    }
+    Ok(true)
 }
 
 fn tiff_error(e: tiff::TiffError) -> ImageError {
