@@ -3,14 +3,17 @@
 mod colour;
 mod exif;
 mod file;
+mod formats;
 mod jpeg;
 pub mod pixels;
 pub mod region;
 mod resample;
 mod shrink;
+mod source;
 mod write;
 
-pub use file::{is_picture, FileInfo, MAX_FILE_PIXELS, MAX_FILE_SIDE};
+pub use file::{is_picture, FileInfo};
+pub use formats::{MAX_FILE_PIXELS, MAX_FILE_SIDE};
 pub use write::Encoding;
 
 use crate::error::{Error, Result};
