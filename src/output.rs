@@ -38,6 +38,7 @@ impl<'a> Destination<'a> {
         Self { path, replace: false }
     }
 
+    /// As it was named: links in it are not followed yet.
     pub fn path(&self) -> &'a Path {
         self.path
     }
@@ -63,10 +64,14 @@ impl Place {
     ///
     /// Errors: `NotFound` where the folder is missing; `Format` where `path` is a folder or a socket, or leads through a file; `Io`.
     pub fn of(path: &Path) -> Result<Self> {
+        // Which a path's components do not show.
+        if [&b"/"[..], b"/.", b"/.."].iter().any(|end| path.as_os_str().as_encoded_bytes().ends_with(end)) {
+            return Err(Error::format(path, "names a folder, where a file is to be written"));
+        }
         match std::fs::metadata(path) {
             Ok(about) if about.is_dir() => Err(Error::format(path, "is a folder, where a file is to be written")),
-            // What a shell calls /dev/stdout may be an ordinary file, which somebody else has open.
-            Ok(about) if about.is_file() && !path.starts_with("/dev") && !path.starts_with("/proc") => {
+            // An ordinary file that somebody else has open: it is written to where they are in it.
+            Ok(about) if about.is_file() && descriptor(path).is_none() => {
                 let real = path.canonicalize().map_err(|e| Error::io(path, e))?;
                 Ok(Place::File { path: real, there: Some(about) })
             }
@@ -84,6 +89,35 @@ impl Place {
             Err(e) => Err(Error::io(path, e)),
         }
     }
+}
+
+/// The number of an open file of this process that `path` stands for, such as /dev/stdout.
+#[cfg(unix)]
+fn descriptor(path: &Path) -> Option<i32> {
+    match path.to_str()? {
+        "/dev/stdin" => Some(0),
+        "/dev/stdout" => Some(1),
+        "/dev/stderr" => Some(2),
+        text => {
+            let number = ["/dev/fd/", "/proc/self/fd/", "/proc/thread-self/fd/"].iter().find_map(|folder| text.strip_prefix(folder));
+            number?.parse().ok()
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn descriptor(_: &Path) -> Option<i32> {
+    None
+}
+
+/// Opens what is no ordinary file, for writing. An open file of this process is shared, with its position and way of writing.
+fn open_stream(path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    if let Some(number) = descriptor(path) {
+        // SAFETY: metadata(2) of its path has just told that it is open, and it is duplicated at once.
+        return unsafe { std::os::fd::BorrowedFd::borrow_raw(number) }.try_clone_to_owned().map(File::from);
+    }
+    OpenOptions::new().write(true).open(path)
 }
 
 #[cfg(unix)]
@@ -109,7 +143,7 @@ fn end_of_links(path: &Path) -> Result<PathBuf> {
     Err(Error::format(path, "is a link that leads back to itself"))
 }
 
-/// The folder that `path` is in.
+/// The folder that `path` is in; "." for a name alone.
 pub fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -117,7 +151,7 @@ pub fn folder(path: &Path) -> &Path {
     }
 }
 
-/// Errors: `NotFound` where there is no such folder; `Format` where there is something else; `Io`.
+/// Whether `folder` is there. Errors: `NotFound` where it is not; `Format` where there is something else; `Io`.
 pub fn check_folder(folder: &Path) -> Result<()> {
     match std::fs::metadata(folder) {
         Ok(about) if about.is_dir() => Ok(()),
@@ -163,11 +197,11 @@ pub(crate) fn atomically(to: Destination, write: impl FnOnce(&mut BufWriter<&Fil
         keep_owner(file.as_file(), there);
         file.as_file().set_permissions(there.permissions()).map_err(|e| Error::io(to.path, e))?;
     }
-    let done = match to.replace {
-        true => file.persist(&real),
-        false => file.persist_noclobber(&real),
-    };
-    done.map_err(|e| Error::io(to.path, plain(e.error)))?;
+    match to.replace {
+        true => file.persist(&real).map(drop).map_err(|e| e.error),
+        false => persist_new(file, &real).map_err(|(e, _)| e),
+    }
+    .map_err(|e| Error::io(to.path, plain(e)))?;
     sync_folder(&real);
     Ok(())
 }
@@ -181,28 +215,40 @@ pub(crate) fn atomically_as_new(
     let none = || Error::Internal("no name is free".into());
     let mut path = paths.next().ok_or_else(none)?;
     let (mut file, _unfinished) = temporary(&path, &path, write)?;
-    loop {
-        match file.persist_noclobber(&path) {
-            Ok(_) => break,
-            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => {
-                file = e.file;
-                path = paths.next().ok_or_else(none)?;
-            }
-            Err(e) => return Err(Error::io(&path, plain(e.error))),
+    while let Err((e, back)) = persist_new(file, &path) {
+        match back.filter(|_| e.kind() == io::ErrorKind::AlreadyExists) {
+            Some(back) => (file, path) = (back, paths.next().ok_or_else(none)?),
+            None => return Err(Error::io(&path, plain(e))),
         }
     }
     sync_folder(&path);
     Ok(path)
 }
 
-/// Writes `bytes` to a temporary name in the same folder, syncs, renames. Errors: those of [`Place::of`]; `Io`.
+/// Gives `file` the name `path` where nothing has it. Gives the file back with an error.
+fn persist_new(file: NamedTempFile, path: &Path) -> std::result::Result<(), (io::Error, Option<NamedTempFile>)> {
+    let refused = match file.persist_noclobber(path) {
+        Ok(_) => return Ok(()),
+        Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => return Err((e.error, Some(e.file))),
+        Err(e) => e,
+    };
+    // A file system that has neither links nor a rename that spares what is there: the name is claimed first.
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(_) => refused.file.persist(path).map(drop).map_err(|e| (e.error, Some(e.file))),
+        Err(e) => Err((e, Some(refused.file))),
+    }
+}
+
+/// Writes `bytes` to a temporary name in the same folder, syncs, renames; any threads may, also to one path: the last wins.
+///
+/// Errors: those of [`Place::of`]; `Io`.
 pub fn write_atomically<'a>(to: impl Into<Destination<'a>>, bytes: &[u8]) -> Result<()> {
     atomically(to.into(), |out| Ok(out.write_all(bytes)))
 }
 
 fn into_stream(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>) -> Result<()> {
     let io = |e: io::Error| Error::io(path, e);
-    let file = OpenOptions::new().write(true).open(path).map_err(io)?;
+    let file = open_stream(path).map_err(io)?;
     let mut out = BufWriter::new(&file);
     write(&mut out)?.map_err(io)?;
     out.flush().map_err(io)
@@ -215,8 +261,7 @@ fn temporary(
     write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>,
 ) -> Result<(NamedTempFile, Unfinished)> {
     let io = |e: io::Error| Error::io(path, e);
-    let temporary = new_temporary(folder(real)).map_err(io)?;
-    let unfinished = Unfinished::new(temporary.path());
+    let (temporary, unfinished) = new_temporary(folder(real)).map_err(io)?;
     let mut out = BufWriter::new(temporary.as_file());
     write(&mut out)?.map_err(io)?;
     out.flush().map_err(io)?;
@@ -225,20 +270,20 @@ fn temporary(
     Ok((temporary, unfinished))
 }
 
-/// An empty temporary file in `folder`, locked.
-fn new_temporary(folder: &Path) -> io::Result<NamedTempFile> {
+/// An empty temporary file in `folder`, locked and listed.
+fn new_temporary(folder: &Path) -> io::Result<(NamedTempFile, Unfinished)> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX).suffix(SUFFIX).rand_bytes(LETTERS);
     // Temporary files are private by default; this one becomes an ordinary file, with the rights that the umask gives.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     loop {
-        let file = builder.tempfile_in(folder).map_err(plain)?;
+        let (file, unfinished) = Unfinished::make(|| builder.tempfile_in(folder), |file| file.path().to_path_buf()).map_err(plain)?;
         // Between making and locking, another process may have taken it for a dead one's.
         match file.as_file().try_lock() {
             Err(TryLockError::WouldBlock) => continue,
             Ok(()) if file.path().symlink_metadata().is_err() => continue,
-            Ok(()) | Err(TryLockError::Error(_)) => return Ok(file),
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok((file, unfinished)),
         }
     }
 }
@@ -264,8 +309,8 @@ fn keep_owner(file: &File, there: &Metadata) {
 #[cfg(not(unix))]
 fn keep_owner(_: &File, _: &Metadata) {}
 
-/// A rename lasts only once its folder is on the disk. Some file systems cannot sync a folder, which loses nothing.
-fn sync_folder(path: &Path) {
+/// A rename to `path` lasts only once its folder is on the disk. Some file systems cannot sync a folder, which loses nothing.
+pub(crate) fn sync_folder(path: &Path) {
     #[cfg(unix)]
     if let Ok(folder) = File::open(folder(path)) {
         let _ = folder.sync_all();
@@ -274,29 +319,34 @@ fn sync_folder(path: &Path) {
     let _ = path;
 }
 
-/// Removes the temporary files and folders in `folder` whose processes are dead, and nothing else. What cannot be removed is left.
+/// Removes the temporary files and folders in `folder` whose processes are dead, and nothing else. What cannot be removed is left. Any
+/// number of threads and processes may, while others write there.
 pub fn remove_dead(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let letters = name.to_str().and_then(|n| n.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
         let ours = letters.is_some_and(|l| l.len() == LETTERS && l.bytes().all(|b| b.is_ascii_alphanumeric()));
-        if ours && is_dead(&entry.path()).unwrap_or(false) {
-            remove(&entry.path());
+        if ours {
+            // The lock is held until it is gone: else its maker, who has just begun, would be taken for dead.
+            if let Ok(Some(_lock)) = dead(&entry.path()) {
+                remove(&entry.path());
+            }
         }
     }
 }
 
-fn is_dead(path: &Path) -> io::Result<bool> {
+/// Whether the process that made `path` is dead, with the lock on it, where there are locks.
+fn dead(path: &Path) -> io::Result<Option<Option<File>>> {
     let about = path.symlink_metadata()?;
     if !about.is_file() && !about.is_dir() {
-        return Ok(false);
+        return Ok(None);
     }
-    let by_age = || Ok(newest(path)?.elapsed().map_err(io::Error::other)? > STALE);
+    let by_age = || Ok((newest(path)?.elapsed().map_err(io::Error::other)? > STALE).then_some(None));
     // Where a folder cannot be opened it cannot be locked either.
     let Ok(file) = File::open(path) else { return by_age() };
     match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
+        Ok(()) => Ok(Some(Some(file))),
+        Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(_)) => by_age(),
     }
 }
@@ -326,8 +376,8 @@ pub(crate) fn temporary_folder(folder: &Path) -> Result<(TempDir, Unfinished)> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
     loop {
-        let temporary = builder.tempdir_in(folder).map_err(|e| Error::io(folder, plain(e)))?;
-        let mut unfinished = Unfinished::new(temporary.path());
+        let made = Unfinished::make(|| builder.tempdir_in(folder), |made| made.path().to_path_buf());
+        let (temporary, mut unfinished) = made.map_err(|e| Error::io(folder, plain(e)))?;
         // Not everywhere can a folder be opened; is_dead goes by age there.
         if let Ok(handle) = File::open(temporary.path()) {
             let locked = handle.try_lock();
@@ -354,9 +404,13 @@ pub(crate) struct Unfinished {
 }
 
 impl Unfinished {
-    fn new(path: &Path) -> Self {
-        unfinished().insert(path.to_path_buf());
-        Unfinished { path: path.to_path_buf(), lock: None }
+    /// Makes something and lists it in one step, so that [`remove_unfinished`] misses nothing.
+    fn make<T>(make: impl FnOnce() -> io::Result<T>, path: impl FnOnce(&T) -> PathBuf) -> io::Result<(T, Self)> {
+        let mut list = unfinished();
+        let made = make()?;
+        let path = path(&made);
+        list.insert(path.clone());
+        Ok((made, Unfinished { path, lock: None }))
     }
 }
 
@@ -368,13 +422,15 @@ impl Drop for Unfinished {
 }
 
 /// Removes what this process is writing under temporary names: for a program that ends while other threads work, as destructors do not run
-/// then. Writing fails afterwards.
+/// then. Nothing can be written afterwards: threads that begin to wait for ever.
 pub fn remove_unfinished() {
-    for path in unfinished().iter() {
-        // A folder of another name gets no more files of the thread that fills it.
-        let aside = path.with_extension("ended.tmp");
+    let list = unfinished();
+    for (number, path) in list.iter().enumerate() {
+        // A folder of another name gets no more files of the thread that fills it. The name is a temporary one's, which the next run knows.
+        let aside = path.with_file_name(format!("{PREFIX}e{:05}{SUFFIX}", (std::process::id() as usize + number) % 100_000));
         remove(if std::fs::rename(path, &aside).is_ok() { &aside } else { path });
     }
+    std::mem::forget(list);
 }
 
 #[cfg(test)]
@@ -396,7 +452,7 @@ mod tests {
         std::os::unix::fs::symlink(at("a.png"), at(".nada-linked.tmp")).unwrap();
         remove_dead(folder.path());
         assert!(!dead.exists() && !dead_folder.exists());
-        assert!(alive.path().exists() && living_folder.path().exists());
+        assert!(alive.0.path().exists() && living_folder.path().exists());
         others.iter().for_each(|name| assert!(at(name).exists(), "{name}"));
         #[cfg(unix)]
         assert!(at(".nada-linked.tmp").exists());

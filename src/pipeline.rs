@@ -50,7 +50,8 @@ impl Drawing {
         Ok(if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(&parts, 0)? })
     }
 
-    /// As [`Drawing::images`], with each few pictures given to `on_part` when they are drawn; `cancel` is looked at between them.
+    /// As [`Drawing::images`], with each few pictures given to `on_part` when they are drawn; `cancel` is looked at between them. Errors: those
+    /// of [`Generator::render`] and of `on_part`; `Cancelled`.
     pub fn each(
         &self,
         generator: &Generator,
@@ -126,7 +127,7 @@ impl Restyle<'_> {
         self.run_keeping(picture, cancel, on_progress, &mut None)
     }
 
-    /// As [`Restyle::run`]; on `Cancelled` `reached` gets the best inversion so far, where a step was done.
+    /// As [`Restyle::run`]; on an error, `Cancelled` too, `reached` gets the best inversion so far, where a step was done.
     pub fn run_keeping(
         &self,
         picture: &Picture,
@@ -136,7 +137,13 @@ impl Restyle<'_> {
     ) -> Result<Restyled> {
         let adapted = self.generator.with_domains(self.domains)?;
         let inversion = invert_keeping(self.generator, picture, self.clip, self.inversion, cancel, on_progress, reached)?;
-        Ok(Restyled { picture: self.drawing.picture(&adapted, &inversion.latent)?.with_alpha_of(picture)?, inversion })
+        match self.drawing.picture(&adapted, &inversion.latent).and_then(|drawn| drawn.with_alpha_of(picture)) {
+            Ok(picture) => Ok(Restyled { picture, inversion }),
+            Err(e) => {
+                *reached = Some(inversion);
+                Err(e)
+            }
+        }
     }
 
     /// Restyles the square of a `region` of `source` and blends it into `target`, which may be `source`. Nothing is written before all is

@@ -213,8 +213,7 @@ fn an_interrupt_keeps_what_was_reached() {
     let rest: Vec<String> = lines.map_while(Result::ok).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
     let names: Vec<String> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    let kept = names.iter().find(|n| n.starts_with("a-pencil-sketch-stopped-at-") && n.ends_with(".nada.safetensors")).expect("no domain");
-    let step = Domain::open(&folder.path().join(kept)).unwrap().description.step;
-    assert!(step >= 2 && kept.contains(&format!("-{step}.")));
-    assert!(names.contains(&format!("a-pencil-sketch-stopped-at-{step}-before-after.png")), "{names:?}");
+    let kept = "a-pencil-sketch-stopped.nada.safetensors";
+    assert!(Domain::open(&folder.path().join(kept)).unwrap().description.step >= 2);
+    assert!(names.contains(&"a-pencil-sketch-stopped-before-after.png".to_string()) && names.len() == 2, "{names:?}");
 }

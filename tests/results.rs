@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::Output;
 
-/// Two steps on the small pack, with more arguments.
+/// A step on the small pack, with more arguments.
 fn adapt(folder: &Path, arguments: &[&str]) -> Output {
     run(folder, &[&["adapt", "--steps", "1", "--batch", "2", "--no-stop", "--model", PACK][..], arguments].concat())
 }
@@ -42,6 +42,7 @@ fn pictures_of_the_user_are_never_written_over() {
         &["restyle", "face.png", "--domain", domain, "--sheet", "face.png"],
         &["restyle", "face.png", "--domain", domain, "--save-latent", domain],
         &["invert", "face.png", "--sheet", "face.png"],
+        &["invert", "face.png", "--clip", domain, "-o", domain],
     ] {
         let out = run(folder.path(), &[arguments, &quick].concat());
         assert!(out.status.code() == Some(1) && error(&out).contains("which this call reads"), "{arguments:?}: {}", error(&out));
@@ -54,6 +55,8 @@ fn pictures_of_the_user_are_never_written_over() {
         &["adapt", "--target-picture", "sketch.png", "--sheet", "sketch.png"][..],
         &["adapt", "a", "--model", pack, "-o", &format!("{pack}/generator.safetensors")],
         &["convert", &format!("{pack}/generator.safetensors"), &format!("{pack}/generator.safetensors"), "--to", "nada"],
+        &["convert", &format!("{pack}/model.toml"), &format!("{pack}/generator.safetensors"), "--to", "nada"],
+        &["convert", pack, &format!("{pack}/generator.safetensors"), "--to", "nada"],
         &["eval", "--domain", domain, "--sheet", "linked.png", "--clip", "face.png"],
         &["clip", "--picture", "face.png", "--text", "a", "--clip", domain, "-o", domain],
         &["render", "--latents", domain, "--out-npy", "x.npy", "--sheet", "linked.png", "--domain", "face.png"],
@@ -108,6 +111,44 @@ fn links_pipes_devices_and_modes_stay() {
     assert_eq!(at("p.png").metadata().unwrap().permissions().mode() & 0o7777, 0o640);
     assert_eq!(Picture::open(&at("p.png")).unwrap().width, 32);
     assert_eq!(common::program::temporary(folder.path()), 0);
+}
+
+/// X02. What is an ordinary file is treated as one wherever it lies; an open file of the program's is shared with it.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_standard_output_and_files_below_dev() {
+    let folder = here();
+    let at = |name: &str| folder.path().join(name);
+    let sample = |out: &Path, append: bool, arguments: &[&str]| {
+        let file = std::fs::OpenOptions::new().create(true).write(true).append(append).open(out).unwrap();
+        let mut c = nada(folder.path());
+        c.args(["sample", "-n", "1", "--model", PACK]).args(arguments).stdout(file);
+        let out = c.stderr(std::process::Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        assert!(out.status.success(), "{}", error(&out));
+        error(&out)
+    };
+    sample(&at("log"), false, &["-o", "plain.png"]);
+    let picture = bytes(&at("plain.png"));
+    // The picture and nothing else; behind what was there.
+    let said = sample(&at("x.png"), false, &["-o", "/dev/stdout"]);
+    assert!(bytes(&at("x.png")) == picture && said.contains("1 pictures: /dev/stdout"), "{said}");
+    std::fs::write(at("log.bin"), b"before").unwrap();
+    sample(&at("log.bin"), true, &["-o", "/dev/stdout"]);
+    assert_eq!(bytes(&at("log.bin")), [&b"before"[..], &picture].concat());
+    let out = run(folder.path(), &["sample", "-n", "1", "-o", "/dev/stdout", "--latents", "/dev/stdout", "--model", PACK]);
+    assert!(out.status.code() == Some(1) && error(&out).contains("written twice"), "{}", error(&out));
+
+    let Ok(memory) = tempfile::tempdir_in("/dev/shm") else { return };
+    let face = memory.path().join("me.png");
+    std::fs::copy(common::data("face.png"), &face).unwrap();
+    let face = face.to_str().unwrap();
+    for (arguments, words) in
+        [(&["sample", "-n", "1", "-o", face][..], "--force"), (&["invert", face, "--sheet", face, "--force"], "reads")]
+    {
+        let out = run(folder.path(), &[arguments, &["--model", PACK]].concat());
+        assert!(out.status.code() == Some(1) && error(&out).contains(words), "{}", error(&out));
+    }
+    assert_eq!(bytes(Path::new(face)), bytes(&common::data("face.png")));
 }
 
 /// X05. Results of one call, or of several, do not overwrite each other.
@@ -193,6 +234,11 @@ fn where_results_go_is_shown_before_the_work() {
         (&["render", "--latents", "missing", "--out-npy", "nowhere/s.npy"], &["--model", PACK], "the folder 'nowhere'"),
         (&["clip", "--text", "a", "-o", "nowhere/s.npy"], &["--model", PACK], "the folder 'nowhere'"),
         (&["convert", "missing.pt", "nowhere/s.pt", "--to", "rosinality"], &[], "the folder 'nowhere'"),
+        (&["adapt", "a zombie", "-o", "made/"], &endless, "names a folder"),
+        (&["invert", "face.png", "--optimise-noise", "true", "-o", "l.npy"], &searching, "noise maps"),
+        (&["restyle", "face.png", "--to", "a zombie", "--optimise-noise", "true", "--save-latent", "l.npy"], &searching, "noise maps"),
+        (&["clip", "--text", "a", "-o", "two.npy"], &[], "one CLIP's rows"),
+        (&["invert", "face.png", "FILE"], &searching, "FILE"),
     ] {
         let out = run(folder.path(), &[arguments, more].concat());
         let message = error(&out);
@@ -217,6 +263,34 @@ fn a_result_that_cannot_be_written_is_kept_elsewhere() {
     let kept = message.split("it is kept as ").nth(1).unwrap_or_else(|| panic!("{message}")).trim();
     assert_eq!(Domain::open(Path::new(kept)).unwrap().description.target, "a zombie");
     assert!(Path::new(kept).starts_with(folder.path()));
+}
+
+/// What there is already is named where a later part of the call fails.
+#[test]
+fn what_is_written_is_named_when_a_later_part_fails() {
+    let folder = here();
+    let at = |name: &str| folder.path().join(name);
+    let out = nada(folder.path())
+        .args(["adapt", "a zombie", "--steps", "1", "--batch", "2", "--no-stop", "--model", PACK, "--sheet", "/dev/full"])
+        .env("TMPDIR", folder.path())
+        .output()
+        .unwrap();
+    let message = error(&out);
+    assert!(out.status.code() == Some(1) && message.contains("written before that: a-zombie.nada.safetensors"), "{message}");
+    // A picture that turns out to be none: those before it are kept.
+    std::fs::copy(common::data("face.png"), at("face.png")).unwrap();
+    let whole = bytes(&at("face.png"));
+    std::fs::write(at("cut.png"), &whole[..whole.len() / 2]).unwrap();
+    let out = run(folder.path(), &["clip", "--picture", "face.png", "--picture", "cut.png", "-o", "rows.npy", "--model", PACK]);
+    assert!(out.status.code() == Some(1) && error(&out).contains("cut.png") && error(&out).contains("rows.npy"), "{}", error(&out));
+    assert_eq!(read_npy(&at("rows.npy")).unwrap().dim(0).unwrap(), 1);
+    let invert = ["invert", "face.png", "cut.png", "--invert-steps", "2", "--sheet", "sheet.png", "--model", PACK];
+    let out = run(folder.path(), &invert);
+    let message = error(&out);
+    assert!(
+        out.status.code() == Some(1) && message.contains("cut.png") && message.contains("face.latent.safetensors, sheet.png"),
+        "{message}"
+    );
 }
 
 /// X08. The ending of a name is honoured, or refused before the work.

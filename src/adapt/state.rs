@@ -57,7 +57,12 @@ impl SavedState {
     ///
     /// Errors: those of [`checkpoint::open`]; `Format` where it is no such file.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = checkpoint::open(path)?;
+        Self::from_checkpoint(&checkpoint::open(path)?)
+    }
+
+    /// As [`SavedState::open`], of a file that is open already.
+    pub fn from_checkpoint(file: &Checkpoint) -> Result<Self> {
+        let path = &file.path;
         match file.metadata.get("format").map(String::as_str) {
             Some(FORMAT) => (),
             Some(other) if other.starts_with("nada adaptation") => {
@@ -68,7 +73,12 @@ impl SavedState {
         let text = |key: &str| file.metadata.get(key).ok_or_else(|| Error::format(path, format!("the metadata has no {key}")));
         let about = serde_json::from_str(text("state")?).map_err(|e| Error::format(path, format!("the state in the metadata: {e}")))?;
         let notes = text("notes")?.clone();
-        Ok(Self { file, about, notes })
+        Ok(Self { file: file.clone(), about, notes })
+    }
+
+    /// Of the domain that the run would have given at this step.
+    pub fn description(&self) -> &Description {
+        &self.about.description
     }
 
     /// Steps done.
@@ -86,8 +96,14 @@ impl SavedState {
 
     /// Whether both were written by one run, or by runs that went on from each other.
     pub fn is_of_the_run_of(&self, other: &SavedState) -> bool {
-        let run = |s: &SavedState| Description { step: 0, ..s.about.description.clone() };
-        run(self) == run(other) && self.notes == other.notes
+        let same = self.about.templates == other.about.templates && self.about.weights == other.about.weights;
+        self.made(&other.about.description) && same && self.notes == other.notes
+    }
+
+    /// Whether `domain` is of such a run, at whatever step.
+    pub fn made(&self, domain: &Description) -> bool {
+        let at_none = |d: &Description| Description { step: 0, ..d.clone() };
+        at_none(&self.about.description) == at_none(domain)
     }
 
     fn tensor(&self, prefix: &str, key: &str, shape: Option<&[usize]>) -> Result<Tensor> {

@@ -40,7 +40,7 @@ pub fn invert(
     invert_keeping(generator, target, clip, settings, cancel, on_progress, &mut None)
 }
 
-/// As [`invert`]; on `Cancelled` `reached` gets the best latent so far, where a step was done.
+/// As [`invert`]; on an error, `Cancelled` too, `reached` gets the best latent so far, where a step was done.
 pub fn invert_keeping(
     generator: &Generator,
     target: &Picture,
@@ -89,69 +89,69 @@ pub fn invert_keeping(
     };
     let copy = |maps: &[Var]| maps.iter().map(|m| Ok(m.as_detached_tensor().copy()?)).collect::<Result<Vec<_>>>();
     let mut best: Option<(f32, f32, Tensor, Vec<Tensor>)> = None;
-    let (mut done, mut cancelled) = (0, false);
-    for step in 0..settings.steps {
-        cancelled = cancel.is_cancelled();
-        if cancelled {
-            break;
+    let mut done = 0;
+    let mut search = || -> Result<()> {
+        for step in 0..settings.steps {
+            cancel.check()?;
+            if step == first {
+                latent = Var::from_tensor(&generator.broadcast(&latent.as_detached_tensor())?.contiguous()?)?;
+                adam = optimiser(&latent)?;
+            }
+            adam.set_learning_rate(match step.checked_sub(first) {
+                None => settings.learning_rate * rate(step as f64 / first as f64),
+                Some(more) => settings.learning_rate * WPLUS_RATE * rate(more as f64 / (settings.steps - first) as f64),
+            });
+            let shaken = if spread > 0.0 {
+                // As in appendix D: noise that is gone after three quarters of the steps.
+                let left = (1.0 - step as f64 / settings.steps as f64 / 0.75).max(0.0);
+                (latent.as_tensor() + rng.normals(latent.dims(), latent.device())?.affine(0.05 * spread * left * left, 0.0)?)?
+            } else {
+                latent.as_tensor().clone()
+            };
+            let noise: Vec<Tensor> = maps.iter().map(|m| m.as_tensor().clone()).collect();
+            let image = generator.synthesize(&wplus_of(&shaken)?, if maps.is_empty() { Noise::None } else { Noise::Given(&noise) })?;
+            let values = image.flatten_all()?.to_vec1::<f32>()?;
+            let (distance, gradient) = pyramid::loss(&values, &wanted, side, settings.pyramid);
+            let mut total = with_gradient(&image, &Tensor::from_vec(gradient, image.dims(), image.device())?)?;
+            let mut loss = distance;
+            if let (Some(clip), Some(wanted)) = (clip, &embedded) {
+                let away = (1.0 - (embed(clip, &image)? * wanted)?.sum_all()?)?;
+                loss += settings.clip * away.to_scalar::<f32>()?;
+                total = (total + (away * settings.clip as f64)?)?;
+            }
+            if let Some(regulariser) = whiteness(&maps)? {
+                total = (total + (regulariser * settings.noise_regularisation as f64)?)?;
+            }
+            if !loss.is_finite() {
+                return Err(Error::NotFinite(format!("the loss of step {} is {loss}: a smaller learning_rate may help", step + 1)));
+            }
+            let psnr = psnr(&values, &wanted);
+            if best.as_ref().is_none_or(|b| loss < b.0) {
+                best = Some((loss, psnr, wplus_of(&shaken.detach())?.copy()?, copy(&maps)?));
+            }
+            done = step + 1;
+            let preview =
+                if done % PREVIEW_EVERY == 0 || done == settings.steps { Some(Picture::from_tensor(&image.detach(), 0)?) } else { None };
+            let flow = on_progress(&Progress { step: done, total: settings.steps, loss, preview: preview.as_ref() });
+            if flow == Flow::Stop {
+                return Err(Error::Cancelled);
+            }
+            if settings.enough_psnr > 0.0 && psnr >= settings.enough_psnr {
+                return Ok(());
+            }
+            adam.step(&total.backward()?)?;
+            normalise(&maps)?;
         }
-        if step == first {
-            latent = Var::from_tensor(&generator.broadcast(&latent.as_detached_tensor())?.contiguous()?)?;
-            adam = optimiser(&latent)?;
-        }
-        adam.set_learning_rate(match step.checked_sub(first) {
-            None => settings.learning_rate * rate(step as f64 / first as f64),
-            Some(more) => settings.learning_rate * WPLUS_RATE * rate(more as f64 / (settings.steps - first) as f64),
-        });
-        let shaken = if spread > 0.0 {
-            // As in appendix D: noise that is gone after three quarters of the steps.
-            let left = (1.0 - step as f64 / settings.steps as f64 / 0.75).max(0.0);
-            (latent.as_tensor() + rng.normals(latent.dims(), latent.device())?.affine(0.05 * spread * left * left, 0.0)?)?
-        } else {
-            latent.as_tensor().clone()
-        };
-        let noise: Vec<Tensor> = maps.iter().map(|m| m.as_tensor().clone()).collect();
-        let image = generator.synthesize(&wplus_of(&shaken)?, if maps.is_empty() { Noise::None } else { Noise::Given(&noise) })?;
-        let values = image.flatten_all()?.to_vec1::<f32>()?;
-        let (distance, gradient) = pyramid::loss(&values, &wanted, side, settings.pyramid);
-        let mut total = with_gradient(&image, &Tensor::from_vec(gradient, image.dims(), image.device())?)?;
-        let mut loss = distance;
-        if let (Some(clip), Some(wanted)) = (clip, &embedded) {
-            let away = (1.0 - (embed(clip, &image)? * wanted)?.sum_all()?)?;
-            loss += settings.clip * away.to_scalar::<f32>()?;
-            total = (total + (away * settings.clip as f64)?)?;
-        }
-        if let Some(regulariser) = whiteness(&maps)? {
-            total = (total + (regulariser * settings.noise_regularisation as f64)?)?;
-        }
-        if !loss.is_finite() {
-            return Err(Error::NotFinite(format!("the loss of step {} is {loss}: a smaller learning_rate may help", step + 1)));
-        }
-        let psnr = psnr(&values, &wanted);
-        if best.as_ref().is_none_or(|b| loss < b.0) {
-            best = Some((loss, psnr, wplus_of(&shaken.detach())?.copy()?, copy(&maps)?));
-        }
-        done = step + 1;
-        let preview =
-            if done % PREVIEW_EVERY == 0 || done == settings.steps { Some(Picture::from_tensor(&image.detach(), 0)?) } else { None };
-        let flow = on_progress(&Progress { step: done, total: settings.steps, loss, preview: preview.as_ref() });
-        if flow == Flow::Stop {
-            cancelled = true;
-            break;
-        }
-        if settings.enough_psnr > 0.0 && psnr >= settings.enough_psnr {
-            break;
-        }
-        adam.step(&total.backward()?)?;
-        normalise(&maps)?;
-    }
+        Ok(())
+    };
+    let ended = search();
     let found = best.map(|(loss, psnr, tensor, maps)| {
         let noise = (!maps.is_empty()).then_some(maps);
         Inversion { latent: Latent { space: LatentSpace::WPlus, tensor, noise }, psnr, loss, steps: done }
     });
-    if cancelled {
+    if let Err(e) = ended {
         *reached = found;
-        return Err(Error::Cancelled);
+        return Err(e);
     }
     found.ok_or_else(|| Error::Internal("no step was done".into()))
 }

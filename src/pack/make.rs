@@ -7,12 +7,11 @@ use crate::files::{open_ordinary, read_small, PIECE};
 use crate::kernels::Activation;
 use crate::nn::clip::{is_common_name, is_described, place, tensors_file, Clip, BESIDE};
 use crate::nn::stylegan2::{to_half, Generator, Layout};
-use crate::output::{remove_dead, temporary_folder, write_atomically};
+use crate::output::{remove_dead, sync_folder, temporary_folder, write_atomically};
 use crate::progress::Cancel;
 use candle_core::DType;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -89,7 +88,7 @@ impl NewPack {
             _ => Error::io(&target, e),
         })?;
         let _ = unfinished.keep();
-        sync(folder);
+        sync_folder(&target);
         ModelPack::open(&target)
     }
 
@@ -241,7 +240,7 @@ pub fn remove(folder: &Path, name: &str) -> Result<PathBuf> {
         std::fs::rename(&path, aside.path().join("pack")).map_err(io)?;
         aside.close().map_err(io)?;
     }
-    sync(folder);
+    sync_folder(&path);
     Ok(path)
 }
 
@@ -313,11 +312,4 @@ fn source(file: &Path, path: &str, cancel: &Cancel) -> Result<PackSource> {
     let sha256 = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
     let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(PackSource { file: name, sha256, bytes, path: path.into() })
-}
-
-/// A rename lasts only once the folder is on the disk. Some file systems cannot sync a folder, which loses nothing.
-fn sync(folder: &Path) {
-    if let Ok(folder) = File::open(folder) {
-        let _ = folder.sync_all();
-    }
 }

@@ -1,7 +1,7 @@
 //! `nada adapt`: words (or pictures) into a domain.
 
-use crate::models::{adapted, before_after, pictures, reads_pack, recipe, ClipArgs, ModelArgs, TemplateArgs, COLUMNS};
-use crate::outputs::{ForceArgs, Kind, Output, Outputs};
+use crate::models::{adapted, before_after, pictures, recipe, ClipArgs, ModelArgs, Reads, TemplateArgs, COLUMNS};
+use crate::outputs::{split, ForceArgs, Kind, Output, Outputs};
 use crate::picture::for_clip;
 use crate::settings::AdaptSettings;
 use crate::snapshots::{self, Snapshots};
@@ -35,7 +35,7 @@ const SHEET_TRUNCATION: f32 = 0.8;
 ///
 /// The domain goes to TARGET-WITH-DASHES.nada.safetensors in the current folder, or to TARGET-WITH-DASHES-2 where that is taken, and a sheet
 /// of pictures before and after it beside it. Ctrl-C stops after the current step and keeps what was reached, as
-/// TARGET-WITH-DASHES-stopped-at-STEP where no name was given. With --snapshots the run can go on from each of them, with --resume.
+/// TARGET-WITH-DASHES-stopped where no name was given. With --snapshots the run can go on from each of them, with --resume.
 #[derive(Args)]
 #[command(after_help = "Examples:
   nada adapt \"a pencil sketch\"
@@ -67,7 +67,7 @@ pub struct Adapt {
     snapshots: Option<PathBuf>,
     /// Go on from a snapshot of --snapshots, with the arguments of that run and the same bits as if it had never ended. A model or files that
     /// lie elsewhere now can be named anew
-    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["target", "target_pictures", "source", "source_pictures", "snapshots"])]
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["target", "target_pictures", "source", "source_pictures", "snapshots", "template"])]
     resume: Option<PathBuf>,
     #[command(flatten)]
     force: ForceArgs,
@@ -175,24 +175,41 @@ impl Adapt {
         }
 
         let mut outputs = Outputs::new(&self.force);
-        reads_pack(pack.as_ref(), &mut outputs);
+        let generator = self.model.generator.as_deref();
+        Reads { pack: pack.as_ref(), generator, clips: Some(&self.clip), domains: None }.tell(&mut outputs)?;
         outputs.reads_all(request.source.files().iter().chain(request.target.files()).map(Path::new));
-        outputs.reads_all(self.model.generator.iter().cloned().chain(self.clip.files()?.into_iter().map(|clip| clip.path)));
-        let base = PathBuf::from(file_name(&request.target.name()));
-        let mut output = match &self.output {
-            Some(path) => outputs.named("--output", path, Kind::Domain)?,
-            None => outputs.made_up(&base, EXTENSION)?,
-        };
-        let mut sheet = match &self.sheet {
-            Some(path) => outputs.named("--sheet", path, Kind::Picture)?,
-            None => outputs.made_up(&sheet_base(&output.path), ".png")?,
-        };
+        outputs.reads_all(resumed.iter().flat_map(|r| r.files()));
         let asked = serde_json::to_string(&request).map_err(|e| Error::Internal(e.to_string()))?;
+        // First, as other results may go into the folder that they make.
         let mut snapshots = match (&resumed, &self.snapshots) {
-            (Some(resumed), _) => Some(Snapshots::going_on(resumed, templates.clone(), asked, &mut outputs)?),
+            (Some(resumed), _) => Some(Snapshots::going_on(resumed, templates.clone(), asked, &self.force, &mut outputs)?),
             (None, Some(folder)) => Some(Snapshots::new(folder, templates.clone(), asked, &self.force, &mut outputs)?),
             (None, None) => None,
         };
+        let base = PathBuf::from(file_name(&request.target.name()));
+        // What the run had reached when it was stopped is where it was asked to go, and makes room for what comes of it now.
+        let again = resumed.as_ref().filter(|_| !self.force.force).is_some_and(|r| r.is_earlier(request.output.as_deref()));
+        let mut named =
+            |option: &str, path: &Path, kind: Kind, asked: &Option<OsString>| match again && asked.as_deref() == Some(path.as_os_str()) {
+                true => outputs.named_again(option, path, kind),
+                false => outputs.named(option, path, kind),
+            };
+        let output = self.output.as_ref().map(|path| named("--output", path, Kind::Domain, &request.output)).transpose()?;
+        let sheet = self.sheet.as_ref().map(|path| named("--sheet", path, Kind::Picture, &request.sheet)).transpose()?;
+        let mut output = output.map_or_else(|| outputs.made_up(&base, EXTENSION), Ok)?;
+        let mut sheet = sheet.map_or_else(|| outputs.made_up(&sheet_base(&output.path), ".png"), Ok)?;
+        // The name alone is for what was learned to the end: `restyle --to` would take it for that.
+        let mut halves = match &self.output {
+            Some(_) => None,
+            None => {
+                let domain = outputs.made_up(&stopped(&base), EXTENSION)?;
+                let sheet = outputs.made_up(&sheet_base(&domain.path), ".png")?;
+                Some((domain, sheet))
+            }
+        };
+        if let Some(snapshots) = &snapshots {
+            snapshots.keep_names(&outputs)?;
+        }
 
         let (source, target) = (request.source.concept(ui)?, request.target.concept(ui)?);
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
@@ -201,26 +218,31 @@ impl Adapt {
         let job = Job { generator: &generator, clips: &clips, source, target, templates: &templates, settings };
         let made = train(job, resumed.as_ref().map(|r| &r.state), snapshots.as_mut(), ui)?;
 
-        let cancelled = matches!(made.ended, Err(Error::Cancelled));
-        if cancelled && self.output.is_none() {
-            // The name without the step is for what was learned to the end: `restyle --to` would take it for that.
-            output = outputs.made_up(&stopped(&base, made.steps), EXTENSION)?;
+        if let (Err(_), Some((domain, picture))) = (&made.ended, halves.take()) {
+            output = domain;
             if self.sheet.is_none() {
-                sheet = outputs.made_up(&sheet_base(&output.path), ".png")?;
+                sheet = picture;
             }
         }
         // The domain first: whatever fails later, it is there.
         output.save(ui, |to| made.domain.save(to))?;
-        if cancelled {
-            ui.warn(format!("stopped after step {}; what was reached is kept in {}", made.steps, name(&output.path)));
-            if let Some(snapshots) = &mut snapshots {
-                let last = snapshots.keep_last(&made.run)?;
-                ui.warn(format!("to go on: nada adapt --resume {}", name(last)));
+        let ended = match made.ended {
+            Ok(ended) => ended,
+            Err(e) => {
+                stopped_after_step(made.steps, "what was reached", &output.path, ui);
+                if let (Error::Cancelled, Some(snapshots)) = (&e, &mut snapshots) {
+                    let last = snapshots.keep_last(&made.run)?;
+                    ui.warn(format!("to go on: nada adapt --resume {}", quoted(&last)));
+                }
+                // What ended the run is told, not what a picture of it comes to.
+                if let Err(sheets) = save_sheet(&generator, &made.domain, &mut sheet, ui) {
+                    ui.warn(format!("there is no sheet: {sheets}"));
+                }
+                return Err(e);
             }
-        }
+        };
         save_sheet(&generator, &made.domain, &mut sheet, ui)?;
-        let written = snapshots.map(|s| s.written).unwrap_or_default();
-        let ended = made.ended?;
+        let written = snapshots.as_mut().map(|s| std::mem::take(&mut s.written)).unwrap_or_default();
         let seconds = begin.elapsed().as_secs_f64();
         let text = format!(
             "{} steps in {seconds:.1} s{}\ndomain: {}\nbefore and after: {}\nnow restyle a picture: nada restyle PICTURE --domain {}",
@@ -303,10 +325,24 @@ pub fn source_words(pack: Option<&ModelPack>) -> String {
 }
 
 /// The name, without ending, of what a run had reached when it was stopped.
-pub fn stopped(base: &Path, step: usize) -> PathBuf {
+pub fn stopped(base: &Path) -> PathBuf {
     let mut name = base.as_os_str().to_os_string();
-    name.push(format!("-stopped-at-{step}"));
+    name.push("-stopped");
     name.into()
+}
+
+/// Says where a call that was stopped has left what it reached.
+pub fn stopped_after_step(step: usize, what: &str, path: &Path, ui: &mut Ui) {
+    ui.warn(format!("stopped after step {step}; {what} is kept in {}", name(path)));
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let name = name(path);
+    match name.chars().all(|c| c.is_ascii_alphanumeric() || "-_./+,:@%".contains(c)) {
+        true => name,
+        false => format!("'{}'", name.replace('\'', "'\\''")),
+    }
 }
 
 /// Everything an adaptation needs.
@@ -363,9 +399,9 @@ pub fn train(job: Job, from: Option<&SavedState>, mut snapshots: Option<&mut Sna
 
 /// The name of the sheet beside a domain, without ending.
 fn sheet_base(domain: &Path) -> PathBuf {
-    let name = domain.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let stem = name.strip_suffix(EXTENSION).or_else(|| name.strip_suffix(".safetensors")).unwrap_or(&name);
-    domain.with_file_name(format!("{stem}{SHEET}"))
+    let mut base = split(domain).0.into_os_string();
+    base.push(SHEET);
+    base.into()
 }
 
 fn save_sheet(generator: &Generator, domain: &Domain, sheet: &mut Output, ui: &mut Ui) -> Result<()> {

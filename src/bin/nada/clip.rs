@@ -1,21 +1,21 @@
 //! `nada clip`: embeddings.
 
-use crate::models::{by_name, reads_pack, ClipArgs, PackArgs, TemplateArgs};
+use crate::models::{by_name, ClipArgs, PackArgs, Reads, TemplateArgs};
 use crate::outputs::{ForceArgs, Kind, Outputs};
 use crate::picture::for_clip;
-use crate::sample::stopped_after;
 use crate::ui::{name, names, Ui};
 use candle_core::Tensor;
 use clap::Args;
-use nada::adapt::Templates;
+use nada::adapt::{Templates, WeightedClip};
 use nada::checkpoint::{save_safetensors, write_npy};
 use nada::eval::{embed_pictures, embed_text};
 use nada::nn::clip::ClipResize;
 use nada::output::Destination;
+use nada::picture::Picture;
 use nada::{Error, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Embed texts and pictures with CLIP: normalised, one row each
 ///
@@ -62,12 +62,19 @@ impl ClipCommand {
     pub fn run(self, ui: &mut Ui) -> Result<()> {
         let pack = self.model.pack(!self.clip.clips.is_empty())?;
         let mut outputs = Outputs::new(&self.force);
-        outputs.reads_all(self.pictures.iter().cloned().chain(self.clip.files()?.into_iter().map(|clip| clip.path)));
-        reads_pack(pack.as_ref(), &mut outputs);
+        outputs.reads_all(&self.pictures);
+        Reads { pack: pack.as_ref(), clips: Some(&self.clip), ..Reads::default() }.tell(&mut outputs)?;
         let output = self.output.as_ref().map(|path| outputs.named("--output", path, Kind::Embeddings)).transpose()?;
+        if let Some(output) = &output {
+            let count = if self.clip.clips.is_empty() { pack.as_ref().map_or(0, |pack| pack.clips.len()) } else { self.clip.clips.len() };
+            if count > 1 && is_npy(&output.path) {
+                let message = format!("a .npy holds one CLIP's rows, but there are {count}; use .safetensors");
+                return Err(Error::argument("--output", message));
+            }
+        }
         // Told now, not after the pictures before it.
         for file in &self.pictures {
-            std::fs::metadata(file).map_err(|e| Error::io(file, e))?;
+            Picture::size_of_file(file)?;
         }
         let templates = match self.templates || !self.template.template.is_empty() {
             true => self.template.of(&self.clip, pack.as_ref())?,
@@ -76,30 +83,42 @@ impl ClipCommand {
         let texts: Vec<(&str, &str)> = self.texts.iter().map(|text| ("--text", text.as_str())).collect();
         self.clip.check_words(pack.as_ref(), &texts, &templates, ui)?;
         let clips = self.clip.load(pack.as_ref(), ui)?;
-        let join = |rows: Vec<Tensor>| if rows.is_empty() { Ok(None) } else { Tensor::cat(&rows, 0).map(Some) };
-        let mut all = Vec::new();
-        for clip in &clips {
-            ui.cancel.check()?;
-            let texts = self.texts.iter().map(|t| embed_text(&clip.clip, t, &templates)).collect::<Result<Vec<_>>>()?;
-            all.push(Embedded { name: clip.clip.name.clone(), texts: join(texts)?, pictures: None });
-        }
-        let mut rows: Vec<Vec<Tensor>> = vec![vec![]; clips.len()];
-        let mut done = 0;
-        for file in &self.pictures {
-            if ui.cancel.is_cancelled() {
-                break;
+        // One text, one picture at a time by every CLIP, so that those before a stop are whole.
+        let mut rows: Vec<[Vec<Tensor>; 2]> = vec![Default::default(); clips.len()];
+        let (mut texts, mut pictures) = (0, 0);
+        let mut embed = || -> Result<()> {
+            for text in &self.texts {
+                for (clip, rows) in clips.iter().zip(&mut rows) {
+                    ui.cancel.check()?;
+                    rows[0].push(embed_text(&clip.clip, text, &templates)?);
+                }
+                texts += 1;
             }
-            let picture = for_clip(file, ui)?.to_tensor()?;
-            for (clip, rows) in clips.iter().zip(&mut rows) {
-                rows.push(embed_pictures(&clip.clip, &picture, self.clip_resize)?);
+            for file in &self.pictures {
+                ui.cancel.check()?;
+                let picture = for_clip(file, ui)?.to_tensor()?;
+                for (clip, rows) in clips.iter().zip(&mut rows) {
+                    rows[1].push(embed_pictures(&clip.clip, &picture, self.clip_resize)?);
+                }
+                pictures += 1;
             }
-            done += 1;
+            Ok(())
+        };
+        let ended = embed();
+        let join = |rows: &[Tensor]| if rows.is_empty() { Ok(None) } else { Tensor::cat(rows, 0).map(Some) };
+        let embedded = |(clip, [of_texts, of_pictures]): (&WeightedClip, [Vec<Tensor>; 2])| {
+            let (texts, pictures) = (join(&of_texts[..texts])?, join(&of_pictures[..pictures])?);
+            Ok(Embedded { name: clip.clip.name.clone(), texts, pictures })
+        };
+        let all = clips.iter().zip(rows).map(embedded).collect::<Result<Vec<_>>>()?;
+        if ended.is_err() {
+            let count = self.texts.len() + self.pictures.len();
+            ui.warn(format!("stopped after {} of {count} texts and pictures; what was asked for is written of those", texts + pictures));
         }
-        for (embedded, rows) in all.iter_mut().zip(rows) {
-            embedded.pictures = join(rows)?;
+        if texts + pictures == 0 {
+            ended?;
+            return Ok(());
         }
-        let ended = if done < self.pictures.len() { Err(Error::Cancelled) } else { Ok(()) };
-        stopped_after(&ended, done, self.pictures.len(), ui);
         match output {
             Some(mut output) => {
                 output.save(ui, |to| write(to, &all))?;
@@ -107,19 +126,20 @@ impl ClipCommand {
                 ui.finish(&name(&output.path), json!({"output": name(&output.path)}))
             }
             None => {
-                self.print(&all, done, ui)?;
+                self.print(&all, texts, pictures, ui)?;
                 ended
             }
         }
     }
 
-    /// With the first `done` pictures.
-    fn print(&self, all: &[Embedded], done: usize, ui: &Ui) -> Result<()> {
+    /// With the first so many texts and pictures.
+    fn print(&self, all: &[Embedded], first_texts: usize, first_pictures: usize, ui: &Ui) -> Result<()> {
         let (mut text, mut values) = (String::new(), Vec::new());
         for e in all {
             let rows = |t: &Option<Tensor>| Ok::<_, Error>(t.as_ref().map(|t| t.to_vec2::<f32>()).transpose()?.unwrap_or_default());
             let (texts, pictures) = (rows(&e.texts)?, rows(&e.pictures)?);
-            let names = self.texts.iter().map(|t| format!("\"{t}\"")).chain(self.pictures.iter().map(|p| p.display().to_string()));
+            let names =
+                self.texts[..first_texts].iter().map(|t| format!("\"{t}\"")).chain(self.pictures.iter().map(|p| p.display().to_string()));
             text += &format!("{}:\n", e.name);
             for (name, row) in names.zip(texts.iter().chain(&pictures)) {
                 text += &format!("{name}: {}\n", row.iter().map(|v| format!("{v:.6}")).collect::<Vec<_>>().join(" "));
@@ -133,32 +153,30 @@ impl ClipCommand {
             }
             values.push(json!({"clip": e.name, "texts": texts, "pictures": pictures, "cosines": cosines}));
         }
-        ui.answer(&text, json!({"texts": self.texts, "pictures": names(&self.pictures[..done]), "embeddings": values}))
+        ui.answer(
+            &text,
+            json!({"texts": self.texts[..first_texts], "pictures": names(&self.pictures[..first_pictures]), "embeddings": values}),
+        )
     }
 }
 
+fn is_npy(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy"))
+}
+
 fn write(to: Destination, all: &[Embedded]) -> Result<()> {
-    match to.path().extension() {
-        Some(ending) if ending.eq_ignore_ascii_case("npy") => {
-            let [one] = all else {
-                return Err(Error::argument(
-                    "--output",
-                    format!("a .npy holds one CLIP's rows, but there are {}; use .safetensors", all.len()),
-                ));
-            };
-            let rows: Vec<&Tensor> = [&one.texts, &one.pictures].into_iter().flatten().collect();
-            write_npy(to, &Tensor::cat(&rows, 0)?)
-        }
-        _ => {
-            let mut tensors = BTreeMap::new();
-            for e in all {
-                for (what, rows) in [("texts", &e.texts), ("pictures", &e.pictures)] {
-                    if let Some(rows) = rows {
-                        tensors.insert(format!("{}.{what}", e.name), rows.clone());
-                    }
-                }
+    if is_npy(to.path()) {
+        // One CLIP alone: it was asked before the work.
+        let rows: Vec<&Tensor> = all.iter().flat_map(|e| [&e.texts, &e.pictures]).flatten().collect();
+        return write_npy(to, &Tensor::cat(&rows, 0)?);
+    }
+    let mut tensors = BTreeMap::new();
+    for e in all {
+        for (what, rows) in [("texts", &e.texts), ("pictures", &e.pictures)] {
+            if let Some(rows) = rows {
+                tensors.insert(format!("{}.{what}", e.name), rows.clone());
             }
-            save_safetensors(to, &tensors, &BTreeMap::new())
         }
     }
+    save_safetensors(to, &tensors, &BTreeMap::new())
 }

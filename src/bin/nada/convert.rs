@@ -1,6 +1,6 @@
 //! `nada convert`: a generator for other people's programs, and theirs for this one.
 
-use crate::models::{adapted, by_name, generator_or_pack, DomainArgs};
+use crate::models::{adapted, by_name, generator_or_pack, named_pack, DomainArgs, Reads};
 use crate::outputs::{ForceArgs, Kind, Outputs};
 use crate::ui::{name, names, Ui};
 use clap::Args;
@@ -44,7 +44,8 @@ impl Convert {
     pub fn run(self, ui: &mut Ui) -> Result<()> {
         let mut outputs = Outputs::new(&self.force);
         outputs.reads(&self.input);
-        outputs.reads_all(self.domains.files());
+        let pack = named_pack(&self.input).and_then(Result::ok);
+        Reads { pack: pack.as_ref(), domains: Some(&self.domains), ..Reads::default() }.tell(&mut outputs)?;
         let kind = match self.to {
             Layout::Rosinality => Kind::Torch,
             Layout::AdaPytorch => Kind::NvidiaPickle,

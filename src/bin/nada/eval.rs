@@ -1,6 +1,6 @@
 //! `nada eval`: figures of a domain.
 
-use crate::models::{reads_pack, ClipArgs, DomainArgs, ModelArgs, TemplateArgs};
+use crate::models::{ClipArgs, DomainArgs, ModelArgs, Reads, TemplateArgs};
 use crate::outputs::{ForceArgs, Kind, Outputs};
 use crate::ui::{name, plain, Ui};
 use clap::Args;
@@ -46,9 +46,8 @@ impl Eval {
             return Err(Error::argument("--model", "name the pack whose held-out latents shall be drawn"));
         };
         let mut outputs = Outputs::new(&self.force);
-        outputs.reads_all(self.domains.files().into_iter().chain(self.clip.files()?.into_iter().map(|clip| clip.path)));
-        outputs.reads_all(&self.model.generator);
-        reads_pack(Some(&pack), &mut outputs);
+        let generator = self.model.generator.as_deref();
+        Reads { pack: Some(&pack), generator, clips: Some(&self.clip), domains: Some(&self.domains) }.tell(&mut outputs)?;
         let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
         let domains = self.domains.load(&ui.cancel)?;
         let Some(target) = self.target.or_else(|| Some(domains.last()?.0.description.target.clone())) else {

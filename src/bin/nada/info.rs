@@ -2,7 +2,7 @@
 
 use crate::ui::{name, names, plain, Ui};
 use clap::Args;
-use nada::adapt::Domain;
+use nada::adapt::{Domain, SavedState};
 use nada::checkpoint::{self, Checkpoint};
 use nada::nn::clip::Clip;
 use nada::nn::encoders::EncoderFile;
@@ -125,6 +125,11 @@ fn describe(path: &Path, ui: &mut Ui) -> Result<About> {
 }
 
 fn describe_tensors(file: &Checkpoint, ui: &mut Ui) -> Result<About> {
+    if let Ok(state) = SavedState::from_checkpoint(file) {
+        let d = state.description();
+        let about = json!({"kind": "state of a run", "source": d.source, "target": d.target, "step": d.step, "steps": d.settings.steps, "clips": d.clips});
+        return Ok(object(about));
+    }
     let keys: Vec<&str> = file.keys().collect();
     let latents: Vec<&str> = ["z", "w", "wplus"].into_iter().filter(|k| file.contains(k)).collect();
     let only_latents = keys.iter().all(|k| latents.contains(k) || k.starts_with("noise."));

@@ -1,6 +1,7 @@
 //! `nada invert`: the latent of a picture.
 
-use crate::models::{invert_recipe, pictures, reads_pack, ClipArgs, ModelArgs};
+use crate::adapt::{stopped, stopped_after_step};
+use crate::models::{invert_recipe, pictures, ClipArgs, ModelArgs, Reads};
 use crate::outputs::{ForceArgs, Kind, Outputs};
 use crate::picture::square;
 use crate::settings::InvertSettings;
@@ -13,7 +14,7 @@ use nada::nn::stylegan2::{Generator, Noise};
 use nada::picture::Picture;
 use nada::{Error, Result};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// How the names of latents end.
@@ -22,7 +23,8 @@ pub const LATENT: &str = ".latent.safetensors";
 /// Find the latent that draws a picture
 ///
 /// The latent goes to PICTURE.latent.safetensors beside the picture, or to PICTURE-2.latent.safetensors where that is taken; render and restyle
-/// take it from there. Ctrl-C keeps the best latent so far.
+/// take it from there. Ctrl-C keeps the best latent so
+/// far, as PICTURE-stopped.latent.safetensors where no name was given.
 #[derive(Args)]
 #[command(after_help = "Example:
   nada invert face.png --sheet face-and-inversion.png")]
@@ -55,39 +57,52 @@ impl Invert {
         let settings = self.settings.over(invert_recipe(pack.as_ref())?)?;
         let mut outputs = Outputs::new(&self.force);
         outputs.reads_all(&self.pictures);
-        outputs.reads_all(&self.model.generator);
-        reads_pack(pack.as_ref(), &mut outputs);
+        let generator = self.model.generator.as_deref();
+        Reads { pack: pack.as_ref(), generator, clips: Some(&self.clip), domains: None }.tell(&mut outputs)?;
+        if let Some(path) = &self.output {
+            holds_noise("--output", path, &settings)?;
+        }
+        // Each with where it goes when it is stopped: the name alone is for what was searched to the end.
         let latent = |file: &PathBuf| match &self.output {
-            Some(path) => outputs.named("--output", path, Kind::Latent),
-            None => outputs.made_up(&file.with_extension(""), LATENT),
+            Some(path) => Ok((outputs.named("--output", path, Kind::Latent)?, None)),
+            None => {
+                let base = file.with_extension("");
+                Ok((outputs.made_up(&base, LATENT)?, Some(outputs.made_up(&stopped(&base), LATENT)?)))
+            }
         };
         let latents = self.pictures.iter().map(latent).collect::<Result<Vec<_>>>()?;
+        // What is no picture is told now, not after the search of those before it.
+        for file in &self.pictures {
+            Picture::size_of_file(file)?;
+        }
         let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
         let clips = if settings.clip > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
         let clip = clips.first().map(|c| c.clip.as_ref());
         let (mut text, mut values, mut rows) = (String::new(), Vec::new(), Vec::new());
         let mut ended = Ok(());
-        for (file, mut output) in self.pictures.iter().zip(latents) {
+        for (file, (mut output, halves)) in self.pictures.iter().zip(latents) {
             let begin = Instant::now();
-            let target = square(file, generator.config().size, ui)?;
+            let target = match square(file, generator.config().size, ui) {
+                Ok(target) => target,
+                Err(e) => {
+                    ended = Err(e);
+                    break;
+                }
+            };
             let mut reached = None;
             let found = match run(&generator, &target, clip, &settings, &mut reached, ui) {
                 Ok(found) => found,
                 Err(e) => {
                     ended = Err(e);
                     let Some(found) = reached else { break };
+                    output = halves.unwrap_or(output);
                     found
                 }
             };
             output.save(ui, |to| found.latent.save(to))?;
             if ended.is_err() {
-                ui.warn(format!(
-                    "stopped after step {}; the best latent so far ({:.1} dB) is kept in {}",
-                    found.steps,
-                    found.psnr,
-                    name(&output.path)
-                ));
+                stopped_after_step(found.steps, &format!("the best latent so far ({:.1} dB)", found.psnr), &output.path, ui);
             }
             rows.push(target.square(generator.config().size)?);
             rows.extend(pictures(&generator.render(&found.latent, 1.0, Noise::Const)?)?);
@@ -105,16 +120,20 @@ impl Invert {
             let picture = Picture::contact_sheet(&rows, 2)?;
             sheet.save(ui, |to| picture.save(to))?;
         }
-        if ended.is_err() && values.len() > 1 {
-            // Of the pictures before the last.
-            ui.warn(text.trim_end().to_string());
-        }
         ended?;
         ui.finish(&text, json!({"inversions": values, "settings": plain(&settings)?, "sheet": sheet.map(|s| name(s.path))}))
     }
 }
 
-/// Inverts with a progress bar. Where it is cancelled, `reached` gets the best so far.
+/// Refuses a name whose format has no place for the noise maps that are searched.
+pub fn holds_noise(option: &str, path: &Path, settings: &invert::Settings) -> Result<()> {
+    match settings.optimise_noise && path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy")) {
+        true => Err(Error::argument(option, format!("{}: noise maps are searched, which .npy cannot hold; want .safetensors", name(path)))),
+        false => Ok(()),
+    }
+}
+
+/// Inverts with a progress bar. Where it does not come to its end, `reached` gets the best so far.
 fn run(
     generator: &Generator,
     target: &Picture,

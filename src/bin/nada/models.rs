@@ -195,9 +195,14 @@ impl DomainArgs {
     }
 }
 
+/// The pack that `path` is the folder, the model.toml or the name of; None where it is a file.
+pub fn named_pack(path: &Path) -> Option<Result<ModelPack>> {
+    path.to_str().filter(|_| !path.is_file() || pack_folder(path).is_some()).map(ModelPack::find)
+}
+
 /// A generator file, or the generator of a pack's folder or name; with all its classes.
 pub fn generator_or_pack(path: &Path, cancel: &Cancel) -> Result<Generator> {
-    match path.to_str().filter(|_| !path.is_file() || pack_folder(path).is_some()).map(ModelPack::find) {
+    match named_pack(path) {
         Some(Ok(pack)) => pack.load_all_classes_unless(cancel),
         // What is there as a file, or nowhere, is best described as a file.
         Some(Err(e)) if path.exists() => Err(e),
@@ -284,9 +289,24 @@ pub fn in_folder(count: usize) -> impl Iterator<Item = String> {
     (1..=count).map(|i| format!("{i:04}.png"))
 }
 
-/// Everything of a pack that may be read.
-pub fn reads_pack(pack: Option<&ModelPack>, outputs: &mut Outputs) {
-    outputs.reads_all(pack.map(|pack| &pack.folder));
+/// Everything that a call's networks and domains may be read from.
+#[derive(Default)]
+pub struct Reads<'a> {
+    pub pack: Option<&'a ModelPack>,
+    pub generator: Option<&'a Path>,
+    pub clips: Option<&'a ClipArgs>,
+    pub domains: Option<&'a DomainArgs>,
+}
+
+impl Reads<'_> {
+    /// Results may not go there.
+    pub fn tell(self, outputs: &mut Outputs) -> Result<()> {
+        outputs.reads_all(self.pack.map(|pack| &pack.folder));
+        outputs.reads_all(self.generator);
+        outputs.reads_all(self.clips.map(ClipArgs::files).transpose()?.unwrap_or_default().into_iter().map(|clip| clip.path));
+        outputs.reads_all(self.domains.map(DomainArgs::files).unwrap_or_default());
+        Ok(())
+    }
 }
 
 /// Alternating rows of at most [`COLUMNS`] pictures before, and the same pictures after.

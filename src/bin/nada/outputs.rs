@@ -116,14 +116,28 @@ fn identity(path: &Path) -> Option<Identity> {
     return about.is_file().then(|| path.canonicalize().ok().map(Identity::Path)).flatten();
 }
 
+fn is_device(path: &Path) -> bool {
+    #[cfg(unix)]
+    return std::fs::metadata(path).is_ok_and(|about| std::os::unix::fs::FileTypeExt::is_char_device(&about.file_type()));
+    #[cfg(not(unix))]
+    return false;
+}
+
+/// Whether `path` is what the program's own words go to.
+fn is_standard_output(path: &Path) -> bool {
+    path.starts_with("/dev") && identity(path).is_some_and(|file| identity(Path::new("/dev/stdout")) == Some(file)) && !is_device(path)
+}
+
 /// The plan of a call. First what it reads, then what it writes.
 pub struct Outputs {
     force: bool,
     /// Files that the call reads, and folders of which every file belongs to something that it reads.
-    reads: BTreeMap<Identity, String>,
+    reads: BTreeMap<Identity, PathBuf>,
     folders: Vec<PathBuf>,
     /// What is written, and the option that asked for it.
     writes: BTreeMap<Identity, String>,
+    /// Paths of what is written, without links.
+    written: Vec<PathBuf>,
     shown_writable: BTreeSet<PathBuf>,
 }
 
@@ -136,7 +150,7 @@ pub struct Output {
 }
 
 /// `a` and `.nada.safetensors` of a.nada.safetensors.
-fn split(path: &Path) -> (PathBuf, OsString) {
+pub fn split(path: &Path) -> (PathBuf, OsString) {
     let (mut base, mut ending) = (path.to_path_buf(), OsString::new());
     while let Some(part) = base.extension().map(OsStr::to_os_string) {
         if !(ending.is_empty() || part == "nada" || part == "latent") {
@@ -153,16 +167,25 @@ fn split(path: &Path) -> (PathBuf, OsString) {
 
 impl Outputs {
     pub fn new(force: &ForceArgs) -> Self {
-        Self { force: force.force, reads: BTreeMap::new(), folders: vec![], writes: BTreeMap::new(), shown_writable: BTreeSet::new() }
+        Self {
+            force: force.force,
+            reads: BTreeMap::new(),
+            folders: vec![],
+            writes: BTreeMap::new(),
+            written: vec![],
+            shown_writable: BTreeSet::new(),
+        }
     }
 
     /// A file that the call reads, or a folder in which it may read any. That one is missing is told by who reads it.
     pub fn reads(&mut self, path: &Path) {
         match path.canonicalize() {
             Ok(folder) if folder.is_dir() => self.folders.push(folder),
+            // An index names files beside it.
+            Ok(index) if index.to_string_lossy().ends_with(".index.json") => self.folders.push(folder(&index).to_path_buf()),
             _ => {
                 if let Some(identity) = identity(path) {
-                    self.reads.insert(identity, path.display().to_string());
+                    self.reads.insert(identity, path.to_path_buf());
                 }
             }
         }
@@ -179,6 +202,10 @@ impl Outputs {
     pub fn named(&mut self, option: &str, path: &Path, kind: Kind) -> Result<Output> {
         kind.check(option, path)?;
         let Place::File { path: real, there } = Place::of(path)? else {
+            // Two results in one pipe would run together; a device such as /dev/null takes any number.
+            if !is_device(path) {
+                self.take(option, path, path.to_path_buf())?;
+            }
             return Ok(Output { path: path.to_path_buf(), replace: true });
         };
         self.check_unread(option, path, &real)?;
@@ -191,6 +218,14 @@ impl Outputs {
         self.writable(&real)?;
         self.take(option, path, real)?;
         Ok(Output { path: path.to_path_buf(), replace: self.force })
+    }
+
+    /// As [`Outputs::named`], of a file that may be replaced: an earlier state of the same result.
+    pub fn named_again(&mut self, option: &str, path: &Path, kind: Kind) -> Result<Output> {
+        let force = std::mem::replace(&mut self.force, true);
+        let output = self.named(option, path, kind);
+        self.force = force;
+        output
     }
 
     /// A file whose name the program makes up from `base` and `ending`: BASE.ENDING, or BASE-2.ENDING and so on where that is taken. With
@@ -234,8 +269,24 @@ impl Outputs {
         names.map(|name| self.named(option, &path.join(name), kind)).collect()
     }
 
+    /// Keeps the names that `ours` knows in `folder` for files of `option` that are written on the way: nothing else that the call reads or
+    /// writes may have such a name there.
+    pub fn keep_names(&self, option: &str, folder: &Path, ours: impl Fn(&str) -> bool) -> Result<()> {
+        let real = folder.canonicalize().map_err(|e| Error::io(folder, e))?;
+        let reads = self.reads.values().filter_map(|path| path.canonicalize().ok());
+        for path in reads.chain(self.written.iter().cloned()) {
+            let there = nada::output::folder(&path).canonicalize().is_ok_and(|folder| folder == real);
+            if there && path.file_name().and_then(OsStr::to_str).is_some_and(&ours) {
+                let message =
+                    format!("{} has a name that is kept for what this option writes; take another name, or another folder", path.display());
+                return Err(Error::argument(option, message));
+            }
+        }
+        Ok(())
+    }
+
     fn check_unread(&self, option: &str, path: &Path, real: &Path) -> Result<()> {
-        let read = identity(real).and_then(|identity| self.reads.get(&identity).cloned());
+        let read = identity(real).and_then(|identity| self.reads.get(&identity)).map(|read| read.display().to_string());
         let in_folder = || real.exists().then(|| self.folders.iter().find(|folder| real.starts_with(folder))).flatten();
         let read = read.or_else(|| in_folder().map(|folder| format!("a file of {}", folder.display())));
         match read {
@@ -256,6 +307,7 @@ impl Outputs {
     }
 
     fn take(&mut self, option: &str, path: &Path, real: PathBuf) -> Result<()> {
+        self.written.push(real.clone());
         match self.writes.insert(Self::key(&real), format!("{option} {}", path.display()).trim().to_string()) {
             Some(other) => {
                 let message = format!("{} would be written twice: it is {other} too", path.display());
@@ -300,23 +352,24 @@ impl Output {
             let to = if self.replace { Destination::from(&self.path) } else { Destination::free(&self.path) };
             match save(to) {
                 Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(e @ Error::Io { .. } | e @ Error::NotFound { .. }) => return Err(rescue(&wanted, e, &save)),
-                Err(e) => return Err(e),
+                Err(Error::Cancelled) => return Err(Error::Cancelled),
+                Err(e) => return Err(rescue(&wanted, e, &save)),
                 Ok(()) => break,
             }
         }
         if self.path != wanted {
             ui.warn(format!("{} was written by another program meanwhile; the result is {}", wanted.display(), self.path.display()));
         }
+        ui.wrote(&self.path, is_standard_output(&self.path));
         Ok(())
     }
 }
 
 /// The error of a result that was kept elsewhere, or nowhere.
 fn rescue(wanted: &Path, error: Error, save: impl Fn(Destination) -> Result<()>) -> Error {
-    let gallery = nada::gallery::Gallery::default_folder().ok().filter(|folder| std::fs::create_dir_all(folder).is_ok());
+    let gallery = || nada::gallery::Gallery::default_folder().ok().filter(|folder| std::fs::create_dir_all(folder).is_ok());
     let name: OsString = wanted.file_name().map(OsStr::to_os_string).unwrap_or_default();
-    for folder in std::iter::once(std::env::temp_dir()).chain(gallery) {
+    for folder in std::iter::once_with(|| Some(std::env::temp_dir())).chain(std::iter::once_with(gallery)).flatten() {
         let kept = tempfile::Builder::new().prefix("nada-").tempdir_in(&folder);
         let Ok(kept) = kept else { continue };
         let path = kept.path().join(&name);

@@ -1,6 +1,6 @@
 //! `nada render`: latents into pictures, exactly, for scripts and comparison.
 
-use crate::models::{adapted, in_folder, pictures, reads_pack, DomainArgs, ModelArgs, NoiseArgs, COLUMNS};
+use crate::models::{adapted, in_folder, pictures, DomainArgs, ModelArgs, NoiseArgs, Reads, COLUMNS};
 use crate::outputs::{ForceArgs, Kind, Outputs};
 use crate::sample::stopped_after;
 use crate::ui::{name, names, Ui};
@@ -77,8 +77,8 @@ impl Render {
         let pack = self.model.pack()?;
         let mut outputs = Outputs::new(&self.force);
         outputs.reads(&self.latents);
-        outputs.reads_all(self.model.generator.iter().cloned().chain(self.domains.files()));
-        reads_pack(pack.as_ref(), &mut outputs);
+        let generator = self.model.generator.as_deref();
+        Reads { pack: pack.as_ref(), generator, clips: None, domains: Some(&self.domains) }.tell(&mut outputs)?;
         let mut array = self.out_npy.as_ref().map(|path| outputs.named("--out-npy", path, Kind::Npy)).transpose()?;
         let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
         let latent = open_latent(&self.latents, self.space, &ui.cancel)?;

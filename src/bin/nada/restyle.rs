@@ -1,8 +1,8 @@
 //! `nada restyle`: a picture in, the same picture in another domain out.
 
-use crate::adapt::{source_words, stopped, train, Job, EXTENSION};
-use crate::invert::LATENT;
-use crate::models::{invert_recipe, reads_pack, recipe, ClipArgs, DomainArgs, ModelArgs, NoiseArgs, TemplateArgs};
+use crate::adapt::{source_words, stopped, stopped_after_step, train, Job, EXTENSION};
+use crate::invert::{holds_noise, LATENT};
+use crate::models::{invert_recipe, recipe, ClipArgs, DomainArgs, ModelArgs, NoiseArgs, Reads, TemplateArgs};
 use crate::outputs::{ForceArgs, Kind, Output, Outputs};
 use crate::picture::square;
 use crate::render::open_latent;
@@ -27,7 +27,7 @@ use std::time::Instant;
 ///
 /// The result is PICTURE-DOMAIN.png in the current folder, or PICTURE-DOMAIN-2.png where that is taken. With --to the domain is adapted first
 /// and kept as TARGET-WITH-DASHES.nada.safetensors, from where the next call takes it. Ctrl-C keeps what was reached: the domain of the last
-/// step as TARGET-WITH-DASHES-stopped-at-STEP, the best latent so far as PICTURE-stopped-at-STEP.
+/// step as TARGET-WITH-DASHES-stopped, the best latent so far as PICTURE-stopped beside the result.
 #[derive(Args)]
 #[command(after_help = "Examples:
   nada restyle face.png --to \"a pencil sketch\"
@@ -67,6 +67,12 @@ pub struct Restyle {
     settings: InvertSettings,
 }
 
+/// Where a domain goes that is learned on the way: to its name, or elsewhere where learning did not come to its end.
+struct Learned {
+    domain: Output,
+    halves: Output,
+}
+
 impl Restyle {
     pub fn run(mut self, ui: &mut Ui) -> Result<()> {
         let begin = Instant::now();
@@ -78,13 +84,17 @@ impl Restyle {
         let mut domains = self.domains.load(&ui.cancel)?;
         let mut outputs = Outputs::new(&self.force);
         outputs.reads(&self.picture);
-        outputs.reads_all(self.latent.iter().chain(&self.model.generator));
-        outputs.reads_all(self.domains.files().into_iter().chain(self.clip.files()?.into_iter().map(|clip| clip.path)));
-        reads_pack(pack.as_ref(), &mut outputs);
+        outputs.reads_all(&self.latent);
+        let generator = self.model.generator.as_deref();
+        Reads { pack: pack.as_ref(), generator, clips: Some(&self.clip), domains: Some(&self.domains) }.tell(&mut outputs)?;
+        let inversion = self.settings.over(invert_recipe(pack.as_ref())?)?;
         let kept = self.to.as_deref().map(domain_file).filter(|file| file.exists());
         outputs.reads_all(&kept);
         let mut learned = match &self.to {
-            Some(words) if kept.is_none() => Some(outputs.made_up(Path::new(&file_name(words)), EXTENSION)?),
+            Some(words) if kept.is_none() => {
+                let base = PathBuf::from(file_name(words));
+                Some(Learned { domain: outputs.made_up(&base, EXTENSION)?, halves: outputs.made_up(&stopped(&base), EXTENSION)? })
+            }
             _ => None,
         };
         let stem = self.picture.with_extension("").file_name().map(PathBuf::from).unwrap_or_default();
@@ -99,6 +109,14 @@ impl Restyle {
         };
         let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
         let mut save_latent = self.save_latent.as_ref().map(|path| outputs.named("--save-latent", path, Kind::Latent)).transpose()?;
+        if let Some(path) = &self.save_latent {
+            holds_noise("--save-latent", path, &inversion)?;
+        }
+        // Where the result goes there is room for what its search has reached.
+        let mut reached_latent = match (&save_latent, &self.latent) {
+            (None, None) => Some(outputs.made_up(&output.path.with_file_name(stopped(&stem)), LATENT)?),
+            _ => None,
+        };
 
         if let (Some(words), Some(_)) = (&self.to, &learned) {
             let templates = self.templates.of(&self.clip, pack.as_ref())?;
@@ -112,7 +130,7 @@ impl Restyle {
         picture.check_visible()?;
         if let Some(words) = &self.to {
             let domain = match (&kept, &mut learned) {
-                (None, Some(learned)) => self.learn(words, &generator, pack.as_ref(), learned, &mut outputs, ui)?,
+                (None, Some(learned)) => self.learn(words, &generator, pack.as_ref(), learned, ui)?,
                 _ => self.kept(words, &generator, ui)?,
             };
             domains.push((domain, 1.0));
@@ -130,7 +148,6 @@ impl Restyle {
                 (drawing.picture(&generator.with_domains(&with_strengths)?, &latent)?.with_alpha_of(&picture)?, latent, None)
             }
             None => {
-                let inversion = self.settings.over(invert_recipe(pack.as_ref())?)?;
                 let clips = if inversion.clip > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
                 let clip = clips.first().map(|c| c.clip.as_ref());
                 Need::inverting(generator.config(), &inversion, clip.map(Clip::config)).check()?;
@@ -139,16 +156,9 @@ impl Restyle {
                 let mut reached = None;
                 let done = restyle.run_keeping(&picture, &ui.cancel, &mut on_bar(&bar), &mut reached);
                 bar.abandon();
-                if let Some(found) = reached {
-                    let made_up = |outputs: &mut Outputs| outputs.made_up(&stopped(&stem, found.steps), LATENT);
-                    let mut kept = save_latent.take().map_or_else(|| made_up(&mut outputs), Ok)?;
+                if let (Some(found), Some(kept)) = (reached, save_latent.as_mut().or(reached_latent.as_mut())) {
                     kept.save(ui, |to| found.latent.save(to))?;
-                    let psnr = found.psnr;
-                    ui.warn(format!(
-                        "stopped after step {}; the best latent so far ({psnr:.1} dB) is kept in {}",
-                        found.steps,
-                        name(&kept.path)
-                    ));
+                    stopped_after_step(found.steps, &format!("the best latent so far ({:.1} dB)", found.psnr), &kept.path, ui);
                 }
                 let Restyled { picture, inversion } = done?;
                 (picture, inversion.latent, Some(inversion.psnr))
@@ -176,7 +186,7 @@ impl Restyle {
         if let Some(sheet) = &sheet {
             text += &format!("\nthe picture, its inversion, the result: {}", name(&sheet.path));
         }
-        let domain = learned.map(|l| l.path).or(kept);
+        let domain = learned.map(|l| l.domain.path).or(kept);
         if let Some(domain) = &domain {
             text += &format!("\ndomain, from which the next picture takes it: {}", name(domain));
         }
@@ -209,8 +219,7 @@ impl Restyle {
         words: &str,
         generator: &Arc<Generator>,
         pack: Option<&ModelPack>,
-        learned: &mut Output,
-        outputs: &mut Outputs,
+        learned: &mut Learned,
         ui: &mut Ui,
     ) -> Result<Domain> {
         let source = source_words(pack);
@@ -220,12 +229,11 @@ impl Restyle {
         let settings = recipe(pack)?;
         let made = train(Job { generator, clips: &clips, source, target, templates: &templates, settings }, None, None, ui)?;
         if let Err(e) = made.ended {
-            let mut kept = outputs.made_up(&stopped(Path::new(&file_name(words)), made.steps), EXTENSION)?;
-            kept.save(ui, |to| made.domain.save(to))?;
-            ui.warn(format!("stopped after step {}; what was reached is kept in {}", made.steps, name(&kept.path)));
+            learned.halves.save(ui, |to| made.domain.save(to))?;
+            stopped_after_step(made.steps, "what was reached", &learned.halves.path, ui);
             return Err(e);
         }
-        learned.save(ui, |to| made.domain.save(to))?;
+        learned.domain.save(ui, |to| made.domain.save(to))?;
         Ok(made.domain)
     }
 }

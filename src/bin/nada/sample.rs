@@ -1,6 +1,6 @@
 //! `nada sample`: random pictures.
 
-use crate::models::{adapted, before_after, in_folder, pictures, reads_pack, DomainArgs, ModelArgs, NoiseArgs, COLUMNS};
+use crate::models::{adapted, before_after, in_folder, pictures, DomainArgs, ModelArgs, NoiseArgs, Reads, COLUMNS};
 use crate::outputs::{ForceArgs, Kind, Outputs};
 use crate::ui::{name, names, Ui};
 use clap::Args;
@@ -55,8 +55,8 @@ impl Sample {
         }
         let pack = self.model.pack()?;
         let mut outputs = Outputs::new(&self.force);
-        outputs.reads_all(self.model.generator.iter().cloned().chain(self.domains.files()));
-        reads_pack(pack.as_ref(), &mut outputs);
+        let generator = self.model.generator.as_deref();
+        Reads { pack: pack.as_ref(), generator, clips: None, domains: Some(&self.domains) }.tell(&mut outputs)?;
         let mut latents = self.latents.as_ref().map(|path| outputs.named("--latents", path, Kind::Latent)).transpose()?;
         let folder = self.folder.as_ref().map(|path| outputs.in_folder("--folder", path, in_folder(self.count), Kind::Picture));
         let mut files = folder.transpose()?.unwrap_or_default();
@@ -98,7 +98,12 @@ impl Sample {
                 Ok(())
             });
         }
-        stopped_after(&ended, done, self.count, ui);
+        match done {
+            all if all == self.count && ended.is_err() => {
+                ui.warn(format!("stopped after {} of {all} pictures without the domains", before.len()))
+            }
+            some => stopped_after(&ended, some, self.count, ui),
+        }
         files.truncate(done);
         if let Some(sheet) = sheet.as_mut().filter(|_| !after.is_empty()) {
             let picture = match before.len() {

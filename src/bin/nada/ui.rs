@@ -12,16 +12,23 @@ use std::time::{Duration, Instant};
 /// Signals that come so soon after the first are the same request: programs such as timeout(1) send one to the process and one to its group.
 const SAME_REQUEST: Duration = Duration::from_millis(50);
 
+/// Files that are named where a call ends with an error.
+const MOST_NAMED: usize = 8;
+
 pub struct Ui {
     json: bool,
     quiet: bool,
     warnings: Vec<String>,
+    /// Files that are there, for a user whose call ends with an error.
+    written: Vec<String>,
+    /// A result went to the standard output, so that no words may.
+    output_is_taken: bool,
     pub cancel: Cancel,
 }
 
 impl Ui {
     pub fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet, warnings: Vec::new(), cancel: Cancel::new() }
+        Self { json, quiet, warnings: Vec::new(), written: Vec::new(), output_is_taken: false, cancel: Cancel::new() }
     }
 
     /// The first Ctrl-C (SIGTERM, SIGHUP) asks the work to stop after its step and keep what it has; another one ends the program, as does
@@ -58,6 +65,12 @@ impl Ui {
         self.warnings.push(message);
     }
 
+    /// A result is written to `path`.
+    pub fn wrote(&mut self, path: &Path, to_standard_output: bool) {
+        self.written.push(name(path));
+        self.output_is_taken |= to_standard_output;
+    }
+
     /// A bar of `steps` for a long call, with rate and remaining time. Hidden where nobody looks.
     pub fn bar(&self, name: &str, steps: usize) -> ProgressBar {
         let target = if self.json || self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
@@ -69,37 +82,50 @@ impl Ui {
     }
 
     /// Ends a command: `text` for people, `value` (an object) for scripts.
-    pub fn finish(&self, text: &str, mut value: Value) -> Result<()> {
-        let mut out = std::io::stdout().lock();
-        let done = if self.json {
-            if let Value::Object(map) = &mut value {
-                map.insert("warnings".into(), json!(self.warnings));
-            }
-            writeln!(out, "{value}")
-        } else if self.quiet || text.is_empty() {
-            Ok(())
-        } else {
-            writeln!(out, "{}", printable(text.trim_end()))
+    pub fn finish(&self, text: &str, value: Value) -> Result<()> {
+        self.say(if self.quiet { "" } else { text }, value)
+    }
+
+    /// Like [`Ui::finish`], also where --quiet wants no summary: what was asked for is the text itself.
+    pub fn answer(&self, text: &str, value: Value) -> Result<()> {
+        self.say(text, value)
+    }
+
+    fn say(&self, text: &str, mut value: Value) -> Result<()> {
+        if let Value::Object(map) = &mut value {
+            map.insert("warnings".into(), json!(self.warnings));
+        }
+        let line = match (self.json, text.trim_end()) {
+            (true, _) => value.to_string(),
+            (false, "") => return Ok(()),
+            (false, text) => printable(text).into_owned(),
         };
-        match done.and_then(|()| out.flush()) {
+        let done = match self.output_is_taken {
+            true => writeln!(std::io::stderr(), "{line}"),
+            false => {
+                let mut out = std::io::stdout().lock();
+                writeln!(out, "{line}").and_then(|()| out.flush())
+            }
+        };
+        match done {
             // The reader of a pipe may leave early.
             Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output", e)),
             _ => Ok(()),
         }
     }
 
-    /// Like [`Ui::finish`], also where --quiet wants no summary: what was asked for is the text itself.
-    pub fn answer(&self, text: &str, value: Value) -> Result<()> {
-        Self { quiet: false, warnings: self.warnings.clone(), cancel: self.cancel.clone(), json: self.json }.finish(text, value)
-    }
-
     pub fn error(&self, e: &Error) {
         // Nothing is left to do where nobody can be told.
         let _ = if self.json {
             let error = json!({"kind": format!("{:?}", e.kind()), "message": e.to_string()});
-            writeln!(std::io::stdout(), "{}", json!({"error": error, "warnings": self.warnings}))
+            writeln!(std::io::stdout(), "{}", json!({"error": error, "written": self.written, "warnings": self.warnings}))
         } else {
-            writeln!(std::io::stderr(), "error: {e}")
+            let mut written = self.written.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join(", ");
+            if self.written.len() > MOST_NAMED {
+                written += &format!(" and {} more", self.written.len() - MOST_NAMED);
+            }
+            let written = if written.is_empty() { written } else { format!("\nwritten before that: {}", printable(&written)) };
+            writeln!(std::io::stderr(), "error: {e}{written}")
         };
     }
 }
