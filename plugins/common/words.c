@@ -49,8 +49,11 @@ static bool knows_some(const plugin_library *library, const nada_model *model, c
 }
 
 bool plugin_words_known(const plugin_library *library, const nada_model *model, const plugin_request *request, plugin_error *error) {
+    // First, as words that are not known break into many tokens.
+    if (!knows_some(library, model, request->source, "source", error) || !knows_some(library, model, request->target, "target", error))
+        return false;
     const char *const texts[] = {request->source, request->target};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (library->model_check_length(model, texts[i]) == NADA_INVALID_ARGUMENT) return plugin_library_fail(library, error);
-    return knows_some(library, model, request->source, "source", error) && knows_some(library, model, request->target, "target", error);
+    return true;
 }

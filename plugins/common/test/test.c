@@ -289,7 +289,7 @@ static void test_session(void) {
     CHECK(!plugin_unknown_words(&library, pack, "A Pencil Sketch!"));
     plugin_task none = {.session = session, .request = task.request};
     none.request.identity = 14;
-    static const char *const UNKNOWN[] = {"The FLIBBET of zw\303\266lf", "flibbertigibbet"};
+    static const char *const UNKNOWN[] = {"The FLIBBERTIGIBBET of a zw\303\266lf", "flibbertigibbet"};
     for (size_t i = 0; i < sizeof UNKNOWN / sizeof *UNKNOWN; i++) {
         plugin_request_text(none.request.target, sizeof none.request.target, UNKNOWN[i], "target", &error);
         CHECK(!plugin_words_known(&library, pack, &none.request, &error) && strstr(error.text, "target: the model 'starter' knows no word of"));

@@ -208,7 +208,7 @@ impl Adapt {
             }
         };
         if let Some(snapshots) = &snapshots {
-            snapshots.keep_names(&outputs)?;
+            snapshots.keep_names(resumed.as_ref(), &outputs)?;
         }
 
         let (source, target) = (request.source.concept(ui)?, request.target.concept(ui)?);

@@ -14,7 +14,8 @@ use std::path::PathBuf;
 /// Measure a domain on the pack's held-out latents
 ///
 /// distance: mean |adapted - truth| over mean |unadapted - truth|, 0 is perfect; pairing: share of adapted pictures that are still most like
-/// their own unadapted one; quality: mean cosine of the pictures to the target text; diversity: mean pairwise 1 - cosine.
+/// their own unadapted one; quality: mean cosine of the pictures to the target text; diversity: mean pairwise 1 - cosine. Ctrl-C ends it
+/// without figures, which are of all pictures.
 #[derive(Args)]
 #[command(after_help = "Example:
   nada eval --domain a-pencil-sketch.nada.safetensors --sheet sketch.png")]

@@ -44,7 +44,8 @@ const EXAMPLES: &str = "Example: see what the starter model draws, adapt it to w
   nada adapt \"a pencil sketch\"
   nada restyle faces/0001.png --domain a-pencil-sketch.nada.safetensors
 
-Exit status: 0 done, 1 error, 2 wrong usage, 130 cancelled (Ctrl-C; what was reached is kept).";
+Exit status: 0 done, 1 error, 2 wrong usage, 130 cancelled (Ctrl-C; what was reached is kept and named, where a part of
+the result is of use).";
 
 #[derive(Subcommand)]
 enum Command {

@@ -270,10 +270,10 @@ impl Outputs {
     }
 
     /// Keeps the names that `ours` knows in `folder` for files of `option` that are written on the way: nothing else that the call reads or
-    /// writes may have such a name there.
-    pub fn keep_names(&self, option: &str, folder: &Path, ours: impl Fn(&str) -> bool) -> Result<()> {
+    /// writes may have such a name there, but `own`.
+    pub fn keep_names(&self, option: &str, folder: &Path, own: &[&Path], ours: impl Fn(&str) -> bool) -> Result<()> {
         let real = folder.canonicalize().map_err(|e| Error::io(folder, e))?;
-        let reads = self.reads.values().filter_map(|path| path.canonicalize().ok());
+        let reads = self.reads.values().filter(|path| !own.contains(&path.as_path())).filter_map(|path| path.canonicalize().ok());
         for path in reads.chain(self.written.iter().cloned()) {
             let there = nada::output::folder(&path).canonicalize().is_ok_and(|folder| folder == real);
             if there && path.file_name().and_then(OsStr::to_str).is_some_and(&ours) {

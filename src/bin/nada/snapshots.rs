@@ -110,9 +110,10 @@ impl Snapshots {
         Ok(Self { folder, templates, asked, written: vec![], replace: true, made: false, _lock })
     }
 
-    /// Nothing else that the call reads or writes may have the name of a snapshot.
-    pub fn keep_names(&self, outputs: &Outputs) -> Result<()> {
-        outputs.keep_names("--snapshots", &self.folder, |file| step_of(file).is_some())
+    /// Nothing else that the call reads or writes may have the name of a snapshot, but the one that it goes on from.
+    pub fn keep_names(&self, resumed: Option<&Resumed>, outputs: &Outputs) -> Result<()> {
+        let own = resumed.map_or(vec![], |resumed| resumed.files().to_vec());
+        outputs.keep_names("--snapshots", &self.folder, &own, |file| step_of(file).is_some())
     }
 
     /// The state comes first, by which another run knows the files; the domain last: where it is, all is there.

@@ -75,7 +75,7 @@ class Loading(unittest.TestCase):
         for version, word in ((1, "older"), (1 << 16, "newer")):
             with tempfile.TemporaryDirectory() as folder:
                 file = compile_library(folder, "unsigned nada_abi_version(void) { return %d; }" % version)
-                message = "ABI version is %d, the plug-in needs 2: the library is %s" % (version, word)
+                message = "ABI version is %d, the plug-in needs %d: the library is %s" % (version, nada.ABI_VERSION, word)
                 with self.assertRaisesRegex(nada.LibraryError, message):
                     nada.Library([file])
 
