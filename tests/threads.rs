@@ -43,8 +43,9 @@ fn a_domain() {
 /// Two parts of two and three pictures, with every loss; and a batch that is not divided.
 #[test]
 fn a_domain_of_an_odd_batch_and_of_a_small_one() {
-    adapting(&["--steps", "2", "--batch", "5", "--global", "1", "--manifold", "1", "--in-domain", "1", "--mixing", "0.9"]);
-    adapting(&["--steps", "2", "--batch", "3", "--parameters", "stylespace"]);
+    let small = ["--steps", "3", "--model", common::program::PACK];
+    adapting(&[&small[..], &["--batch", "5", "--global", "1", "--manifold", "1", "--in-domain", "1", "--mixing", "0.9"]].concat());
+    adapting(&[&small[..], &["--batch", "3", "--parameters", "stylespace"]].concat());
 }
 
 #[test]
@@ -60,7 +61,8 @@ fn what_the_stop_rule_saw() {
         ["adapt", "a zombie", "--steps", "2", "--stop-every", "1", "--snapshots", "s", "--snapshot-every", "1", "--json", "--force"];
     let seen = |threads: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nada"));
-        command.current_dir(folder.path()).env_remove("NADA_MODELS").args(adapt).args(["--threads", threads, "-o", DOMAIN]);
+        command.current_dir(folder.path()).env_remove("NADA_MODELS").args(adapt);
+        command.args(["--threads", threads, "--model", common::program::PACK, "-o", DOMAIN]);
         let out = command.output().unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         let value: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
