@@ -139,6 +139,13 @@ static void images(const char *file, const char *out) {
     FAILS(nada_image_to_pixels(image, &target), NADA_INVALID_ARGUMENT, "stride");
     nada_image_free(image);
     MUST(nada_image_open(file, &image));
+    CHECK(strcmp(nada_image_warning(image), "") == 0 && strcmp(nada_image_warning(NULL), "") == 0);
+    nada_image_free(image);
+    MUST(nada_image_open_square(file, 8, &image));
+    CHECK(nada_image_width(image) == 8 && nada_image_height(image) == 8);
+    nada_image_free(image);
+    MUST(nada_image_open_square(file, 0, &image));
+    CHECK(nada_image_width(image) > 8 && nada_image_width(image) == nada_image_height(image));
     nada_image_free(image);
     nada_image_free(NULL);
 }
@@ -520,6 +527,9 @@ int main(int argc, char **argv) {
     CHECK(needed > 1 && strstr(warning, "flibbertigibbet"));
     MUST(nada_model_check_text(model, "a flibbertigibbet", cut, sizeof cut, NULL));
     CHECK(strlen(cut) == sizeof cut - 1);
+    MUST(nada_model_check_length(model, "a pencil sketch"));
+    FAILS(nada_model_check_length(model, "a sketch of a sketch of a sketch of a sketch of a sketch of a sketch of a sketch of a sketch"),
+          NADA_INVALID_ARGUMENT, "too long");
     MUST(nada_cancel_new(&cancel));
     MUST(nada_context_set_cancel(context, cancel));
     MUST(nada_cancel_trigger(cancel));
@@ -537,6 +547,9 @@ int main(int argc, char **argv) {
     CHECK(nada_generator_size(opened) == nada_generator_size(generator));
     MUST(nada_clip_open(context, in_folder(folder, "clip-a"), &clip));
     CHECK(strstr(nada_clip_name(clip), "clip-a"));
+    CHECK(strcmp(nada_clip_warning(clip), "") == 0 && strcmp(nada_clip_warning(NULL), "") == 0);
+    nada_clip_free(clip);
+    MUST(nada_clip_open_as(context, in_folder(folder, "clip-a"), NADA_ACTIVATION_OF_FILE, &clip));
     MUST(nada_image_open(argv[2], &picture));
     /* Everything keeps what it needs. */
     nada_model_free(model);
