@@ -539,6 +539,13 @@ fn a_profile_of_grey_on_a_picture_in_colours() {
     assert!((have.data[0] - 0.575).abs() < 0.005 && warnings.is_empty(), "{:?} {warnings:?}", have.data);
 }
 
+/// Found by fuzzing: a note whose length is said to be 256 MB. The seed of the same file is run by scripts/fuzz under a limit of memory.
+#[test]
+fn a_webp_with_a_chunk_that_is_longer_than_the_file() {
+    let e = Picture::open(&data("more/long_chunk.webp")).unwrap_err();
+    assert!(e.to_string().contains("long_chunk.webp: is a WebP picture that is cut off"), "{e}");
+}
+
 /// Text that unpacks to a thousand times its size is not unpacked for the orientation that may be in it.
 #[test]
 fn packed_notes_stay_small() {

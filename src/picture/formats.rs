@@ -244,6 +244,11 @@ impl<'a> Opening<'a> {
     }
 
     fn webp(mut self) -> Result<Source<'a>> {
+        // The decoder takes memory for what a chunk says of its length.
+        let (file, length) = open_ordinary(self.path, WANTED)?;
+        if !chunks_lie_inside(&mut BufReader::new(file), length).map_err(|e| Error::io(self.path, e))? {
+            return Err(Error::format(self.path, "is a WebP picture that is cut off"));
+        }
         let wrong = |e| damaged(self.path, "WebP", e);
         let mut decoder = WebPDecoder::new(self.file()?).map_err(wrong)?;
         let tags = exif::Tags::new(decoder.exif_metadata().map_err(wrong)?, decoder.xmp_metadata().map_err(wrong)?);
@@ -359,6 +364,25 @@ impl<'a> Opening<'a> {
         };
         self.other(decoder, About { stated: vec![stated], orientation, alpha })
     }
+}
+
+/// Whether every chunk of a RIFF file ends before the file does.
+fn chunks_lie_inside(file: &mut BufReader<File>, length: u64) -> std::io::Result<bool> {
+    let mut at = 12;
+    file.seek(SeekFrom::Start(at))?;
+    while at + 8 <= length {
+        let mut head = [0; 8];
+        file.read_exact(&mut head)?;
+        let size = u64::from(u32::from_le_bytes([head[4], head[5], head[6], head[7]]));
+        let whole = size + size % 2;
+        if at + 8 + size > length {
+            return Ok(false);
+        }
+        // In the buffer, where the next one lies there too.
+        file.seek_relative(whole as i64)?;
+        at += 8 + whole;
+    }
+    Ok(true)
 }
 
 /// Whether the values of all tags of a TIFF file of `length` bytes can be in it (TIFF 6.0, section 2; BigTIFF's offsets have 8 bytes).
