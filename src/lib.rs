@@ -14,7 +14,7 @@
 //! | [`kernels`] | the hot operations, as candle custom operations with their gradients |
 //! | [`checkpoint`] | file formats to tensors and back |
 //! | [`output`] | where results go: temporary names, links, what dead processes left |
-//! | [`picture`], [`pairing`], [`rng`], [`progress`], [`threads`], [`machine`], [`error`] | what all of them share |
+//! | [`picture`], [`pairing`], [`rng`], [`progress`], [`settings`], [`threads`], [`machine`], [`error`] | what all of them share |
 
 pub mod adapt;
 pub mod capi;
@@ -35,6 +35,7 @@ pub mod picture;
 pub mod pipeline;
 pub mod progress;
 pub mod rng;
+pub mod settings;
 pub mod threads;
 
 pub use error::{Error, Kind, Result};

@@ -141,7 +141,7 @@ pub fn invert(config: &Config, settings: &invert::Settings, clip: Option<&clip::
         true => graph(config) / 2 + 24 * maps,
         false => 0,
     };
-    let seen = clip.filter(|_| settings.clip > 0.0).map_or(0, |c| looking(c, true));
+    let seen = clip.filter(|_| settings.clip_weight > 0.0).map_or(0, |c| looking(c, true));
     // The picture, what is wanted, and the averages of both with their gradients.
     bytes(graph(config) + noise + seen + way_back(config, false) + scratch(config, 1) + 8 * picture(config))
 }
@@ -241,7 +241,7 @@ impl<'a> Need<'a> {
     }
 
     pub fn inverting(config: &'a Config, settings: &'a invert::Settings, clip: Option<&'a clip::Config>) -> Self {
-        let plain = invert::Settings { optimise_noise: false, clip: 0.0, ..settings.clone() };
+        let plain = invert::Settings { optimise_noise: false, clip_weight: 0.0, ..settings.clone() };
         let would_fit = move |room: u64| match invert(config, &plain, None) {
             least if least < invert(config, settings, clip) => {
                 let verdict = if least <= room { "it" } else { "even then it" };

@@ -41,9 +41,9 @@ fn every_way_comes_closer_to_the_picture() {
     for (name, settings, clip) in [
         ("W", Settings { space: Space::W, ..plain.clone() }, None),
         ("W+", plain.clone(), None),
-        ("without averages", Settings { pyramid: 0.0, ..plain.clone() }, None),
+        ("without averages", Settings { pyramid_weight: 0.0, ..plain.clone() }, None),
         ("with noise maps", Settings { optimise_noise: true, ..plain.clone() }, None),
-        ("with CLIP", Settings { clip: 0.1, ..plain.clone() }, Some(&clip)),
+        ("with CLIP", Settings { clip_weight: 0.1, ..plain.clone() }, Some(&clip)),
     ] {
         // One step measures the mean latent and goes nowhere; noise maps begin as noise, which this generator's strengths of 0 ignore.
         let start = run(&Settings { steps: 1, ..settings.clone() }, clip).unwrap();
@@ -120,8 +120,8 @@ fn bad_settings_are_named() {
     for (name, settings) in [
         ("steps", Settings { steps: 0, ..Settings::default() }),
         ("learning_rate", Settings { learning_rate: f64::NAN, ..Settings::default() }),
-        ("pyramid", Settings { pyramid: -1.0, ..Settings::default() }),
-        ("clip", Settings { clip: 1.0, ..Settings::default() }),
+        ("pyramid_weight", Settings { pyramid_weight: -1.0, ..Settings::default() }),
+        ("clip_weight", Settings { clip_weight: 1.0, ..Settings::default() }),
     ] {
         let e = run(&settings, None).expect_err(name).to_string();
         assert!(e.contains(name), "{name}: {e}");

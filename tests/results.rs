@@ -235,8 +235,12 @@ fn where_results_go_is_shown_before_the_work() {
         (&["clip", "--text", "a", "-o", "nowhere/s.npy"], &["--model", PACK], "the folder 'nowhere'"),
         (&["convert", "missing.pt", "nowhere/s.pt", "--to", "rosinality"], &[], "the folder 'nowhere'"),
         (&["adapt", "a zombie", "-o", "made/"], &endless, "names a folder"),
-        (&["invert", "face.png", "--optimise-noise", "true", "-o", "l.npy"], &searching, "noise maps"),
-        (&["restyle", "face.png", "--to", "a zombie", "--optimise-noise", "true", "--save-latent", "l.npy"], &searching, "noise maps"),
+        (&["invert", "face.png", "--invert-optimise-noise", "true", "-o", "l.npy"], &searching, "noise maps"),
+        (
+            &["restyle", "face.png", "--to", "a zombie", "--invert-optimise-noise", "true", "--save-latent", "l.npy"],
+            &searching,
+            "noise maps",
+        ),
         (&["clip", "--text", "a", "-o", "two.npy"], &[], "one CLIP's rows"),
         (&["invert", "face.png", "FILE"], &searching, "FILE"),
     ] {

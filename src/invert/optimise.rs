@@ -51,7 +51,7 @@ pub fn invert_keeping(
     reached: &mut Option<Inversion>,
 ) -> Result<Inversion> {
     settings.check()?;
-    let clip = match (clip, settings.clip > 0.0) {
+    let clip = match (clip, settings.clip_weight > 0.0) {
         (_, false) => None,
         (Some(clip), true) => Some(clip),
         (None, true) => return Err(Error::argument("clip", "a CLIP weight above 0 needs a CLIP")),
@@ -111,13 +111,13 @@ pub fn invert_keeping(
             let noise: Vec<Tensor> = maps.iter().map(|m| m.as_tensor().clone()).collect();
             let image = generator.synthesize(&wplus_of(&shaken)?, if maps.is_empty() { Noise::None } else { Noise::Given(&noise) })?;
             let values = image.flatten_all()?.to_vec1::<f32>()?;
-            let (distance, gradient) = pyramid::loss(&values, &wanted, side, settings.pyramid);
+            let (distance, gradient) = pyramid::loss(&values, &wanted, side, settings.pyramid_weight);
             let mut total = with_gradient(&image, &Tensor::from_vec(gradient, image.dims(), image.device())?)?;
             let mut loss = distance;
             if let (Some(clip), Some(wanted)) = (clip, &embedded) {
                 let away = (1.0 - (embed(clip, &image)? * wanted)?.sum_all()?)?;
-                loss += settings.clip * away.to_scalar::<f32>()?;
-                total = (total + (away * settings.clip as f64)?)?;
+                loss += settings.clip_weight * away.to_scalar::<f32>()?;
+                total = (total + (away * settings.clip_weight as f64)?)?;
             }
             if let Some(regulariser) = whiteness(&maps)? {
                 total = (total + (regulariser * settings.noise_regularisation as f64)?)?;

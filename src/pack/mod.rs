@@ -313,7 +313,14 @@ impl ModelPack {
 
     /// The pack's settings of inversion over the library's defaults; errors as [`ModelPack::settings`].
     pub fn invert_settings(&self) -> Result<invert::Settings> {
-        let settings: invert::Settings = self.overlay("invert", invert::Settings::default(), &self.invert)?;
+        let mut table = self.invert.clone();
+        // As version 0.1 called them.
+        for (old, new) in [("pyramid", "pyramid_weight"), ("clip", "clip_weight")] {
+            if let Some(value) = table.remove(old) {
+                table.insert(new.into(), value);
+            }
+        }
+        let settings: invert::Settings = self.overlay("invert", invert::Settings::default(), &table)?;
         settings.check().map_err(|e| Error::format(self.folder.join(MANIFEST), format!("[invert] {e}")))?;
         Ok(settings)
     }

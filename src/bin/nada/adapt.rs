@@ -41,7 +41,7 @@ const SHEET_TRUNCATION: f32 = 0.8;
   nada adapt \"a pencil sketch\"
   nada adapt \"a golden statue\" --steps 60 --snapshots gold --seed 3
   nada adapt --resume gold/step-0050.nada.safetensors
-  nada adapt \"sketch\" --generator ffhq.pt --clip ViT-B-32.pt --clip ViT-B-16.pt --source photo --auto-layers 18
+  nada adapt \"sketch\" --generator ffhq.pt --clip ViT-B-32.pt --clip ViT-B-16.pt --source photo
   nada adapt --target-picture a.png --target-picture b.png -o ours.nada.safetensors")]
 pub struct Adapt {
     /// What the pictures shall become, in words

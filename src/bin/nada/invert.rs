@@ -77,7 +77,7 @@ impl Invert {
         }
         let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
-        let clips = if settings.clip > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
+        let clips = if settings.clip_weight > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
         let clip = clips.first().map(|c| c.clip.as_ref());
         let (mut text, mut values, mut rows) = (String::new(), Vec::new(), Vec::new());
         let mut ended = Ok(());

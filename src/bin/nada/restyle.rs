@@ -6,7 +6,7 @@ use crate::models::{invert_recipe, recipe, ClipArgs, DomainArgs, ModelArgs, Nois
 use crate::outputs::{ForceArgs, Kind, Output, Outputs};
 use crate::picture::square;
 use crate::render::open_latent;
-use crate::settings::InvertSettings;
+use crate::settings::{InvertSettings, SetArgs};
 use crate::ui::{name, on_bar, plain, Ui};
 use clap::Args;
 use nada::adapt::{Concept, Domain};
@@ -36,7 +36,7 @@ use std::time::Instant;
 pub struct Restyle {
     /// Picture of any size; the middle square is used
     picture: PathBuf,
-    /// Words to adapt to first, with the pack's recipe
+    /// Words to adapt to first, with the pack's recipe and what --set changes in it
     #[arg(long, value_name = "WORDS", required_unless_present = "domains")]
     to: Option<String>,
     /// The picture's latent from `nada invert`, which saves finding it again
@@ -64,6 +64,8 @@ pub struct Restyle {
     #[command(flatten)]
     templates: TemplateArgs,
     #[command(flatten)]
+    set: SetArgs,
+    #[command(flatten)]
     settings: InvertSettings,
 }
 
@@ -88,6 +90,7 @@ impl Restyle {
         let generator = self.model.generator.as_deref();
         Reads { pack: pack.as_ref(), generator, clips: Some(&self.clip), domains: Some(&self.domains) }.tell(&mut outputs)?;
         let inversion = self.settings.over(invert_recipe(pack.as_ref())?)?;
+        self.set.over(recipe(pack.as_ref())?)?;
         let kept = self.to.as_deref().map(domain_file).filter(|file| file.exists());
         outputs.reads_all(&kept);
         let mut learned = match &self.to {
@@ -148,7 +151,7 @@ impl Restyle {
                 (drawing.picture(&generator.with_domains(&with_strengths)?, &latent)?.with_alpha_of(&picture)?, latent, None)
             }
             None => {
-                let clips = if inversion.clip > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
+                let clips = if inversion.clip_weight > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
                 let clip = clips.first().map(|c| c.clip.as_ref());
                 Need::inverting(generator.config(), &inversion, clip.map(Clip::config)).check()?;
                 let bar = ui.bar("inverting", inversion.steps);
@@ -205,6 +208,10 @@ impl Restyle {
             let message = "is there already, and does not say which templates it was made with; move it away, or name it with --domain";
             return Err(Error::Mismatch(format!("{} {message}", name(&path))));
         }
+        if !self.set.set.is_empty() {
+            let message = "is there already, made with settings of its own; move it away, or name it with --domain";
+            return Err(Error::Mismatch(format!("{} {message}", name(&path))));
+        }
         let domain = Domain::open_unless(&path, &ui.cancel)?;
         if domain.description.target == words && domain.description.fingerprint == generator.fingerprint() {
             return Ok(domain);
@@ -226,7 +233,7 @@ impl Restyle {
         let templates = self.templates.of(&self.clip, pack)?;
         let clips = self.clip.load(pack, ui)?;
         let (source, target) = (Concept::Text(source), Concept::Text(words.to_string()));
-        let settings = recipe(pack)?;
+        let settings = self.set.over(recipe(pack)?)?;
         let made = train(Job { generator, clips: &clips, source, target, templates: &templates, settings }, None, None, ui)?;
         if let Err(e) = made.ended {
             learned.halves.save(ui, |to| made.domain.save(to))?;
