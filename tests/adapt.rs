@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use nada::adapt::{
     Adaptation, AutoLayers, Concept, Domain, Ended, LossWeights, Mode, Parameters, Phase, SavedState, Settings, StopRule, Templates,
 };
-use nada::nn::stylegan2::{Generator, Noise};
+use nada::nn::generator::{Generator, Noise};
 use nada::pack::ModelPack;
 use nada::picture::Picture;
 use nada::progress::{silent, Cancel, Flow};
@@ -104,7 +104,7 @@ fn stylespace_domains_are_small_and_leave_the_weights_alone() {
     small.run(&Cancel::new(), &mut silent).unwrap();
     let (full, small) = (full.domain().unwrap(), small.domain().unwrap());
     assert!(small.deltas.keys().all(|k| k.starts_with("s.")));
-    let styles: usize = g.config().layers().iter().map(|(layer, _)| g.config().style_channels(layer)).sum();
+    let styles: usize = g.layers().iter().map(|layer| layer.style_channels()).sum();
     let numbers = |d: &Domain| d.deltas.values().map(Tensor::elem_count).sum::<usize>();
     assert_eq!(numbers(&small), styles, "one number a style channel, ToRGB's included");
     assert!(numbers(&small) * 4 < numbers(&full));

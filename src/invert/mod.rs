@@ -10,7 +10,7 @@ mod pyramid;
 pub use optimise::{invert, invert_keeping};
 
 use crate::error::{Error, Result};
-use crate::nn::stylegan2::Latent;
+use crate::nn::generator::Latent;
 use serde::{Deserialize, Serialize};
 
 /// The latent space that is searched.
