@@ -57,6 +57,7 @@ impl Convert {
         if let Some(class) = self.class {
             after = after.with_class(class)?.without_classes()?;
         }
+        after.check_layout(self.to, self.half)?;
         if self.to == Layout::Rosinality && after.config().conv_clamp.is_some() {
             ui.warn("the generator clamps its activations, which rosinality's code does not: pictures may differ where it would".into());
         }

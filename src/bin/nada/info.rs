@@ -73,17 +73,23 @@ fn lines(heading: &str, about: &About) -> String {
         Some(Value::String(kind)) => format!("{heading}: {kind}\n"),
         _ => format!("{heading}\n"),
     };
+    let simple = |value: &Value| match value {
+        Value::String(s) => s.clone(),
+        Value::Null => "none".into(),
+        other => other.to_string(),
+    };
     for (key, value) in about.iter().filter(|(key, _)| *key != "kind") {
         let name = key.replace('_', " ");
         let value = match value {
-            Value::String(s) => s.clone(),
-            Value::Null => "none".into(),
             Value::Array(items) if items.iter().all(Value::is_string) => {
                 items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
             }
             // A table: a line for each.
             Value::Array(items) if items.iter().any(Value::is_object) => {
-                let row = |item: &Value| item.as_object().into_iter().flatten().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>();
+                let row = |item: &Value| {
+                    let fields = item.as_object().into_iter().flatten();
+                    fields.map(|(k, v)| format!("{} {}", k.replace('_', " "), simple(v))).collect::<Vec<_>>()
+                };
                 text += &format!("  {name}:\n");
                 items.iter().for_each(|item| text += &format!("    {}\n", row(item).join(", ")));
                 continue;
@@ -93,7 +99,7 @@ fn lines(heading: &str, about: &About) -> String {
                 text.truncate(text.trim_end_matches(' ').len());
                 continue;
             }
-            other => other.to_string(),
+            other => simple(other),
         };
         text += &format!("  {name}: {value}\n");
     }

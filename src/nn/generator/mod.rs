@@ -123,8 +123,8 @@ impl Config {
         match (self.width(), self.height()) {
             (width, height) if width == height => Ok(width),
             (width, height) => {
-                let message = format!("needs square ones, and this generator draws {width} x {height} pixels");
-                Err(Error::unsupported(format!("{what}: pictures that are not square"), message))
+                let message = format!("needs square pictures, and this generator draws {width} x {height} pixels");
+                Err(Error::unsupported(what, message))
             }
         }
     }

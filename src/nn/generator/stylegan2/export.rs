@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 pub enum Layout {
     /// safetensors with rosinality's names.
     Nada,
-    /// `torch.save({"g_ema": state_dict, "latent_avg": mean of w})`, as rosinality's converter writes it.
+    /// `torch.save({"g_ema": state_dict, "latent_avg": mean of w})`, as rosinality's converter writes it. Pictures that are not square, grey or
+    /// with alpha stay so; what reads them is then a program that draws such.
     Rosinality,
     /// The pickle of stylegan2-ada-pytorch.
     AdaPytorch,
@@ -40,17 +41,51 @@ impl Generator {
     ///
     /// `half`: f16 instead of f32, which rounds the numbers and so makes another generator, with another fingerprint; for [`Layout::Nada`] only.
     ///
-    /// Errors: `InvalidArgument` for `half` with another layout; `Unsupported` where a number is beyond f16; `Io`.
+    /// Errors: `InvalidArgument` for `half` with another layout; `Unsupported` where a number is beyond f16, or the layout has no place for a
+    /// generator like this; `Io`.
     pub fn save<'a>(&self, to: impl Into<Destination<'a>>, layout: Layout, half: bool) -> Result<()> {
-        if half && layout != Layout::Nada {
-            return Err(Error::argument("half", "is for the layout nada alone; other programs read f32"));
-        }
+        self.check_layout(layout, half)?;
         let to = to.into();
         let baked = self.baked()?;
         match layout {
             Layout::Nada => baked.save_nada(to, half),
             Layout::Rosinality => save_torch(to, &baked.rosinality()?),
             Layout::AdaPytorch => save_pickle(to, &baked.ada_pytorch()?),
+        }
+    }
+
+    /// What [`Generator::save`] would refuse before it writes anything.
+    pub fn check_layout(&self, layout: Layout, half: bool) -> Result<()> {
+        let c = self.config();
+        if half && layout != Layout::Nada {
+            return Err(Error::argument("half", "is for the layout nada alone; other programs read f32"));
+        }
+        match layout {
+            Layout::Nada => Ok(()),
+            Layout::Rosinality => {
+                let what = "writing the generator for rosinality";
+                if self.has_all_classes() {
+                    let message = format!("it has {} classes, which rosinality's code does not know; choose one", c.c_dim);
+                    return Err(Error::unsupported(what, message));
+                }
+                if c.z_dim != c.style_dim {
+                    let message = format!("its z has {} numbers and its w {}, which rosinality's code does not know", c.z_dim, c.style_dim);
+                    return Err(Error::unsupported(what, message));
+                }
+                Ok(())
+            }
+            Layout::AdaPytorch => {
+                // That code draws what is as high as it is wide, and doubles 4 x 4.
+                let what = "writing the generator for stylegan2-ada-pytorch";
+                c.side(what)?;
+                match self.layers().iter().find(|l| l.kind == Kind::Input && l.to.height != 4) {
+                    Some(input) => {
+                        let message = format!("it starts at {0} x {0} pixels, where that code starts at 4 x 4", input.to.height);
+                        Err(Error::unsupported(what, message))
+                    }
+                    None => Ok(()),
+                }
+            }
         }
     }
 
@@ -123,15 +158,7 @@ impl Generator {
     fn rosinality(&self) -> Result<Python> {
         let c = self.config();
         if c.c_dim > 0 {
-            if self.label.is_some() {
-                return self.without_classes()?.rosinality();
-            }
-            let message = format!("it has {} classes, which rosinality's code does not know; choose one", c.c_dim);
-            return Err(Error::unsupported("writing the generator for rosinality", message));
-        }
-        if c.z_dim != c.style_dim {
-            let message = format!("its z has {} numbers and its w {}, which rosinality's code does not know", c.z_dim, c.style_dim);
-            return Err(Error::unsupported("writing the generator for rosinality", message));
+            return self.without_classes()?.rosinality();
         }
         let tensors = self.state_dict()?.into_iter().map(|(key, tensor)| (key, Python::Tensor(tensor)));
         let mut file = vec![("g_ema", Python::ordered(tensors)), ("latent_avg", Python::Tensor(self.mean_w()?))];
@@ -146,12 +173,6 @@ impl Generator {
     /// stands in its place.
     fn ada_pytorch(&self) -> Result<Python> {
         let c = self.config();
-        // That code draws what is as high as it is wide, and doubles 4 x 4.
-        c.side("writing the generator for stylegan2-ada-pytorch")?;
-        if let Some(input) = self.layers().iter().find(|l| l.kind == Kind::Input && l.to.height != 4) {
-            let message = format!("it starts at {0} x {0} pixels, where that code starts at 4 x 4", input.to.height);
-            return Err(Error::unsupported("writing the generator for stylegan2-ada-pytorch", message));
-        }
         let generator = Ada { g: self, w: c.style_dim as i64 }.generator()?;
         let empty = Object {
             module: "torch.nn.modules.module",
