@@ -145,6 +145,10 @@ impl Config {
             }
             width = out;
             features.push(out);
+            if out == 0 {
+                // Its convolution is missing, which is said; of what comes behind it nothing is known.
+                break;
+            }
         }
         if self.pyramid {
             // The two feature maps before the last, at the ends of the backbone's second and third stage.
