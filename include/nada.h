@@ -954,14 +954,27 @@ nada_status nada_generator_open(const struct nada_context *context,
                                 const char *file,
                                 struct nada_generator **generator);
 
-// The side of its pictures in pixels; 0 for NULL. Threads: any.
+// The longer side of its pictures in pixels: most generators draw squares; 0 for NULL. Threads: any.
 uint32_t nada_generator_size(const struct nada_generator *generator);
 
-// Rows of a point of W+, 2 * log2(size) - 2; 0 for NULL. Threads: any.
+// Width of its pictures in pixels; 0 for NULL. Threads: any.
+uint32_t nada_generator_width(const struct nada_generator *generator);
+
+// Height of its pictures in pixels; 0 for NULL. Threads: any.
+uint32_t nada_generator_height(const struct nada_generator *generator);
+
+// What its pictures are made of: 1 for grey, 3 for RGB, 4 for RGB and alpha; 0 for NULL. Images of any have all four channels.
+// Threads: any.
+uint32_t nada_generator_channels(const struct nada_generator *generator);
+
+// Rows of a point of W+, for square pictures 2 * log2(size) - 2; 0 for NULL. Threads: any.
 size_t nada_generator_rows(const struct nada_generator *generator);
 
-// Numbers in a z, a w, and a row of W+; 0 for NULL. Threads: any.
+// Numbers in a w and in a row of W+; 0 for NULL. Threads: any.
 size_t nada_generator_dimension(const struct nada_generator *generator);
+
+// Numbers in a z, for most generators as many as in a w; 0 for NULL. Threads: any.
+size_t nada_generator_z_dimension(const struct nada_generator *generator);
 
 // Number of classes of a conditional generator; 0 for others and for NULL. Threads: any.
 uint32_t nada_generator_classes(const struct nada_generator *generator);
@@ -1018,7 +1031,8 @@ nada_status nada_generator_mix_linear(const struct nada_generator *generator,
                                       struct nada_latent **latent);
 
 // Renders every point of a latent: `images` has room for `image_count` handles, which must be nada_latent_count(). `options` may be
-// NULL. Pictures have nada_generator_size() pixels a side and are opaque.
+// NULL. Pictures have nada_generator_width() times nada_generator_height() pixels
+// and are opaque, unless the generator draws alpha.
 // Threads: any; the same generator, latent and domains may be rendered by several threads at once.
 // Owner: the caller frees each image with nada_image_free(); on failure all are NULL.
 // Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (a domain of another generator), NADA_OUT_OF_MEMORY, NADA_NOT_FINITE.

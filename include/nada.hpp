@@ -301,8 +301,12 @@ public:
     generator(const context &context, const std::string &file)
         : handle(detail::made<nada_generator>(nada_generator_open, context.get(), file.c_str())) {}
     uint32_t size() const noexcept { return nada_generator_size(get()); }
+    uint32_t width() const noexcept { return nada_generator_width(get()); }
+    uint32_t height() const noexcept { return nada_generator_height(get()); }
+    uint32_t channels() const noexcept { return nada_generator_channels(get()); }
     size_t rows() const noexcept { return nada_generator_rows(get()); }
     size_t dimension() const noexcept { return nada_generator_dimension(get()); }
+    size_t z_dimension() const noexcept { return nada_generator_z_dimension(get()); }
     std::string fingerprint() const { return nada_generator_fingerprint(get()); }
     uint32_t classes() const noexcept { return nada_generator_classes(get()); }
 

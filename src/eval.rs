@@ -5,7 +5,7 @@ use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::memory::Need;
 use crate::nn::clip::{tidy, Clip, ClipResize};
-use crate::nn::stylegan2::{Generator, Latent, Noise, Space};
+use crate::nn::generator::{as_rgb, Generator, Latent, Noise, Space};
 use crate::pack::ModelPack;
 use crate::pairing::{self, Batch};
 use crate::picture::Picture;
@@ -183,7 +183,7 @@ pub fn domains(
     let resize = pack.settings()?.clip_resize;
     let mut parts = vec![];
     generator.with_domains(domains)?.render_each(&held_out.latent, 1.0, Noise::None, &mut |part| {
-        parts.push(part.clamp(-1f32, 1f32)?);
+        parts.push(as_rgb(&part)?.clamp(-1f32, 1f32)?);
         cancel.check()
     })?;
     let drawn = Tensor::cat(&parts, 0)?;

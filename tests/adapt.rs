@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use nada::adapt::{
     Adaptation, AutoLayers, Concept, Domain, Ended, LossWeights, Mode, Parameters, Phase, SavedState, Settings, StopRule, Templates,
 };
-use nada::nn::stylegan2::{Generator, Noise};
+use nada::nn::generator::{Generator, Noise};
 use nada::pack::ModelPack;
 use nada::picture::Picture;
 use nada::progress::{silent, Cancel, Flow};
@@ -104,7 +104,7 @@ fn stylespace_domains_are_small_and_leave_the_weights_alone() {
     small.run(&Cancel::new(), &mut silent).unwrap();
     let (full, small) = (full.domain().unwrap(), small.domain().unwrap());
     assert!(small.deltas.keys().all(|k| k.starts_with("s.")));
-    let styles: usize = g.config().layers().iter().map(|(layer, _)| g.config().style_channels(layer)).sum();
+    let styles: usize = g.layers().iter().map(|layer| layer.style_channels()).sum();
     let numbers = |d: &Domain| d.deltas.values().map(Tensor::elem_count).sum::<usize>();
     assert_eq!(numbers(&small), styles, "one number a style channel, ToRGB's included");
     assert!(numbers(&small) * 4 < numbers(&full));
@@ -138,6 +138,23 @@ fn phases_and_selection_train_what_they_say() {
     let layer = |row: usize| if row == 0 { "conv1.".to_string() } else { format!("convs.{}.", row - 1) };
     let chosen: Vec<String> = report.rows.iter().map(|&r| layer(r)).collect();
     assert!(keys.iter().all(|k| chosen.iter().any(|c| k.starts_with(c))), "{keys:?} of rows {:?}", report.rows);
+
+    // Only what the phase trains is chosen, so that something is trained in every step, and as many as were asked for.
+    let auto_layers = Some(AutoLayers { k: 2, iterations: 1, batch: 2 });
+    let (_, mut a) = adapted(Settings { phase: Phase::Shape, auto_layers, train_to_rgb: false, ..settings() });
+    for _ in 0..3 {
+        let before = a.domain().unwrap().deltas;
+        let report = a.step().unwrap();
+        assert!(report.rows.len() == 2 && report.rows.iter().all(|&row| row < 3), "{:?}", report.rows);
+        let after = a.domain().unwrap().deltas;
+        for row in report.rows {
+            let key = format!("{}conv.weight", layer(row));
+            let delta = &after[&key];
+            let numbers = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let moved = before.get(&key).is_none_or(|old| apart(&numbers(old), &numbers(delta)) > 0.0);
+            assert!(moved, "{key} was chosen and did not move");
+        }
+    }
 }
 
 #[test]

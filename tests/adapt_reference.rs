@@ -7,7 +7,7 @@ use common::{close, reference};
 use nada::adapt::{Adaptation, AutoLayers, ClipResize, Concept, Draws, LossWeights, Mode, Settings, Templates, WeightedClip};
 use nada::checkpoint::{self, Checkpoint};
 use nada::nn::clip::Clip;
-use nada::nn::stylegan2::{Generator, Noise};
+use nada::nn::generator::{Generator, Noise};
 use nada::rng::Rng;
 use serde_json::Value;
 use std::path::Path;

@@ -969,13 +969,17 @@ fn null_pointers() {
             nada_clip_resolution(null()),
             nada_clip_dimension(null()),
             nada_generator_size(null()),
+            nada_generator_width(null()),
+            nada_generator_height(null()),
+            nada_generator_channels(null()),
             nada_generator_classes(null()),
             nada_domain_step(null()),
         ];
-        assert_eq!(numbers, [0; 9]);
+        assert_eq!(numbers, [0; 12]);
         let sizes = [
             nada_generator_rows(null()),
             nada_generator_dimension(null()),
+            nada_generator_z_dimension(null()),
             nada_domain_clip_count(null()),
             nada_latent_count(null()),
             nada_latent_rows(null()),
@@ -984,7 +988,7 @@ fn null_pointers() {
             nada_gallery_count(null()),
             nada_gallery_skipped(null()),
         ];
-        assert_eq!(sizes, [0; 9]);
+        assert_eq!(sizes, [0; 10]);
         nada_model_list_free(null_mut());
         nada_gallery_free(null_mut());
         nada_adaptation_free(null_mut());
@@ -1319,6 +1323,35 @@ fn with_classes(w: &World) -> &'static Path {
         tensors.insert("embed.weight".into(), Tensor::from_vec(embedding, (d, 3), &Device::Cpu).unwrap());
         tensors.insert("embed.bias".into(), Tensor::zeros(d, DType::F32, &Device::Cpu).unwrap());
     })
+}
+
+/// z and w of different lengths; pictures that are not square, with alpha.
+#[test]
+fn a_generator_of_unusual_shape_says_so_and_is_drawn() {
+    use nada::nn::generator::stylegan2::Sizes;
+    let world = World::new();
+    let w = &world;
+    let (start, channels) = ([4, 2], vec![8, 6, 5, 4]);
+    let sizes = Sizes { z_dim: 7, style_dim: 12, n_mlp: 2, lr_mlp: 0.01, c_dim: 0, start, channels, colours: 4, conv_clamp: None };
+    let mut rng = nada::rng::Rng::new(1);
+    let tensors: BTreeMap<String, Tensor> =
+        sizes.config().tensors().into_iter().map(|(key, shape)| (key, rng.normals(&shape, &Device::Cpu).unwrap())).collect();
+    let path = w.path("tall.safetensors");
+    checkpoint::save_safetensors(path, &tensors, &BTreeMap::new()).unwrap();
+    unsafe {
+        let g = made!(nada_generator_open(w.context, c_path(path).as_ptr()));
+        let numbers = [nada_generator_width(g), nada_generator_height(g), nada_generator_size(g), nada_generator_channels(g)];
+        assert_eq!(numbers, [16, 32, 32, 4]);
+        assert_eq!((nada_generator_rows(g), nada_generator_dimension(g), nada_generator_z_dimension(g)), (8, 12, 7));
+        let latent = made!(nada_generator_sample(g, 1, 3, 0.7));
+        assert_eq!(nada_latent_dimension(latent), 12);
+        let mut image = null_mut();
+        ok(nada_generator_render(g, latent, null(), &mut image, 1));
+        assert_eq!((nada_image_width(image), nada_image_height(image)), (16, 32));
+        nada_image_free(image);
+        nada_latent_free(latent);
+        nada_generator_free(g);
+    }
 }
 
 #[test]

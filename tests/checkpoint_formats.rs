@@ -8,7 +8,7 @@ use nada::checkpoint::{self, Checkpoint, Format};
 use nada::kernels::Activation;
 use nada::nn::clip::{Clip, VisionConfig};
 use nada::nn::encoders::{Backbone, EncoderFile};
-use nada::nn::stylegan2::{Generator, Latent, Space};
+use nada::nn::generator::{Generator, Latent, Space};
 use nada::pack::NewPack;
 use nada::progress::Cancel;
 use nada::{Error, Kind};

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use common::{close, reference};
 use nada::adapt::Domain;
 use nada::checkpoint;
-use nada::nn::stylegan2::{Generator, Latent, Layout, Noise, Space};
+use nada::nn::generator::{Generator, Latent, Layout, Noise, Space};
 use nada::Kind;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -123,7 +123,7 @@ fn domains_are_built_in() {
     let starter = starter();
     let g = Generator::open(&starter).unwrap();
     let style = |layer: &str, n: usize| (format!("s.{layer}"), (Tensor::arange(0f32, n as f32, &Device::Cpu).unwrap() * 0.01).unwrap());
-    let c4 = g.config().style_channels("conv1");
+    let c4 = g.config().layer("conv1").unwrap().style_channels();
     let mut domain = Domain {
         description: serde_json::from_value(serde_json::json!({
             "source": "a photo", "target": "a test", "clips": [], "parameters": "stylespace", "step": 1,

@@ -10,7 +10,7 @@ use common::{close, data};
 use nada::checkpoint::{self, read_npy, Checkpoint};
 use nada::nn::clip::Clip;
 use nada::nn::encoders::EncoderFile;
-use nada::nn::stylegan2::{find, Generator, Latent, Naming, Noise, Space};
+use nada::nn::generator::{find, Generator, Latent, Naming, Noise, Space};
 use nada::{Error, Kind};
 use serde_json::Value;
 use std::collections::BTreeMap;

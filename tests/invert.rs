@@ -2,7 +2,7 @@
 
 use nada::invert::{invert, Inversion, Settings, Space};
 use nada::nn::clip::Clip;
-use nada::nn::stylegan2::{Generator, Latent, Noise, Space as LatentSpace};
+use nada::nn::generator::{Generator, Latent, Noise, Space as LatentSpace};
 use nada::pack::ModelPack;
 use nada::picture::Picture;
 use nada::progress::{Cancel, Flow};

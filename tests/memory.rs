@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use nada::adapt::{Adaptation, Concept, Parameters, Settings};
 use nada::invert::{self, invert};
 use nada::memory;
-use nada::nn::stylegan2::Generator;
+use nada::nn::generator::Generator;
 use nada::pack::ModelPack;
 use nada::picture::Picture;
 use nada::pipeline::Drawing;
@@ -99,8 +99,8 @@ fn inverting(generator: &Generator, settings: invert::Settings) -> (u64, u64) {
 }
 
 fn rendering(generator: &Generator, count: usize) -> (u64, u64) {
-    let latent = nada::nn::stylegan2::Latent {
-        space: nada::nn::stylegan2::Space::W,
+    let latent = nada::nn::generator::Latent {
+        space: nada::nn::generator::Space::W,
         tensor: generator.sample_w(count, 1, 0.7).unwrap(),
         noise: None,
     };

@@ -6,7 +6,7 @@ use common::reference;
 use nada::capi::{context::*, generator::*, model::*, status::nada_status};
 use nada::checkpoint;
 use nada::nn::clip::Clip;
-use nada::nn::stylegan2::Generator;
+use nada::nn::generator::Generator;
 use nada::pack::{ModelPack, NewPack, MANIFEST};
 use nada::progress::Cancel;
 use serde_json::Value;

@@ -5,7 +5,8 @@ mod common;
 use candle_core::Tensor;
 use common::{close, reference};
 use nada::checkpoint::{self, Checkpoint, Format};
-use nada::nn::stylegan2::{ada_name, Generator, Noise};
+use nada::nn::generator::stylegan2::ada_name;
+use nada::nn::generator::{Generator, Layer, Noise};
 use nada::Kind;
 use std::collections::BTreeMap;
 
@@ -88,17 +89,17 @@ fn reference_layer(layer: &str) -> String {
 fn every_layer_and_picture_agrees() {
     let Some(mut case) = Case::open("tiny64") else { return };
     let config = case.generator.config().clone();
-    assert_eq!((config.size, config.style_dim, config.n_mlp, config.c_dim, config.conv_clamp), (64, 64, 4, 0, None));
+    assert_eq!((config.size(), config.style_dim, config.n_mlp, config.c_dim, config.conv_clamp), (64, 64, 4, 0, None));
     let mut layers: BTreeMap<String, Tensor> = BTreeMap::new();
     let w = case.generator.map_traced(&case.get("z"), &mut |name, x| drop(layers.insert(name.to_string(), x.clone()))).unwrap();
     let wplus = case.generator.broadcast(&w).unwrap();
     let trace = &mut |name: &str, x: &Tensor| drop(layers.insert(name.to_string(), x.clone()));
     case.generator.synthesize_traced(&wplus, Noise::Const, trace).unwrap();
     for i in 0..4 {
-        case.compare(&format!("layer.mapping.fc{i}"), &layers[&format!("map.style.{}", i + 1)]);
+        case.compare(&format!("layer.mapping.fc{i}"), &layers[&format!("map.{}", i + 1)]);
     }
-    for (layer, _) in config.layers() {
-        let name = reference_layer(&layer);
+    for Layer { name: layer, .. } in config.styled() {
+        let name = reference_layer(layer);
         case.compare(&format!("layer.{name}.affine"), &layers[&format!("s.{layer}")]);
         let output = &layers[&format!("layer.{layer}")];
         if let Some(block) = name.strip_suffix(".torgb") {
@@ -119,13 +120,13 @@ fn every_layer_and_picture_agrees() {
 fn a_conditional_generator_agrees() {
     let Some(mut case) = Case::open("tiny64_cond") else { return };
     let config = case.generator.config().clone();
-    assert_eq!((config.size, config.c_dim, config.conv_clamp), (64, 3, Some(256.0)));
+    assert_eq!((config.size(), config.c_dim, config.conv_clamp), (64, 3, Some(256.0)));
     let (z, c) = (case.get("z"), case.get("c"));
     let mut layers: BTreeMap<String, Tensor> = BTreeMap::new();
     let w = case.generator.map_labels_traced(&z, Some(&c), &mut |name, x| drop(layers.insert(name.to_string(), x.clone()))).unwrap();
     case.compare("layer.mapping.embed", &layers["map.embed"]);
     for i in 0..4 {
-        case.compare(&format!("layer.mapping.fc{i}"), &layers[&format!("map.style.{}", i + 1)]);
+        case.compare(&format!("layer.mapping.fc{i}"), &layers[&format!("map.{}", i + 1)]);
     }
     case.pictures(&w);
     let image = case.draw(&case.generator.broadcast(&w).unwrap(), Noise::Const);

@@ -3,7 +3,7 @@
 use super::{Parameters, Settings};
 use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::error::{Error, Result};
-use crate::nn::stylegan2::Generator;
+use crate::nn::generator::Generator;
 use crate::output::Destination;
 use crate::picture::pixels::{self, Layout, Transfer};
 use crate::picture::Picture;

@@ -3,7 +3,7 @@
 use super::losses::{normalise, Guide};
 use super::settings::{Settings, StopRule};
 use crate::error::Result;
-use crate::nn::stylegan2::{slice, Config, Generator, Noise};
+use crate::nn::generator::{as_rgb, slice, Config, Generator, Noise};
 use crate::pairing;
 use crate::progress::Cancel;
 use crate::rng::Rng;
@@ -32,7 +32,7 @@ pub(crate) fn together(config: &Config) -> usize {
 
 /// How many such groups are drawn side by side. Small pictures leave processors idle where a kernel has little to share.
 pub(crate) fn side_by_side(config: &Config, threads: usize) -> usize {
-    match config.size {
+    match config.size() {
         ..=256 => threads.max(1),
         _ => 1,
     }
@@ -80,7 +80,7 @@ impl Judge {
         seen: Looks,
         cancel: &Cancel,
     ) -> Result<Self> {
-        let z = Rng::stream(settings.seed, STREAM).normals(&[rule.latents, frozen.config().style_dim], &Device::Cpu)?;
+        let z = Rng::stream(settings.seed, STREAM).normals(&[rule.latents, frozen.config().z_dim], &Device::Cpu)?;
         let wplus = frozen.broadcast(&frozen.truncate(&frozen.map(&z)?, 0.8)?)?;
         let mut judge = Self { rule, wplus, plain: vec![], cosine: 0.0, seen };
         (judge.plain, judge.cosine) = judge.view(frozen, guides, settings, cancel)?;
@@ -96,7 +96,8 @@ impl Judge {
         let together = together(generator.config());
         let some = |from: usize| -> Result<View> {
             cancel.check()?;
-            let image = generator.synthesize(&self.wplus.narrow(0, from, together.min(n - from))?, Noise::None)?.clamp(-1f32, 1f32)?;
+            let image = generator.synthesize(&self.wplus.narrow(0, from, together.min(n - from))?, Noise::None)?;
+            let image = as_rgb(&image)?.clamp(-1f32, 1f32)?;
             let of_guide = |g: &Guide| -> Result<f32> {
                 let e = normalise(&g.clip.encode_image(&g.clip.preprocess(&image, settings.clip_resize)?)?)?;
                 Ok(g.cosines(&e)?.iter().sum::<f32>())

@@ -25,19 +25,20 @@ pub enum Parameters {
     Stylespace,
 }
 
-/// Which convolutions are trained; each comes with the constant and conv1 (Gal et al. 2021, published code).
+/// Which convolutions are trained, counted from 0 in the order of drawing; each phase comes with the first and with what that starts from
+/// (Gal et al. 2021, published code).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Every convolution.
     Convolutions,
-    /// convs[2..10].
+    /// 3 to 10.
     Texture,
-    /// convs[0..2].
+    /// 1 and 2.
     Shape,
-    /// convs[0..3].
+    /// 1 to 3.
     ShapeExpanded,
-    /// convs[0..10].
+    /// 1 to 10.
     NoFine,
     /// Mapping network and ToRGB too.
     All,

@@ -11,7 +11,8 @@ use super::trainable::Trainable;
 use crate::error::{Error, Result};
 use crate::kernels::with_gradient;
 use crate::nn::clip::{tidy, Clip};
-use crate::nn::stylegan2::{Config, Generator, Latent, Noise, Space};
+use crate::nn::generator::{as_rgb, Config, Generator, Latent, Layer, Noise, Space};
+use crate::pairing;
 use crate::picture::Picture;
 use crate::progress::{Cancel, Flow, OnProgress, Progress};
 use crate::rng::Rng;
@@ -132,13 +133,13 @@ pub struct Outcome {
 
 /// Everything random about one step; [`Adaptation::step`] draws it, a comparison with another implementation brings its own.
 pub struct Draws {
-    /// [batch, style_dim]
+    /// [batch, z_dim]
     pub z: Tensor,
     /// Style mixing, one for each twin: a second z and the row from which it is taken.
     pub mixing: Option<[(Tensor, usize); 2]>,
     /// Noise maps of the frozen and the trained twin; `None` for a generator without noise.
     pub noise: Option<[Vec<Tensor>; 2]>,
-    /// For adaptive selection: z [batch, style_dim] and the noise maps of each iteration.
+    /// For adaptive selection: z [batch, z_dim] and the noise maps of each iteration.
     pub selection: Option<(Tensor, Vec<Vec<Tensor>>)>,
 }
 
@@ -258,12 +259,17 @@ impl Adaptation {
         if let Some(a) = settings.auto_layers.filter(|a| a.k > rows) {
             return Err(Error::argument("auto_layers", format!("k is {}, the generator has {rows} rows", a.k)));
         }
+        let (width, height) = (generator.config().width(), generator.config().height());
+        if settings.losses.structure > 0.0 && !(width.is_multiple_of(pairing::SIDE) && height.is_multiple_of(pairing::SIDE)) {
+            let message = format!("needs sides that {} divides, and this generator draws {width} x {height} pixels", pairing::SIDE);
+            return Err(Error::argument("losses.structure", message));
+        }
         let own = match (&source, &target) {
             (Concept::Text(_), Concept::Pictures(_)) => {
-                let tensor = Rng::stream(settings.seed, OWN_PICTURES).normals(&[16, generator.config().style_dim], &Device::Cpu)?;
+                let tensor = Rng::stream(settings.seed, OWN_PICTURES).normals(&[16, generator.config().z_dim], &Device::Cpu)?;
                 let mut parts = vec![];
                 generator.render_each(&Latent { space: Space::Z, tensor, noise: None }, settings.truncation, Noise::None, &mut |part| {
-                    parts.push(part);
+                    parts.push(as_rgb(&part)?);
                     cancel.check()
                 })?;
                 Some(Tensor::cat(&parts, 0)?)
@@ -275,7 +281,7 @@ impl Adaptation {
             .map(|c| Guide::new(c, settings.mode, &source, &target, templates, own.as_ref(), cancel))
             .collect::<Result<Vec<_>>>()?;
         let decay = settings.mode == Mode::Reference && settings.auto_layers.is_some();
-        let z = Rng::stream(settings.seed, PREVIEW).normals(&[8, generator.config().style_dim], &Device::Cpu)?;
+        let z = Rng::stream(settings.seed, PREVIEW).normals(&[8, generator.config().z_dim], &Device::Cpu)?;
         let preview = generator.broadcast(&generator.truncate(&generator.map(&z)?, 0.7)?)?;
         Ok(Self {
             trainable: Trainable::new(&generator, start, &settings)?,
@@ -316,7 +322,7 @@ impl Adaptation {
 
     fn draw(&self, rng: &mut Rng) -> Result<Draws> {
         let (s, config, device) = (&self.settings, self.frozen.config(), &Device::Cpu);
-        let shape = |batch: usize| [batch, config.style_dim];
+        let shape = |batch: usize| [batch, config.z_dim];
         let maps = |rng: &mut Rng, batch: usize| -> Result<Vec<Tensor>> {
             self.frozen.noise_maps().iter().map(|m| rng.normals(&[batch, 1, m.dim(2)?, m.dim(3)?], device)).collect()
         };
@@ -368,10 +374,10 @@ impl Adaptation {
             None => (vec![], self.trainable.all()),
             Some((z, noise)) => {
                 let change = self.layer_changes(z, noise)?;
-                let mut order: Vec<usize> = (0..change.len()).filter(|&r| self.layer_of_row(r).is_some()).collect();
+                let mut order: Vec<usize> = (0..change.len()).filter(|&r| self.selectable(r).is_some()).collect();
                 order.sort_by(|&a, &b| change[b].total_cmp(&change[a]));
                 order.truncate(self.settings.auto_layers.map_or(change.len(), |a| a.k));
-                let layers: Vec<String> = order.iter().filter_map(|&r| self.layer_of_row(r)).collect();
+                let layers: Vec<&Layer> = order.iter().filter_map(|&r| self.selectable(r)).collect();
                 (order, self.trainable.of_layers(&layers))
             }
         };
@@ -409,8 +415,8 @@ impl Adaptation {
         Ok(StepReport { step: self.step, loss, rows })
     }
 
-    fn layer_of_row(&self, row: usize) -> Option<String> {
-        Trainable::layer_of_row(self.frozen.config(), self.settings.mode, row)
+    fn selectable(&self, row: usize) -> Option<&Layer> {
+        self.settings.selectable(self.frozen.config(), row)
     }
 
     /// Pictures of the frozen twin, and of the trained one with its graph.
@@ -424,12 +430,12 @@ impl Adaptation {
             }
         };
         // The twins share the frozen mapping network, unless the trained one's is trained.
-        let own_mapping = self.settings.mode == Mode::Default && self.trainable.variables.contains_key("style.1.weight");
+        let own_mapping = self.settings.mode == Mode::Default && self.trainable.trains_mapping();
         let (before, after) = rayon::join(
             || self.frozen.synthesize(&wplus(&self.frozen, 0)?, noise(0)),
             || trained.synthesize(&wplus(if own_mapping { trained } else { &self.frozen }, 1)?, noise(1)),
         );
-        Ok(Twins { before: before?, after: after? })
+        Ok(Twins { before: as_rgb(&before?)?, after: as_rgb(&after?)? })
     }
 
     /// The losses in CLIP's space, and a scalar whose backward pass carries their gradient into `after`.
@@ -451,7 +457,7 @@ impl Adaptation {
         let wplus = Var::from_tensor(&start)?;
         let iterations = if noise.is_empty() { self.settings.auto_layers.map_or(1, |a| a.iterations) } else { noise.len() };
         for i in 0..iterations {
-            let image = trained.synthesize(wplus.as_tensor(), noise.get(i).map_or(Noise::None, |m| Noise::Given(m)))?;
+            let image = as_rgb(&trained.synthesize(wplus.as_tensor(), noise.get(i).map_or(Noise::None, |m| Noise::Given(m)))?)?;
             let mut total: Option<Tensor> = None;
             for g in &self.guides {
                 let e = normalise(&g.clip.encode_image(&g.clip.preprocess(&image, self.settings.clip_resize)?)?)?;

@@ -10,7 +10,7 @@ mod pyramid;
 pub use optimise::{invert, invert_keeping};
 
 use crate::error::Result;
-use crate::nn::stylegan2::Latent;
+use crate::nn::generator::Latent;
 use crate::settings::{self, Kind, Listed, Setting, ANY, MANY};
 use serde::{Deserialize, Serialize};
 

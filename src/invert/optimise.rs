@@ -4,7 +4,7 @@ use super::{pyramid, Inversion, Settings, Space};
 use crate::error::{Error, Result};
 use crate::kernels::with_gradient;
 use crate::nn::clip::{Clip, ClipResize};
-use crate::nn::stylegan2::{Generator, Latent, Noise, Space as LatentSpace};
+use crate::nn::generator::{as_rgb, Generator, Latent, Noise, Space as LatentSpace};
 use crate::picture::Picture;
 use crate::progress::{Cancel, Flow, OnProgress, Progress};
 use crate::rng::Rng;
@@ -62,8 +62,12 @@ pub fn invert_keeping(
         return Err(Error::argument("picture", message));
     }
     target.check_visible()?;
-    let config = generator.config();
-    let side = config.size;
+    let side = generator.config().side("inverting")?;
+    // Averages over 16 pixels are compared.
+    if !side.is_multiple_of(16) {
+        let message = format!("needs a side that 16 divides, and this generator draws {side} x {side} pixels");
+        return Err(Error::unsupported("inverting", message));
+    }
     let target = target.square(side)?.to_tensor()?;
     let wanted = target.flatten_all()?.to_vec1::<f32>()?;
     let unit = |e: Tensor| Result::Ok(e.broadcast_div(&e.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)?);
@@ -110,6 +114,7 @@ pub fn invert_keeping(
             };
             let noise: Vec<Tensor> = maps.iter().map(|m| m.as_tensor().clone()).collect();
             let image = generator.synthesize(&wplus_of(&shaken)?, if maps.is_empty() { Noise::None } else { Noise::Given(&noise) })?;
+            let image = as_rgb(&image)?;
             let values = image.flatten_all()?.to_vec1::<f32>()?;
             let (distance, gradient) = pyramid::loss(&values, &wanted, side, settings.pyramid_weight);
             let mut total = with_gradient(&image, &Tensor::from_vec(gradient, image.dims(), image.device())?)?;

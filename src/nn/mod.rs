@@ -2,4 +2,4 @@
 
 pub mod clip;
 pub mod encoders;
-pub mod stylegan2;
+pub mod generator;

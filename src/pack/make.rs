@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::files::{open_ordinary, read_small, PIECE};
 use crate::kernels::Activation;
 use crate::nn::clip::{is_common_name, is_described, place, tensors_file, Clip, BESIDE};
-use crate::nn::stylegan2::{to_half, Generator, Layout};
+use crate::nn::generator::{to_half, Generator, Layout};
 use crate::output::{remove_dead, sync_folder, temporary_folder, write_atomically};
 use crate::progress::Cancel;
 use candle_core::DType;
@@ -102,7 +102,7 @@ impl NewPack {
         let file = "generator.safetensors";
         generator.save(&folder.join(file), Layout::Nada, self.half)?;
         sources.push(source(&self.generator, file, cancel)?);
-        let resolution = generator.config().size;
+        let resolution = generator.config().size();
         // Rounded numbers, or offsets that became part of the weights, are another generator.
         let fingerprint = Generator::open_unless(&folder.join(file), cancel)?.fingerprint().to_string();
         if !self.half && fingerprint != generator.fingerprint() {

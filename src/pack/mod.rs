@@ -36,7 +36,7 @@ use crate::files::read_small;
 use crate::invert;
 use crate::kernels::Activation;
 use crate::nn::clip::Clip;
-use crate::nn::stylegan2::Generator;
+use crate::nn::generator::Generator;
 use crate::progress::Cancel;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -346,7 +346,7 @@ impl ModelPack {
     /// As [`ModelPack::load_generator_unless`], without a class.
     pub fn load_all_classes_unless(&self, cancel: &Cancel) -> Result<Generator> {
         let generator = Generator::open_unless(&self.generator, cancel)?;
-        let size = generator.config().size;
+        let size = generator.config().size();
         if size != self.resolution {
             return Err(Error::Mismatch(format!(
                 "{} draws {size} pixels, but {} says resolution = {}",

@@ -11,7 +11,7 @@ use nada::adapt::{Adaptation, Concept, Domain, Ended, SavedState, Settings, Temp
 use nada::gallery::file_name;
 use nada::memory::Need;
 use nada::nn::clip::tidy;
-use nada::nn::stylegan2::{Generator, Latent, Noise, Space};
+use nada::nn::generator::{Generator, Latent, Noise, Space};
 use nada::pack::ModelPack;
 use nada::{Error, Result};
 use serde::{Deserialize, Serialize};

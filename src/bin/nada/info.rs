@@ -6,7 +6,7 @@ use nada::adapt::{Domain, SavedState};
 use nada::checkpoint::{self, Checkpoint};
 use nada::nn::clip::Clip;
 use nada::nn::encoders::EncoderFile;
-use nada::nn::stylegan2::{self, Generator, Latent};
+use nada::nn::generator::{self, Generator, Latent, Layer};
 use nada::pack::{pack_folder, search_folders, ModelPack};
 use nada::picture::{is_picture, FileInfo, Picture};
 use nada::Result;
@@ -73,20 +73,33 @@ fn lines(heading: &str, about: &About) -> String {
         Some(Value::String(kind)) => format!("{heading}: {kind}\n"),
         _ => format!("{heading}\n"),
     };
+    let simple = |value: &Value| match value {
+        Value::String(s) => s.clone(),
+        Value::Null => "none".into(),
+        other => other.to_string(),
+    };
     for (key, value) in about.iter().filter(|(key, _)| *key != "kind") {
         let name = key.replace('_', " ");
         let value = match value {
-            Value::String(s) => s.clone(),
-            Value::Null => "none".into(),
             Value::Array(items) if items.iter().all(Value::is_string) => {
                 items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+            }
+            // A table: a line for each.
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                let row = |item: &Value| {
+                    let fields = item.as_object().into_iter().flatten();
+                    fields.map(|(k, v)| format!("{} {}", k.replace('_', " "), simple(v))).collect::<Vec<_>>()
+                };
+                text += &format!("  {name}:\n");
+                items.iter().for_each(|item| text += &format!("    {}\n", row(item).join(", ")));
+                continue;
             }
             Value::Object(map) => {
                 text += &lines(&format!("  {name}"), map).replace('\n', "\n  ");
                 text.truncate(text.trim_end_matches(' ').len());
                 continue;
             }
-            other => other.to_string(),
+            other => simple(other),
         };
         text += &format!("  {name}: {value}\n");
     }
@@ -170,18 +183,26 @@ fn describe_tensors(file: &Checkpoint, ui: &mut Ui) -> Result<About> {
     Ok(about)
 }
 
+fn describe_layer(layer: &Layer) -> Value {
+    json!({
+        "name": layer.name, "kind": layer.kind.name(), "index": layer.index, "row": layer.row, "width": layer.to.width,
+        "height": layer.to.height, "inputs": layer.from.channels, "channels": layer.to.channels,
+    })
+}
+
 fn describe_generator(file: &Checkpoint, g: &Generator) -> About {
     let c = g.config();
     let mut about = object(json!({
-        "kind": "generator", "format": format!("{:?}", file.format), "size": c.size, "style_dim": c.style_dim, "mapping_layers": c.n_mlp,
-        "wplus_rows": c.n_latent(), "channels": c.channels.iter().map(|(side, n)| json!({"side": side, "channels": n})).collect::<Vec<_>>(),
+        "kind": "generator", "format": format!("{:?}", file.format), "family": c.family.name(), "size": c.size(), "width": c.width(),
+        "height": c.height(), "colours": c.colours(), "z_dim": c.z_dim, "style_dim": c.style_dim, "mapping_layers": c.n_mlp,
+        "wplus_rows": c.n_latent(), "layers": g.layers().iter().map(describe_layer).collect::<Vec<_>>(),
         "parameters": g.weights().values().map(|t| t.elem_count()).sum::<usize>(), "fingerprint": g.fingerprint(),
     }));
     if c.c_dim > 0 {
         about.insert("classes".into(), json!(c.c_dim));
     }
     // It was found a moment ago.
-    if let Ok(place) = stylegan2::find(file) {
+    if let Ok(place) = generator::find(file) {
         about.insert("layout".into(), json!(place.naming.name()));
         about.insert("taken_from".into(), json!(shown(&place.prefix)));
         if !place.passed_over.is_empty() {

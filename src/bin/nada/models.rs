@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use nada::adapt::{Domain, Settings, Templates, WeightedClip};
 use nada::kernels::Activation;
 use nada::nn::clip::{tidy, Clip, Reader};
-use nada::nn::stylegan2::Generator;
+use nada::nn::generator::Generator;
 use nada::pack::{pack_folder, ModelPack, NewClip, PackClip, STARTER};
 use nada::picture::Picture;
 use nada::pipeline::{Drawing, NoiseKind};

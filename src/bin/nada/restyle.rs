@@ -13,7 +13,7 @@ use nada::adapt::{Concept, Domain};
 use nada::gallery::file_name;
 use nada::memory::Need;
 use nada::nn::clip::{tidy, Clip};
-use nada::nn::stylegan2::Generator;
+use nada::nn::generator::Generator;
 use nada::pack::ModelPack;
 use nada::picture::{Encoding, Picture};
 use nada::pipeline::{self, NoiseKind, Restyled};
@@ -128,7 +128,8 @@ impl Restyle {
         // What is no picture is told before the generator is read.
         Picture::size_of_file(&self.picture)?;
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
-        let picture = square(&self.picture, generator.config().size, ui)?;
+        let side = generator.config().side("restyling")?;
+        let picture = square(&self.picture, side, ui)?;
         // Before words are adapted to, too.
         picture.check_visible()?;
         if let Some(words) = &self.to {
@@ -179,7 +180,7 @@ impl Restyle {
         output.save(ui, |to| restyled.save(to))?;
         if let Some(sheet) = &mut sheet {
             let inverted = drawing.picture(&generator, &latent)?;
-            let row = [picture.square(generator.config().size)?, inverted, restyled.clone()];
+            let row = [picture.square(side)?, inverted, restyled.clone()];
             let picture = Picture::contact_sheet(&row, 3)?;
             sheet.save(ui, |to| picture.save(to))?;
         }

@@ -5,7 +5,7 @@ use crate::outputs::{ForceArgs, Kind, Outputs};
 use crate::ui::{name, names, Ui};
 use clap::Args;
 use nada::memory::Need;
-use nada::nn::stylegan2::{Latent, Space};
+use nada::nn::generator::{Latent, Space};
 use nada::picture::Picture;
 use nada::{Error, Result};
 use serde_json::json;

@@ -27,14 +27,13 @@ pub(super) fn name(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::stylegan2::{synthesis, Config};
+    use crate::nn::generator::stylegan2::{keys, small};
 
     #[test]
     fn every_tensor_has_one_name_in_basicsrs_layout() {
-        let channels = [4, 8, 16, 32].into_iter().map(|r| (r, 8)).collect();
-        let config = Config { size: 32, style_dim: 8, n_mlp: 2, lr_mlp: 0.01, channels, c_dim: 0, conv_clamp: None };
-        let names: std::collections::BTreeSet<String> = synthesis::keys(&config).iter().map(|(key, _)| name(key)).collect();
-        assert_eq!(names.len(), synthesis::keys(&config).len());
+        let config = small(0).config();
+        let names: std::collections::BTreeSet<String> = keys(&config).iter().map(|(key, _)| name(key)).collect();
+        assert_eq!(names.len(), keys(&config).len());
         for (ours, theirs) in [
             ("style.2.bias", "style_mlp.2.bias"),
             ("input.input", "constant_input.weight"),

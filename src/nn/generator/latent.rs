@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::output::Destination;
 use crate::progress::Cancel;
 use candle_core::{DType, Device, Tensor};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What other tools call latents of W or W+; "" is a bare tensor.
@@ -43,7 +43,8 @@ impl Space {
 
     fn shape(self) -> &'static str {
         match self {
-            Space::Z | Space::W => "[N, style_dim]",
+            Space::Z => "[N, z_dim]",
+            Space::W => "[N, style_dim]",
             Space::WPlus => "[N, n_latent, style_dim]",
         }
     }
@@ -79,7 +80,7 @@ impl Space {
 #[derive(Clone, Debug)]
 pub struct Latent {
     pub space: Space,
-    /// Z, W: [n, style_dim]; W+: [n, n_latent, style_dim].
+    /// Z: [n, z_dim]; W: [n, style_dim]; W+: [n, n_latent, style_dim].
     pub tensor: Tensor,
     /// One map a layer: [n or 1, 1, h, w].
     pub noise: Option<Vec<Tensor>>,
@@ -135,7 +136,9 @@ impl Latent {
         let own_noise = file.keys().any(|key| key.starts_with("noise.") || key.contains(".noise."));
         // A tensor that is taken for want of another is no sign that the file is one of latents.
         known.retain(|key| key.ends_with('.') || OTHER_NAMES.contains(&key.as_str()) || SPACES.iter().any(|space| space.name() == key));
-        let accounted = |key: &str| known.iter().any(|known| key == known || (known.ends_with('.') && key.starts_with(known.as_str())));
+        let known: BTreeSet<String> = known.into_iter().collect();
+        // A file may hold as many pictures as it has keys.
+        let accounted = |key: &str| known.contains(key) || key.match_indices('.').any(|(i, _)| known.contains(&key[..=i]));
         file.keys().all(accounted).then_some(Described { space, shape, own_noise })
     }
 
@@ -382,7 +385,7 @@ mod tests {
         write_npy(&path, &numbers(&[2, 3, 4, 5])).unwrap();
         assert!(message(Space::WPlus).ends_with("has shape [2, 3, 4, 5], where latents of wplus have [N, n_latent, style_dim]"));
         write_npy(&path, &numbers(&[2, 3, 4])).unwrap();
-        assert!(message(Space::Z).ends_with("has shape [2, 3, 4], where latents of z have [N, style_dim]"));
+        assert!(message(Space::Z).ends_with("has shape [2, 3, 4], where latents of z have [N, z_dim]"));
         write_npy(&path, &numbers(&[0, 3])).unwrap();
         assert!(message(Space::W).contains("no latent is in it"));
         write_npy(&path, &Tensor::new(&[[1f32, f32::NAN]], &Device::Cpu).unwrap()).unwrap();

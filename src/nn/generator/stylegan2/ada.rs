@@ -1,10 +1,10 @@
 //! NVIDIA's layout of a generator (stylegan2-ada-pytorch, and the StyleGAN2 of stylegan3's repository): other names and shapes of the same
 //! numbers. Blocks that NVIDIA's code computes in f16 are computed in f32 here.
 
-use super::{synthesis, Config, Loaded};
+use super::{keys, noise_maps, separate, Loaded, Sizes, BLUR};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use std::collections::BTreeMap;
+use crate::nn::generator::{Config, Weights};
 
 /// NVIDIA's name of a tensor of our layout (rosinality's): `convs.0.conv.weight` is `synthesis.b8.conv0.weight`. None where it has none.
 pub fn ada_name(key: &str) -> Option<String> {
@@ -91,35 +91,39 @@ fn config(file: &Checkpoint) -> Result<Config> {
     if file.contains("synthesis.b8.skip.weight") {
         return Err(unsupported("its architecture is 'resnet', where 'skip' is supported".into()));
     }
-    let channels: BTreeMap<usize, usize> = (2..)
+    let start = match dims("synthesis.b4.const", 3)?[1..] {
+        [4, 4] => [4, 4],
+        [height, width] => {
+            let message = format!("it is not square ({height} x {width} at its start), which is not supported in NVIDIA's layout");
+            return Err(unsupported(message));
+        }
+        _ => return Err(bad("tensor synthesis.b4.const has no height and width".into())),
+    };
+    let channels = (2..)
         .map(|i| 1usize << i)
         .take_while(|r| *r <= 2048 && file.contains(&format!("synthesis.b{r}.conv1.weight")))
-        .map(|r| Ok((r, dims(&format!("synthesis.b{r}.conv1.weight"), 4)?[0])))
-        .collect::<Result<_>>()?;
-    let size = channels.keys().next_back().copied().unwrap_or(0);
+        .map(|r| Ok(dims(&format!("synthesis.b{r}.conv1.weight"), 4)?[0]))
+        .collect::<Result<Vec<_>>>()?;
     let style_dim = dims("synthesis.b4.conv1.affine.weight", 2)?[1];
     let n_mlp = (0..).take_while(|i| file.contains(&format!("mapping.fc{i}.weight"))).count();
     let c_dim = match file.contains("mapping.embed.weight") {
         true => dims("mapping.embed.weight", 2)?[1],
         false => 0,
     };
-    if n_mlp > 0 {
-        let z_dim = dims("mapping.fc0.weight", 2)?[1].saturating_sub(if c_dim > 0 { style_dim } else { 0 });
-        if z_dim != style_dim {
-            return Err(unsupported(format!("its z has {z_dim} numbers and its w {style_dim}, where equal lengths are supported")));
-        }
-    }
+    // The first layer takes z and, with classes, the embedded label.
+    let inputs = if n_mlp > 0 { dims("mapping.fc0.weight", 2)?[1] } else { style_dim };
+    let z_dim = inputs.saturating_sub(if c_dim > 0 { style_dim } else { 0 });
+    let colours = dims("synthesis.b4.torgb.weight", 4)?[0];
     let lr_mlp = number("mapping.fc0.bias_gain", "lr_mlp")?.unwrap_or(0.01);
     let conv_clamp = number("synthesis.b4.conv1.conv_clamp", "conv_clamp")?;
-    let config = Config { size, style_dim, n_mlp, lr_mlp, channels, c_dim, conv_clamp };
-    config.check().map_err(bad)?;
-    Ok(config)
+    let sizes = Sizes { z_dim, style_dim, n_mlp, lr_mlp, c_dim, start, channels, colours, conv_clamp };
+    sizes.checked().map_err(bad)
 }
 
 pub(super) fn load(file: &Checkpoint) -> Result<Loaded> {
     let config = config(file)?;
-    let mut weights = BTreeMap::new();
-    for (key, shape) in synthesis::keys(&config) {
+    let mut weights = Weights::new();
+    for (key, shape) in keys(&config) {
         let name = ada_name(&key).ok_or_else(|| Error::Internal(format!("{key} has no name in NVIDIA's layout")))?;
         let tensor = file.f32(&name, Some(&ada_shape(&key, &shape)))?;
         weights.insert(key, tensor.reshape(shape)?);
@@ -130,18 +134,18 @@ pub(super) fn load(file: &Checkpoint) -> Result<Loaded> {
             // Theirs has the sum 1, ours that of the pixels that come in between: 4.
             let taps: Vec<f32> = file.f32(kernel, Some(&[4, 4]))?.affine(4.0, 0.0)?.flatten_all()?.to_vec1()?;
             let message = || Error::format(&file.path, format!("{kernel} is not the outer product of four numbers with themselves"));
-            synthesis::separate(&taps).ok_or_else(message)?
+            separate(&taps).ok_or_else(message)?
         }
-        false => synthesis::BLUR,
+        false => BLUR,
     };
     let latent_avg = match file.contains("mapping.w_avg") {
         true => Some(file.f32("mapping.w_avg", Some(&[config.style_dim]))?),
         false => None,
     };
-    let noise = synthesis::noise_maps_by(&config, |i, side| {
+    let noise = noise_maps(&config, |i, [height, width]| {
         let name = noise_name(i);
         Ok(match file.contains(&name) {
-            true => Some(file.f32(&name, Some(&[side, side]))?.reshape((1, 1, side, side))?),
+            true => Some(file.f32(&name, Some(&[height, width]))?.reshape((1, 1, height, width))?),
             false => None,
         })
     })?;
@@ -154,10 +158,9 @@ mod tests {
 
     #[test]
     fn every_tensor_has_one_name_in_nvidias_layout() {
-        let channels = [4, 8, 16, 32].into_iter().map(|r| (r, 8)).collect();
-        let config = Config { size: 32, style_dim: 8, n_mlp: 2, lr_mlp: 0.01, channels, c_dim: 3, conv_clamp: None };
-        let names: std::collections::BTreeSet<String> = synthesis::keys(&config).iter().map(|(key, _)| ada_name(key).unwrap()).collect();
-        assert_eq!(names.len(), synthesis::keys(&config).len());
+        let config = crate::nn::generator::stylegan2::small(3).config();
+        let names: std::collections::BTreeSet<String> = keys(&config).iter().map(|(key, _)| ada_name(key).unwrap()).collect();
+        assert_eq!(names.len(), keys(&config).len());
         for (ours, theirs) in [
             ("convs.3.conv.modulation.weight", "synthesis.b16.conv1.affine.weight"),
             ("to_rgbs.2.bias", "synthesis.b32.torgb.bias"),

@@ -1,8 +1,10 @@
 //! Generators as files: our own, and those that other programs read.
 
-use super::{synthesis, Config, Generator};
+use super::BLUR;
 use crate::checkpoint::{save_pickle, save_safetensors, save_torch, Object, Python};
 use crate::error::{Error, Result};
+use crate::nn::generator::layers::{Kind, Layer};
+use crate::nn::generator::{Config, Generator, Synthesis, Weights};
 use crate::output::Destination;
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
@@ -14,7 +16,8 @@ use std::collections::BTreeMap;
 pub enum Layout {
     /// safetensors with rosinality's names.
     Nada,
-    /// `torch.save({"g_ema": state_dict, "latent_avg": mean of w})`, as rosinality's converter writes it.
+    /// `torch.save({"g_ema": state_dict, "latent_avg": mean of w})`, as rosinality's converter writes it. Pictures that are not square, grey or
+    /// with alpha stay so; what reads them is then a program that draws such.
     Rosinality,
     /// The pickle of stylegan2-ada-pytorch.
     AdaPytorch,
@@ -38,11 +41,10 @@ impl Generator {
     ///
     /// `half`: f16 instead of f32, which rounds the numbers and so makes another generator, with another fingerprint; for [`Layout::Nada`] only.
     ///
-    /// Errors: `InvalidArgument` for `half` with another layout; `Unsupported` where a number is beyond f16; `Io`.
+    /// Errors: `InvalidArgument` for `half` with another layout; `Unsupported` where a number is beyond f16, or the layout has no place for a
+    /// generator like this; `Io`.
     pub fn save<'a>(&self, to: impl Into<Destination<'a>>, layout: Layout, half: bool) -> Result<()> {
-        if half && layout != Layout::Nada {
-            return Err(Error::argument("half", "is for the layout nada alone; other programs read f32"));
-        }
+        self.check_layout(layout, half)?;
         let to = to.into();
         let baked = self.baked()?;
         match layout {
@@ -52,20 +54,63 @@ impl Generator {
         }
     }
 
+    /// What [`Generator::save`] would refuse before it writes anything.
+    pub fn check_layout(&self, layout: Layout, half: bool) -> Result<()> {
+        let c = self.config();
+        if half && layout != Layout::Nada {
+            return Err(Error::argument("half", "is for the layout nada alone; other programs read f32"));
+        }
+        match layout {
+            Layout::Nada => Ok(()),
+            Layout::Rosinality => {
+                let what = "writing the generator for rosinality";
+                if self.has_all_classes() {
+                    let message = format!("it has {} classes, which rosinality's code does not know; choose one", c.c_dim);
+                    return Err(Error::unsupported(what, message));
+                }
+                if c.z_dim != c.style_dim {
+                    let message = format!("its z has {} numbers and its w {}, which rosinality's code does not know", c.z_dim, c.style_dim);
+                    return Err(Error::unsupported(what, message));
+                }
+                Ok(())
+            }
+            Layout::AdaPytorch => {
+                // That code draws what is as high as it is wide, and doubles 4 x 4.
+                let what = "writing the generator for stylegan2-ada-pytorch";
+                c.side(what)?;
+                match self.layers().iter().find(|l| l.kind == Kind::Input && l.to.height != 4) {
+                    Some(input) => {
+                        let message = format!("it starts at {0} x {0} pixels, where that code starts at 4 x 4", input.to.height);
+                        Err(Error::unsupported(what, message))
+                    }
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
     /// The same generator with its style offsets in its weights: a style is affine(w) + bias + offset.
     fn baked(&self) -> Result<Generator> {
-        let mut weights = (*self.weights).clone();
+        let mut weights = Weights::new();
         for (layer, offset) in self.offsets() {
             let key = format!("{layer}.conv.modulation.bias");
-            let bias = weights.get(&key).ok_or_else(|| Error::Internal(format!("generator without {key}")))?;
+            let bias = self.weights.get(&key).ok_or_else(|| Error::Internal(format!("generator without {key}")))?;
             weights.insert(key, (bias + offset)?);
         }
-        Self::assemble(self.parts.clone(), weights, BTreeMap::new(), self.label.clone())
+        let bare = Self { offsets: Default::default(), ..self.clone() };
+        bare.replacing(weights, Weights::new())
+    }
+
+    /// Taps of the up-samplings.
+    fn blur(&self) -> [f32; 4] {
+        match &self.synthesis {
+            Synthesis::StyleGan2(s) => s.blur(),
+        }
     }
 
     /// The blur of an up-sampling, [4, 4], times `gain`: its sum is 4 for rosinality's code and 1 for NVIDIA's.
     fn kernel(&self, gain: f32) -> Result<Tensor> {
-        let blur = self.parts.blur;
+        let blur = self.blur();
         let outer: Vec<f32> = (0..16).map(|i| blur[i / 4] * blur[i % 4] * gain).collect();
         Ok(Tensor::from_vec(outer, (4, 4), &Device::Cpu)?)
     }
@@ -74,9 +119,12 @@ impl Generator {
     fn state_dict(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut tensors = (*self.weights).clone();
         let kernel = self.kernel(1.0)?;
-        for i in 0..self.config().resolutions().count() - 1 {
-            tensors.insert(format!("convs.{}.conv.blur.kernel", 2 * i), kernel.clone());
-            tensors.insert(format!("to_rgbs.{i}.upsample.kernel"), kernel.clone());
+        for Layer { name, kind, index, from, to, .. } in self.layers() {
+            match kind {
+                Kind::Convolution if from.height < to.height => tensors.insert(format!("{name}.conv.blur.kernel"), kernel.clone()),
+                Kind::ToRgb if *index > 0 => tensors.insert(format!("{name}.upsample.kernel"), kernel.clone()),
+                _ => None,
+            };
         }
         for (i, map) in self.noise_maps().iter().enumerate() {
             tensors.insert(format!("noises.noise_{i}"), map.clone());
@@ -93,7 +141,7 @@ impl Generator {
             }
         }
         let c = self.config();
-        let numbers = [("size", c.size.to_string()), ("style_dim", c.style_dim.to_string()), ("n_mlp", c.n_mlp.to_string())];
+        let numbers = [("size", c.size().to_string()), ("style_dim", c.style_dim.to_string()), ("n_mlp", c.n_mlp.to_string())];
         let texts = [("format", "stylegan2-rosinality".to_string()), ("lr_mlp", c.lr_mlp.to_string())];
         let clamp = c.conv_clamp.map(|clamp| ("conv_clamp", clamp.to_string()));
         let metadata = numbers.into_iter().chain(texts).chain(clamp).map(|(k, v)| (k.to_string(), v)).collect();
@@ -110,11 +158,7 @@ impl Generator {
     fn rosinality(&self) -> Result<Python> {
         let c = self.config();
         if c.c_dim > 0 {
-            if self.label.is_some() {
-                return self.without_classes()?.rosinality();
-            }
-            let message = format!("it has {} classes, which rosinality's code does not know; choose one", c.c_dim);
-            return Err(Error::unsupported("writing the generator for rosinality", message));
+            return self.without_classes()?.rosinality();
         }
         let tensors = self.state_dict()?.into_iter().map(|(key, tensor)| (key, Python::Tensor(tensor)));
         let mut file = vec![("g_ema", Python::ordered(tensors)), ("latent_avg", Python::Tensor(self.mean_w()?))];
@@ -128,7 +172,8 @@ impl Generator {
     /// The networks of a stylegan2-ada-pytorch file. There is no discriminator to write, and a loader may insist on a module: an empty one
     /// stands in its place.
     fn ada_pytorch(&self) -> Result<Python> {
-        let generator = Ada { g: self, w: self.config().style_dim as i64 }.generator()?;
+        let c = self.config();
+        let generator = Ada { g: self, w: c.style_dim as i64 }.generator()?;
         let empty = Object {
             module: "torch.nn.modules.module",
             name: "Module",
@@ -210,7 +255,7 @@ impl Module {
 /// The generator's parts under stylegan2-ada-pytorch's names; numbers are f32 throughout, no block is computed in f16.
 struct Ada<'a> {
     g: &'a Generator,
-    /// Length of w, and of z.
+    /// Length of w.
     w: i64,
 }
 
@@ -250,35 +295,37 @@ impl Ada<'_> {
         Ok(module.python())
     }
 
-    fn affine(&self, layer: &str, channels: usize) -> Result<Vec<(String, Python)>> {
-        let key = format!("{layer}.conv.modulation");
-        let affine = self.linear(&key, self.w as usize, channels, "linear", None, vec![("bias_init", Python::Int(1))])?;
+    fn affine(&self, layer: &Layer) -> Result<Vec<(String, Python)>> {
+        let key = format!("{}.conv.modulation", layer.name);
+        let affine = self.linear(&key, self.w as usize, layer.from.channels, "linear", None, vec![("bias_init", Python::Int(1))])?;
         Ok(vec![("affine".into(), affine)])
     }
 
-    /// `index`: the layer's noise map.
-    fn convolution(&self, layer: &str, index: usize, side: usize, up: bool, inputs: usize, outputs: usize) -> Result<Python> {
+    fn convolution(&self, layer: &Layer) -> Result<Python> {
+        let (name, side, up) = (&layer.name, layer.to.height, layer.from.height < layer.to.height);
+        let (inputs, outputs) = (layer.from.channels, layer.to.channels);
         let mut named = vec![("w_dim", Python::Int(self.w)), ("resolution", int(side))];
         if up {
             // The library normalises filters, so that any multiple will do.
-            let taps = self.g.parts.blur.map(|t| Python::Float(f64::from(t)));
-            let usual = self.g.parts.blur == synthesis::BLUR;
+            let blur = self.g.blur();
+            let taps = blur.map(|t| Python::Float(f64::from(t)));
             named.extend([
                 ("up", Python::Int(2)),
-                ("resample_filter", Python::List(if usual { [1, 3, 3, 1].map(Python::Int).into() } else { taps.into() })),
+                ("resample_filter", Python::List(if blur == BLUR { [1, 3, 3, 1].map(Python::Int).into() } else { taps.into() })),
             ]);
         }
         named.extend([self.clamp(), ("channels_last", Python::Bool(false))]);
-        let noise = self.g.noise_maps().get(index).ok_or_else(|| Error::Internal(format!("generator without noise map {index}")))?;
+        let noise = self.g.noise_maps().get(layer.index);
+        let noise = noise.ok_or_else(|| Error::Internal(format!("generator without noise map {}", layer.index)))?;
         let module = Module {
             class: "SynthesisLayer",
             parameters: vec![
-                ("weight", self.parameter(format!("{layer}.conv.weight"), &[outputs, inputs, 3, 3])?),
-                ("noise_strength", self.parameter(format!("{layer}.noise.weight"), &[])?),
-                ("bias", self.parameter(format!("{layer}.activate.bias"), &[outputs])?),
+                ("weight", self.parameter(format!("{name}.conv.weight"), &[outputs, inputs, 3, 3])?),
+                ("noise_strength", self.parameter(format!("{name}.noise.weight"), &[])?),
+                ("bias", self.parameter(format!("{name}.activate.bias"), &[outputs])?),
             ],
             buffers: vec![self.filter()?, ("noise_const", Python::Tensor(noise.reshape((side, side))?))],
-            modules: self.affine(layer, inputs)?,
+            modules: self.affine(layer)?,
             attributes: vec![
                 ("resolution", int(side)),
                 ("up", Python::Int(if up { 2 } else { 1 })),
@@ -293,52 +340,50 @@ impl Ada<'_> {
         Ok(module.python())
     }
 
-    fn to_rgb(&self, layer: &str, channels: usize) -> Result<Python> {
+    fn to_rgb(&self, layer: &Layer) -> Result<Python> {
+        let (name, channels, colours) = (&layer.name, layer.from.channels, layer.to.channels);
         let module = Module {
             class: "ToRGBLayer",
             parameters: vec![
-                ("weight", self.parameter(format!("{layer}.conv.weight"), &[3, channels, 1, 1])?),
-                ("bias", self.parameter(format!("{layer}.bias"), &[3])?),
+                ("weight", self.parameter(format!("{name}.conv.weight"), &[colours, channels, 1, 1])?),
+                ("bias", self.parameter(format!("{name}.bias"), &[colours])?),
             ],
             buffers: vec![],
-            modules: self.affine(layer, channels)?,
+            modules: self.affine(layer)?,
             attributes: vec![self.clamp(), ("weight_gain", Python::Float(1.0 / (channels as f64).sqrt()))],
-            init: (vec![channels, 3], vec![("w_dim", Python::Int(self.w)), self.clamp(), ("channels_last", Python::Bool(false))]),
+            init: (vec![channels, colours], vec![("w_dim", Python::Int(self.w)), self.clamp(), ("channels_last", Python::Bool(false))]),
         };
         Ok(module.python())
     }
 
-    /// The block that draws `side` pixels, the `i`th.
-    fn block(&self, i: usize, side: usize) -> Result<Python> {
+    /// The block that draws `side` pixels: `layers` of the table.
+    fn block(&self, side: usize, layers: &[&Layer]) -> Result<Python> {
         let c = self.g.config();
-        let (below, channels) = (if i == 0 { 0 } else { c.channels[&(side / 2)] }, c.channels[&side]);
-        let mut parameters = vec![];
-        let modules = if i == 0 {
-            parameters.push(("const", self.parameter("input.input".into(), &[channels, 4, 4])?));
-            vec![
-                ("conv1".to_string(), self.convolution("conv1", 0, side, false, channels, channels)?),
-                ("torgb".to_string(), self.to_rgb("to_rgb1", channels)?),
-            ]
-        } else {
-            let (up, same) = (2 * (i - 1), 2 * i - 1);
-            vec![
-                ("conv0".to_string(), self.convolution(&format!("convs.{up}"), up + 1, side, true, below, channels)?),
-                ("conv1".to_string(), self.convolution(&format!("convs.{same}"), same + 1, side, false, channels, channels)?),
-                ("torgb".to_string(), self.to_rgb(&format!("to_rgbs.{}", i - 1), channels)?),
-            ]
-        };
+        let convolutions: Vec<&Layer> = layers.iter().copied().filter(|l| l.kind == Kind::Convolution).collect();
+        let (mut parameters, mut modules) = (vec![], vec![]);
+        for layer in layers {
+            match layer.kind {
+                Kind::Input => parameters.push(("const", self.parameter("input.input".into(), &[layer.to.channels, side, side])?)),
+                // The first block's only one is conv1, too.
+                Kind::Convolution if layer.from.height < side => modules.push(("conv0".to_string(), self.convolution(layer)?)),
+                Kind::Convolution => modules.push(("conv1".to_string(), self.convolution(layer)?)),
+                Kind::ToRgb => modules.push(("torgb".to_string(), self.to_rgb(layer)?)),
+            }
+        }
+        let below = convolutions.first().filter(|l| l.from.height < side).map_or(0, |l| l.from.channels);
+        let channels = convolutions.last().map_or(0, |l| l.to.channels);
         let both: Named = vec![
             ("w_dim", Python::Int(self.w)),
             ("resolution", int(side)),
-            ("img_channels", Python::Int(3)),
-            ("is_last", Python::Bool(side == c.size)),
+            ("img_channels", int(c.colours())),
+            ("is_last", Python::Bool(side == c.size())),
             ("use_fp16", Python::Bool(false)),
         ];
         let attributes: Named = vec![
             ("in_channels", int(below)),
             ("architecture", Python::str("skip")),
             ("channels_last", Python::Bool(false)),
-            ("num_conv", int(modules.len() - 1)),
+            ("num_conv", int(convolutions.len())),
             ("num_torgb", Python::Int(1)),
         ];
         let module = Module {
@@ -371,12 +416,15 @@ impl Ada<'_> {
         }
         for i in 0..c.n_mlp {
             // The first layer takes z and the embedded label.
-            let inputs = if i == 0 && c.c_dim > 0 { 2 * w } else { w };
+            let inputs = match i {
+                0 => c.z_dim + if c.c_dim > 0 { w } else { 0 },
+                _ => w,
+            };
             let named = vec![("activation", Python::str("lrelu")), ("lr_multiplier", Python::Float(c.lr_mlp))];
             modules.push((format!("fc{i}"), self.linear(&format!("style.{}", i + 1), inputs, w, "lrelu", Some(c.lr_mlp), named)?));
         }
         let sizes: Named = vec![
-            ("z_dim", Python::Int(self.w)),
+            ("z_dim", int(c.z_dim)),
             ("c_dim", int(c.c_dim)),
             ("w_dim", Python::Int(self.w)),
             ("num_ws", int(c.n_latent())),
@@ -398,10 +446,14 @@ impl Ada<'_> {
 
     fn generator(&self) -> Result<Python> {
         let c = self.g.config();
-        let blocks = c.resolutions().enumerate().map(|(i, side)| Ok((format!("b{side}"), self.block(i, side)?)));
+        let sides: Vec<usize> = c.of_kind(Kind::ToRgb).map(|layer| layer.to.height).collect();
+        let blocks = sides.iter().map(|&side| {
+            let layers: Vec<&Layer> = c.layers.iter().filter(|l| l.to.height == side).collect();
+            Ok((format!("b{side}"), self.block(side, &layers)?))
+        });
         let (base, most) = channel_rule(c);
         let rule: Named = vec![("channel_base", int(base)), ("channel_max", int(most)), ("num_fp16_res", Python::Int(0)), self.clamp()];
-        let image: Named = vec![("img_resolution", int(c.size)), ("img_channels", Python::Int(3))];
+        let image: Named = vec![("img_resolution", int(c.size())), ("img_channels", int(c.colours()))];
         let w: Named = vec![("w_dim", Python::Int(self.w))];
         let join = |parts: &[&Named]| parts.iter().flat_map(|p| p.iter().cloned()).collect::<Named>();
         let synthesis = Module {
@@ -413,14 +465,14 @@ impl Ada<'_> {
                 &w,
                 &image,
                 &vec![
-                    ("img_resolution_log2", Python::Int(c.size.ilog2().into())),
-                    ("block_resolutions", Python::List(c.resolutions().map(int).collect())),
+                    ("img_resolution_log2", Python::Int(c.size().ilog2().into())),
+                    ("block_resolutions", Python::List(sides.iter().copied().map(int).collect())),
                     ("num_ws", int(c.n_latent())),
                 ],
             ]),
             init: (vec![], join(&[&w, &image, &rule])),
         };
-        let z: Named = vec![("z_dim", Python::Int(self.w)), ("c_dim", int(c.c_dim))];
+        let z: Named = vec![("z_dim", int(c.z_dim)), ("c_dim", int(c.c_dim))];
         let mapping = easy_dict([("num_layers", int(c.n_mlp))].into_iter().chain(self.unusual_rate()).collect());
         let module = Module {
             class: "Generator",
@@ -442,8 +494,11 @@ fn easy_dict(items: Named) -> Python {
 /// NVIDIA's rule for channels, min(base / side, most), with the numbers that come nearest. A file does not depend on it: only programs that
 /// build the network anew from the arguments of its constructor do, and they need channels that follow the rule.
 fn channel_rule(c: &Config) -> (usize, usize) {
-    let most = c.channels.values().copied().max().unwrap_or(1);
-    let fits = |base: usize| c.channels.iter().filter(|(&side, &n)| (base / side).min(most) == n).count();
-    let bases = c.channels.iter().map(|(side, n)| side * n);
+    let features = || c.layers.iter().filter(|l| l.kind != Kind::ToRgb).map(|l| l.to);
+    // Side and channels of each resolution.
+    let channels: BTreeMap<usize, usize> = features().map(|to| (to.height, to.channels)).collect();
+    let most = channels.values().copied().max().unwrap_or(1);
+    let fits = |base: usize| channels.iter().filter(|(&side, &n)| (base / side).min(most) == n).count();
+    let bases = channels.iter().map(|(side, n)| side * n);
     (bases.max_by_key(|&base| (fits(base), base)).unwrap_or(most), most)
 }
