@@ -23,9 +23,16 @@ impl Op<2> for WithGradient {
 impl Differentiable<2> for WithGradient {
     fn gradient(&self, given: &Backward<2>) -> Result<[Option<Tensor>; 2]> {
         let [_, gradient] = &given.inputs;
-        // Mostly the factor is 1. To look costs nothing on the CPU, but would wait for any other device.
-        let is_one = given.gradient.device().is_cpu() && given.gradient.to_scalar::<f32>()? == 1.0;
-        Ok([Some(if is_one { gradient.clone() } else { gradient.broadcast_mul(&given.gradient)? }), None])
+        Ok([Some(times(gradient, &given.gradient)?), None])
+    }
+}
+
+/// A gradient times that of the scalar it is of.
+pub(super) fn times(gradient: &Tensor, scalar: &Tensor) -> Result<Tensor> {
+    // Mostly the factor is 1. To look costs nothing on the CPU, but would wait for any other device.
+    match scalar.device().is_cpu() && scalar.to_scalar::<f32>()? == 1.0 {
+        true => Ok(gradient.clone()),
+        false => gradient.broadcast_mul(scalar),
     }
 }
 
