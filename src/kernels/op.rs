@@ -208,40 +208,57 @@ pub(crate) trait InPlace<const CHANGED: usize, const IN: usize> {
     fn cpu(&self, changed: [&mut [f32]; CHANGED], inputs: [cpu::View; IN]) -> Result<()>;
 }
 
-/// Runs `op` on `changed`, which must be contiguous f32; every tensor that shares their memory sees it. An input must not share memory with
-/// a changed tensor, nor one of these with another: the call would wait for ever.
+/// Runs `op` on `changed`, which must be contiguous f32; every tensor that shares their memory sees it. That an input shares memory with a
+/// changed tensor, or one of these with another, is an error.
 #[allow(dead_code)] // for the optimiser
 pub(crate) fn change<const CHANGED: usize, const IN: usize, O: InPlace<CHANGED, IN>>(
     op: &O,
     changed: [&Tensor; CHANGED],
     inputs: [&Tensor; IN],
 ) -> Result<()> {
+    for (i, tensor) in changed.iter().enumerate() {
+        let mut others = changed[..i].iter().chain(&inputs);
+        if memory(tensor).is_some_and(|own| others.any(|other| memory(other) == Some(own))) {
+            bail!("{} of tensors that share their memory", O::NAME);
+        }
+    }
     let held = inputs.map(Tensor::storage_and_layout);
     let values: [_; IN] = all(held.iter().map(|(storage, layout)| cpu::numbers(on_cpu(storage, O::NAME)?, layout, O::NAME)))?;
     let views = std::array::from_fn(|i| cpu::View { values: &values[i], shape: inputs[i].shape() });
     unlocked(O::NAME, &changed, vec![], |slices| {
         let slices: [&mut [f32]; CHANGED] =
-            slices.try_into().map_err(|slices: Vec<_>| Error::Msg(format!("{} tensors instead of {CHANGED}", slices.len())))?;
+            slices.try_into().map_err(|slices: Slices| Error::Msg(format!("{} tensors instead of {CHANGED}", slices.len())))?;
         op.cpu(slices, views)
     })
 }
 
+/// Where a tensor's numbers lie, so that two can be compared.
+fn memory(t: &Tensor) -> Option<*const f32> {
+    let (storage, _) = t.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(CpuStorage::F32(values)) if !values.is_empty() => Some(values.as_ptr()),
+        _ => None,
+    }
+}
+
 /// Calls `f` with the numbers of `tensors` behind those that are `open` already. candle lends one tensor's memory for writing at a time, so
 /// each is lent inside of the one before.
-fn unlocked<F: FnOnce(Vec<&mut [f32]>) -> Result<()>>(name: &'static str, tensors: &[&Tensor], open: Vec<&mut [f32]>, f: F) -> Result<()> {
+fn unlocked<F: FnOnce(Slices) -> Result<()>>(name: &'static str, tensors: &[&Tensor], open: Slices, f: F) -> Result<()> {
     match tensors {
         [] => f(open),
         [first, rest @ ..] => first.inplace_op1(&Opened { name, rest, state: Cell::new(Some((open, f))) }),
     }
 }
 
+type Slices<'a> = Vec<&'a mut [f32]>;
+
 struct Opened<'a, F> {
     name: &'static str,
     rest: &'a [&'a Tensor],
-    state: Cell<Option<(Vec<&'a mut [f32]>, F)>>,
+    state: Cell<Option<(Slices<'a>, F)>>,
 }
 
-impl<F: FnOnce(Vec<&mut [f32]>) -> Result<()>> InplaceOp1 for Opened<'_, F> {
+impl<F: FnOnce(Slices) -> Result<()>> InplaceOp1 for Opened<'_, F> {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -250,7 +267,7 @@ impl<F: FnOnce(Vec<&mut [f32]>) -> Result<()>> InplaceOp1 for Opened<'_, F> {
             bail!("{} changes contiguous tensors of f32 only", self.name)
         };
         let Some((open, f)) = self.state.take() else { bail!("{} was called twice", self.name) };
-        let mut open: Vec<&mut [f32]> = open;
+        let mut open: Slices = open;
         open.push(&mut values[from..to]);
         unlocked(self.name, self.rest, open, f)
     }
@@ -350,5 +367,9 @@ mod tests {
         let turned = Tensor::zeros((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap().t().unwrap();
         let error = change(&Move(0.5), [x.as_tensor(), &turned], [&g]).unwrap_err().to_string();
         assert!(error.contains("move changes contiguous tensors of f32 only"), "{error}");
+        for (changed, input) in [([x.as_tensor(), &y], &seen), ([&seen, x.as_tensor()], &g)] {
+            let error = change(&Move(0.5), changed, [input]).unwrap_err().to_string();
+            assert!(error.contains("share their memory"), "{error}");
+        }
     }
 }

@@ -13,6 +13,8 @@ mod vit;
 mod weights;
 mod words;
 
+#[doc(inline)]
+pub use crate::kernels::Activation;
 pub use config::{Config, End, ResNetConfig, TextConfig, TransformerConfig, VisionConfig, VisionPool, VitConfig};
 pub(crate) use files::{is_common_name, is_described, tensors as tensors_file, BESIDE};
 pub use preprocess::{Interpolation, Preprocessing, Shape};
@@ -23,7 +25,7 @@ pub use words::tidy;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
-use crate::kernels::{unit_rows, Activation, LEAST_LENGTH};
+use crate::kernels::{unit_rows, LEAST_LENGTH};
 use crate::progress::Cancel;
 use candle_core::{DType, Device, Tensor};
 use described::Described;
