@@ -11,7 +11,7 @@
 //! | [`adapt`], [`invert`] | training a domain; finding the latent of a picture |
 //! | [`pack`] | model packs: folders that name a generator, CLIPs, words and a recipe |
 //! | [`nn`] | StyleGAN2, CLIP, encoders' files |
-//! | [`kernels`] | the hot operations, as candle custom operations with their gradients |
+//! | `kernels` | the operations that networks and losses are made of, with their gradients, and their arithmetic for each device |
 //! | [`checkpoint`] | file formats to tensors and back |
 //! | [`output`] | where results go: temporary names, links, what dead processes left |
 //! | [`picture`], [`pairing`], [`rng`], [`progress`], [`settings`], [`threads`], [`machine`], [`error`] | what all of them share |
@@ -24,6 +24,8 @@ pub mod eval;
 mod files;
 pub mod gallery;
 pub mod invert;
+// Public for the project's own tests only.
+#[doc(hidden)]
 pub mod kernels;
 pub mod machine;
 pub mod memory;

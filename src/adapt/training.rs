@@ -12,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::kernels::with_gradient;
 use crate::nn::clip::{tidy, Clip};
 use crate::nn::generator::{as_rgb, Config, Generator, Latent, Layer, Noise, Space};
-use crate::pairing;
 use crate::picture::Picture;
 use crate::progress::{Cancel, Flow, OnProgress, Progress};
 use crate::rng::Rng;
@@ -258,11 +257,6 @@ impl Adaptation {
         let rows = generator.config().n_latent();
         if let Some(a) = settings.auto_layers.filter(|a| a.k > rows) {
             return Err(Error::argument("auto_layers", format!("k is {}, the generator has {rows} rows", a.k)));
-        }
-        let (width, height) = (generator.config().width(), generator.config().height());
-        if settings.losses.structure > 0.0 && !(width.is_multiple_of(pairing::SIDE) && height.is_multiple_of(pairing::SIDE)) {
-            let message = format!("needs sides that {} divides, and this generator draws {width} x {height} pixels", pairing::SIDE);
-            return Err(Error::argument("losses.structure", message));
         }
         let own = match (&source, &target) {
             (Concept::Text(_), Concept::Pictures(_)) => {

@@ -5,7 +5,6 @@
 //! pixels, whose coarse levels pull where fine ones see nothing yet. A CLIP term may be added.
 
 mod optimise;
-mod pyramid;
 
 pub use optimise::{invert, invert_keeping};
 

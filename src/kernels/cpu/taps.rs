@@ -5,7 +5,8 @@
 //! columns is garbage (forward) or multiplied by zero (gradient of the weight). Transposed convolutions of stride 2 are four such
 //! sums, one for each parity of the output position (their gradient is one sum over four planes).
 
-use super::simd::{dispatch, Kernel, Simd};
+use super::simd::{dispatch, load, store};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Slack, in numbers, that every row buffer must have behind its last used position: one block of the widest vectors.
@@ -78,18 +79,18 @@ struct Correlate<'a> {
 
 impl Correlate<'_> {
     #[inline(always)]
-    unsafe fn block<S: Simd, const B: usize>(&self, first: usize, weights: *const f32, p: usize) {
-        let mut acc = [[S::zero(); NV]; B];
+    unsafe fn block<S: Simd, const B: usize>(&self, simd: S, first: usize, weights: *const f32, p: usize) {
+        let mut acc = [[simd.splat_f32s(0.0); NV]; B];
         let mut w = weights;
         let mut src = self.src.add(p);
         for _ in 0..self.packed.c {
             for &off in self.off {
                 let s = src.add(off);
-                let v = [S::load(s), S::load(s.add(S::N)), S::load(s.add(2 * S::N))];
+                let v = [load::<S>(s), load::<S>(s.add(S::F32_LANES)), load::<S>(s.add(2 * S::F32_LANES))];
                 for (b, acc) in acc.iter_mut().enumerate() {
-                    let k = S::splat(*w.add(b));
+                    let k = simd.splat_f32s(*w.add(b));
                     for i in 0..NV {
-                        acc[i] = S::fma(v[i], k, acc[i]);
+                        acc[i] = simd.mul_add_e_f32s(v[i], k, acc[i]);
                     }
                 }
                 w = w.add(B);
@@ -99,28 +100,31 @@ impl Correlate<'_> {
         for (b, acc) in acc.iter().enumerate() {
             let d = self.dst.add((first + b) * self.dst_stride + p);
             for (i, v) in acc.iter().enumerate() {
-                S::store(d.add(i * S::N), *v);
+                store::<S>(d.add(i * S::F32_LANES), *v);
             }
         }
     }
 }
 
-impl Kernel for Correlate<'_> {
+impl WithSimd for Correlate<'_> {
     type Output = ();
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
+    fn with_simd<S: Simd>(self, simd: S) {
         for &(first, n, at) in &self.packed.blocks {
-            let w = self.packed.data.as_ptr().add(at);
+            let w = self.packed.data[at..].as_ptr();
             let mut p = self.from;
             while p < self.to {
-                match n {
-                    8 => self.block::<S, 8>(first, w, p),
-                    4 => self.block::<S, 4>(first, w, p),
-                    3 => self.block::<S, 3>(first, w, p),
-                    2 => self.block::<S, 2>(first, w, p),
-                    _ => self.block::<S, 1>(first, w, p),
+                // SAFETY: who makes a `Correlate` sees to it that the planes reach far enough.
+                unsafe {
+                    match n {
+                        8 => self.block::<S, 8>(simd, first, w, p),
+                        4 => self.block::<S, 4>(simd, first, w, p),
+                        3 => self.block::<S, 3>(simd, first, w, p),
+                        2 => self.block::<S, 2>(simd, first, w, p),
+                        _ => self.block::<S, 1>(simd, first, w, p),
+                    }
                 }
-                p += NV * S::N;
+                p += NV * S::F32_LANES;
             }
         }
     }
@@ -146,7 +150,7 @@ pub(crate) fn correlate(packed: &Packed, batch: usize, src: Planes, off: &[usize
     let work = |task: usize| {
         let (n, i) = (task / chunks, task % chunks);
         // SAFETY: the asserts above bound every access; tasks write disjoint ranges, except that a chunk's last block may run into
-        // the next chunk's first positions, which is prevented by chunks being multiples of every vector block (48 and 24).
+        // the next chunk's first positions, which is prevented by chunks being multiples of every vector block (48, 24 and 12).
         let kernel = Correlate {
             packed,
             src: unsafe { src.data.as_ptr().add(n * packed.c * src.stride) },
@@ -177,27 +181,27 @@ struct Outer<'a> {
 
 impl Outer<'_> {
     #[inline(always)]
-    unsafe fn block<S: Simd, const B: usize, const T: usize>(&mut self, b0: usize, t0: usize) {
+    unsafe fn block<S: Simd, const B: usize, const T: usize>(&mut self, simd: S, b0: usize, t0: usize) {
         let mut total = [[0.0f32; T]; B];
         let offs: [usize; T] = std::array::from_fn(|t| self.off[t0 + t]);
         for (n, &src) in self.src.iter().enumerate() {
             let batch = self.src.len();
             let rows: [*const f32; B] = std::array::from_fn(|b| self.a[(b0 + b) * batch + n]);
-            let mut acc = [[S::zero(); T]; B];
+            let mut acc = [[simd.splat_f32s(0.0); T]; B];
             let mut p = 0;
             while p < self.len {
-                let v: [S::V; T] = std::array::from_fn(|t| S::load(src.add(p + offs[t])));
+                let v: [S::f32s; T] = std::array::from_fn(|t| load::<S>(src.add(p + offs[t])));
                 for b in 0..B {
-                    let a = S::load(rows[b].add(p));
+                    let a = load::<S>(rows[b].add(p));
                     for t in 0..T {
-                        acc[b][t] = S::fma(a, v[t], acc[b][t]);
+                        acc[b][t] = simd.mul_add_e_f32s(a, v[t], acc[b][t]);
                     }
                 }
-                p += S::N;
+                p += S::F32_LANES;
             }
             for (total, acc) in total.iter_mut().zip(&acc) {
                 for (total, acc) in total.iter_mut().zip(acc) {
-                    *total += S::sum(*acc);
+                    *total += simd.reduce_sum_f32s(*acc);
                 }
             }
         }
@@ -207,10 +211,10 @@ impl Outer<'_> {
     }
 }
 
-impl Kernel for Outer<'_> {
+impl WithSimd for Outer<'_> {
     type Output = ();
     #[inline(always)]
-    unsafe fn run<S: Simd>(mut self) {
+    fn with_simd<S: Simd>(mut self, simd: S) {
         let o = self.out.len() / self.off.len();
         let mut b = 0;
         while b < o {
@@ -219,13 +223,16 @@ impl Kernel for Outer<'_> {
             let mut t = 0;
             while t < self.off.len() {
                 let three = self.off.len() - t >= 3;
-                match (eight, four, three) {
-                    (true, _, true) => self.block::<S, 8, 3>(b, t),
-                    (true, _, false) => self.block::<S, 8, 1>(b, t),
-                    (_, true, true) => self.block::<S, 4, 3>(b, t),
-                    (_, true, false) => self.block::<S, 4, 1>(b, t),
-                    (_, _, true) => self.block::<S, 1, 3>(b, t),
-                    _ => self.block::<S, 1, 1>(b, t),
+                // SAFETY: who makes an `Outer` sees to it that the planes reach far enough.
+                unsafe {
+                    match (eight, four, three) {
+                        (true, _, true) => self.block::<S, 8, 3>(simd, b, t),
+                        (true, _, false) => self.block::<S, 8, 1>(simd, b, t),
+                        (_, true, true) => self.block::<S, 4, 3>(simd, b, t),
+                        (_, true, false) => self.block::<S, 4, 1>(simd, b, t),
+                        (_, _, true) => self.block::<S, 1, 3>(simd, b, t),
+                        _ => self.block::<S, 1, 1>(simd, b, t),
+                    }
                 }
                 t += if three { 3 } else { 1 };
             }
@@ -274,8 +281,8 @@ pub(crate) fn outer(batch: usize, o: usize, c: usize, a: Planes, src: Planes, of
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::each_level;
     use super::*;
+    use crate::kernels::cpu::simd::each_level;
 
     fn noise(n: usize, seed: u64) -> Vec<f32> {
         let mut rng = crate::rng::Rng::new(seed);
@@ -347,11 +354,11 @@ mod tests {
     }
 
     struct OwnedCorrelate<'a>(Correlate<'a>, &'static mut [f32]);
-    impl Kernel for OwnedCorrelate<'_> {
+    impl WithSimd for OwnedCorrelate<'_> {
         type Output = Vec<f32>;
         #[inline(always)]
-        unsafe fn run<S: Simd>(self) -> Vec<f32> {
-            self.0.run::<S>();
+        fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+            self.0.with_simd(simd);
             self.1.to_vec()
         }
     }
