@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 pub use crate::nn::clip::ClipResize;
+use crate::optim::Schedule;
 use serde::{Deserialize, Serialize};
 
 /// Which rules the twins follow (see the design's "What adaptation computes").
@@ -112,7 +113,7 @@ pub struct Settings {
     pub steps: usize,
     pub batch: usize,
     pub learning_rate: f64,
-    /// The rate falls linearly, to nothing after the last step.
+    /// The rate falls linearly, to nothing after the last step: steps beyond `steps` then change nothing.
     pub decay: bool,
     /// Adam's second beta; the first is 0.
     pub beta2: f64,
@@ -169,12 +170,12 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The learning rate of step `step` (from 0) as a share of `learning_rate`.
-    pub(super) fn schedule(&self, step: usize) -> f64 {
+    /// How the learning rate goes.
+    pub(super) fn schedule(&self) -> Schedule {
         if self.decay {
-            1.0 - step as f64 / self.steps as f64
+            Schedule::Linear
         } else {
-            1.0
+            Schedule::Constant
         }
     }
 

@@ -1,6 +1,5 @@
 //! The training loop.
 
-use super::adam::Adam;
 use super::domain::{Description, Domain};
 use super::judge::{Judge, Judgement, Looks, Verdict};
 use super::losses::{normalise, Guide};
@@ -12,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::kernels::with_gradient;
 use crate::nn::clip::{tidy, Clip};
 use crate::nn::stylegan2::{Config, Generator, Latent, Noise, Space};
+use crate::optim::{self, Gradient, Optimiser, Rule};
 use crate::picture::Picture;
 use crate::progress::{Cancel, Flow, OnProgress, Progress};
 use crate::rng::Rng;
@@ -174,7 +174,7 @@ pub struct Adaptation {
     pub(super) trainable: Trainable,
     pub(super) guides: Vec<Guide>,
     pub(super) settings: Settings,
-    pub(super) adam: Adam,
+    pub(super) optimiser: Optimiser,
     pub(super) rng: Rng,
     pub(super) source: String,
     pub(super) target: String,
@@ -274,12 +274,14 @@ impl Adaptation {
             .par_iter()
             .map(|c| Guide::new(c, settings.mode, &source, &target, templates, own.as_ref(), cancel))
             .collect::<Result<Vec<_>>>()?;
-        let decay = settings.mode == Mode::Reference && settings.auto_layers.is_some();
         let z = Rng::stream(settings.seed, PREVIEW).normals(&[8, generator.config().style_dim], &Device::Cpu)?;
         let preview = generator.broadcast(&generator.truncate(&generator.map(&z)?, 0.7)?)?;
+        let trainable = Trainable::new(&generator, start, &settings)?;
+        let adam = optim::Config::new(Rule::adam(0.0, settings.beta2), settings.learning_rate);
+        let variables = trainable.variables.iter().map(|(key, var)| (key.clone(), var.clone()));
         Ok(Self {
-            trainable: Trainable::new(&generator, start, &settings)?,
-            adam: Adam::new(settings.learning_rate, settings.beta2, decay),
+            optimiser: Optimiser::named(variables, adam),
+            trainable,
             rng: Rng::stream(settings.seed, TRAINING),
             source: source.describe(),
             target: target.describe(),
@@ -402,8 +404,13 @@ impl Adaptation {
         };
         let grads = seeds.into_par_iter().map(back).collect::<Result<Vec<_>>>()?;
         cancel.check()?;
-        let rate = self.settings.schedule(self.step);
-        self.adam.step(&self.trainable.variables, &selected, &grads, rate)?;
+        // The published selection gives the other layers gradients of zero.
+        let others = match (self.settings.mode, self.settings.auto_layers) {
+            (Mode::Reference, Some(_)) => Gradient::Zero,
+            _ => Gradient::Skip,
+        };
+        let rate = self.settings.schedule().share(self.step, self.settings.steps);
+        self.optimiser.step_of(&grads, rate, |key| if selected.contains(key) { Gradient::Own } else { others })?;
         self.step += 1;
         self.loss = loss;
         Ok(StepReport { step: self.step, loss, rows })
