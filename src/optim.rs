@@ -65,7 +65,11 @@ pub enum Schedule {
     Linear,
     /// Rises linearly from `start` over the share `up` of the steps, falls as a cosine over the share `down` at the end (Karras et al. 2020,
     /// appendix D, with a start of 0).
-    RiseAndFall { start: f64, up: f64, down: f64 },
+    RiseAndFall {
+        start: f64,
+        up: f64,
+        down: f64,
+    },
 }
 
 impl Schedule {
@@ -441,7 +445,8 @@ impl<F: Fn(Slices)> InplaceOp2 for OverParameter<'_, F> {
 
     fn cpu_fwd(&self, parameter: &mut CpuStorage, at: &Layout, gradient: &CpuStorage, from: &Layout) -> candle_core::Result<()> {
         let Some((a, b)) = from.contiguous_offsets() else { bail!("{NAME}: the gradient is not contiguous") };
-        let inner = OverState { parameter: RefCell::new(numbers(parameter, at)?), gradient: &gradient.as_slice::<f32>()?[a..b], f: &self.f };
+        let inner =
+            OverState { parameter: RefCell::new(numbers(parameter, at)?), gradient: &gradient.as_slice::<f32>()?[a..b], f: &self.f };
         self.state.inplace_op1(&inner)
     }
 }

@@ -95,9 +95,10 @@ impl Judge {
         let n = self.wplus.dim(0)?;
         let together = together(generator.config());
         let some = |from: usize| -> Result<View> {
-            cancel.check()?;
-            let image = generator.synthesize(&self.wplus.narrow(0, from, together.min(n - from))?, Noise::None)?.clamp(-1f32, 1f32)?;
+            let wplus = self.wplus.narrow(0, from, together.min(n - from))?;
+            let image = generator.synthesize_unless(&wplus, Noise::None, cancel)?.clamp(-1f32, 1f32)?;
             let of_guide = |g: &Guide| -> Result<f32> {
+                cancel.check()?;
                 let e = normalise(&g.clip.encode_image(&g.clip.preprocess(&image, settings.clip_resize)?)?)?;
                 Ok(g.cosines(&e)?.iter().sum::<f32>())
             };

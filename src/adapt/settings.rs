@@ -179,6 +179,20 @@ impl Settings {
         }
     }
 
+    /// What is asked for and cannot act: sentences for the user.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = vec![];
+        if self.batch == 1 {
+            for (name, weight) in [("structure", self.losses.structure), ("in_domain", self.losses.in_domain)] {
+                if weight > 0.0 {
+                    let why = "it compares the pictures of a batch with each other, and batch is 1; a batch of 2 is the least";
+                    warnings.push(format!("losses.{name} is {weight} and does nothing: {why}"));
+                }
+            }
+        }
+        warnings
+    }
+
     /// `InvalidArgument` names the first field that is out of range.
     pub fn check(&self) -> Result<()> {
         let positive = |name: &str, ok: bool, want: &str| if ok { Ok(()) } else { Err(Error::argument(name, want)) };

@@ -217,7 +217,7 @@ impl Adaptation {
         self.rng = Rng::at(&about.rng);
         (self.step, self.attended, self.stopping) = (about.step, about.attended, about.stopping);
         self.loss = f32::from_bits(about.loss);
-        (self.looks, self.judge, self.chosen) = (about.looks.clone(), None, chosen);
+        (self.looks, self.judge, self.looked, self.chosen) = (about.looks.clone(), None, None, chosen);
         Ok(())
     }
 }

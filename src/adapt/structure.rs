@@ -7,6 +7,10 @@ use crate::pairing::{grey16, SIDE};
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+/// The least length of a small grey picture less the batch's mean: half a level of 8 bits in each of its cells. Pictures of a batch that
+/// has all but collapsed would have the gradient of a division by nothing.
+const LEAST: f32 = SIDE as f32 / 255.0;
+
 /// `weight` times the mean over the batch of max(0, floor - cos(a, b))^2, with a and b the small grey pictures of `after` and `before`
 /// [n, 3, h, w], each less its batch's mean; and its gradient with respect to each part's `after`. h and w must be multiples of 16.
 pub(super) fn loss(parts: &[Twins], floor: f32, weight: f32) -> Result<(f32, Vec<Tensor>)> {
@@ -19,14 +23,16 @@ pub(super) fn loss(parts: &[Twins], floor: f32, weight: f32) -> Result<(f32, Vec
     let mut total = 0.0;
     let mut small: Vec<Vec<f32>> = vec![];
     for (a, b) in a.iter().zip(&b) {
-        let length = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-8);
-        let (la, lb) = (length(a), length(b));
+        let length = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let (own, lb) = (length(a), length(b).max(LEAST));
+        let la = own.max(LEAST);
         let cosine = a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>() / (la * lb);
         let short = (floor - cosine).max(0.0);
         total += short * short;
-        // d cos / da = (b / |b| - cos * a / |a|) / |a|
+        // d cos / da = (b / |b| - cos * a / |a|) / |a|, and below the least length b / |b| / LEAST.
+        let along = if own > LEAST { cosine } else { 0.0 };
         let scale = -2.0 * short * weight / n;
-        small.push(a.iter().zip(b).map(|(x, y)| scale * (y / lb - cosine * x / la) / la).collect());
+        small.push(a.iter().zip(b).map(|(x, y)| scale * (y / lb - along * x / la) / la).collect());
     }
     // Removing the batch's mean is its own transpose.
     let small = centred(small);
@@ -88,6 +94,22 @@ mod tests {
             // Curvature over the step is of the order of 1 % of a gradient of about 1e-3.
             assert!((gradient[i] - want).abs() < 2e-5 + 0.02 * want.abs(), "{i}: {} instead of {want}", gradient[i]);
         }
+    }
+
+    /// Adapted pictures that are all the same but for rounding.
+    #[test]
+    fn a_collapsed_batch_has_a_gradient_of_ordinary_size() {
+        let mut rng = crate::rng::Rng::new(4);
+        let shape = [4, 3, 16, 16];
+        let before = rng.normals(&shape, &Device::Cpu).unwrap();
+        let steepest = |spread: f64| {
+            let after = crate::rng::Rng::new(5).normals(&shape, &Device::Cpu).unwrap().affine(spread, 0.3).unwrap();
+            let gradient = &loss(&[Twins { before: before.clone(), after }], 0.9, 1.0).unwrap().1[0];
+            gradient.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap()
+        };
+        // A tenth of the contrast has ten times the slope of an ordinary batch, and nothing has more than 300 times.
+        let ordinary = steepest(1.0);
+        assert!(ordinary > 1e-4 && steepest(1e-6) < 300.0 * ordinary && steepest(0.0) < 300.0 * ordinary, "{ordinary} {}", steepest(1e-6));
     }
 
     #[test]

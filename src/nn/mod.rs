@@ -3,3 +3,4 @@
 pub mod clip;
 pub mod encoders;
 pub mod stylegan2;
+mod watched;

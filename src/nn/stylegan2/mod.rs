@@ -19,6 +19,7 @@ pub use place::{find, Naming, Place};
 use crate::checkpoint::{self, above, Checkpoint};
 use crate::error::{Error, Result};
 use crate::kernels::bias_act;
+use crate::nn::watched::watched;
 use crate::progress::Cancel;
 use crate::rng::Rng;
 use candle_core::{Device, Tensor, D};
@@ -472,7 +473,7 @@ impl Generator {
         if !fits {
             return Err(Error::argument("styles", format!("must be {} tensors, each [n, channels of its layer]", layers.len())));
         }
-        self.synthesis.forward(styles, &mut LayerNoise::new(noise, &self.parts.noise), &mut |_, _| ())
+        self.synthesis.forward(styles, &mut LayerNoise::new(noise, &self.parts.noise), &mut |_, _| Ok(()))
     }
 
     /// W+ [n, n_latent, style_dim] -> picture [n, 3, size, size], nominally in [-1, 1], not clamped. Differentiable.
@@ -487,14 +488,30 @@ impl Generator {
         for ((name, _), s) in self.config().layers().iter().zip(&styles) {
             trace(&format!("s.{name}"), s);
         }
+        let trace = &mut |name: &str, x: &Tensor| {
+            trace(name, x);
+            Ok(())
+        };
         self.synthesis.forward(&styles, &mut LayerNoise::new(noise, &self.parts.noise), trace)
+    }
+
+    /// As [`Generator::synthesize`]; `Cancelled` once the flag is raised, which is looked at after each layer, and in a backward pass from
+    /// the picture after each layer whose style has a gradient.
+    pub fn synthesize_unless(&self, wplus: &Tensor, noise: Noise, cancel: &Cancel) -> Result<Tensor> {
+        let styles = self.styles(wplus)?.iter().map(|s| watched(s, cancel)).collect::<Result<Vec<_>>>()?;
+        self.synthesis.forward(&styles, &mut LayerNoise::new(noise, &self.parts.noise), &mut |_, _| cancel.check())
     }
 
     /// Renders a latent: with its own noise maps where it has them, else with `noise`; a few pictures at a time, so that memory stays
     /// bounded. [n, 3, size, size].
     pub fn render(&self, latent: &Latent, truncation: f32, noise: Noise) -> Result<Tensor> {
+        self.render_unless(latent, truncation, noise, &Cancel::new())
+    }
+
+    /// As [`Generator::render`]; `Cancelled` once the flag is raised, which is looked at after each layer.
+    pub fn render_unless(&self, latent: &Latent, truncation: f32, noise: Noise, cancel: &Cancel) -> Result<Tensor> {
         let mut out = vec![];
-        self.render_each(latent, truncation, noise, &mut |part| {
+        self.render_each_unless(latent, truncation, noise, cancel, &mut |part| {
             out.push(part);
             Ok(())
         })?;
@@ -504,6 +521,18 @@ impl Generator {
     /// As [`Generator::render`], with each few pictures [m, 3, size, size] given to `on_part` when they are drawn; an error of it ends the
     /// call.
     pub fn render_each(&self, latent: &Latent, truncation: f32, noise: Noise, on_part: &mut dyn FnMut(Tensor) -> Result<()>) -> Result<()> {
+        self.render_each_unless(latent, truncation, noise, &Cancel::new(), on_part)
+    }
+
+    /// As [`Generator::render_each`]; `Cancelled` once the flag is raised, which is looked at after each layer.
+    pub fn render_each_unless(
+        &self,
+        latent: &Latent,
+        truncation: f32,
+        noise: Noise,
+        cancel: &Cancel,
+        on_part: &mut dyn FnMut(Tensor) -> Result<()>,
+    ) -> Result<()> {
         let wplus = self.wplus(latent, truncation)?;
         let n = wplus.dim(0)?;
         let slice = slice(self.config());
@@ -525,7 +554,7 @@ impl Generator {
                     Noise::Given(&cut)
                 }
             };
-            on_part(self.synthesize(&part, noise)?)?;
+            on_part(self.synthesize_unless(&part, noise, cancel)?)?;
         }
         Ok(())
     }

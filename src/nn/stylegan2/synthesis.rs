@@ -81,6 +81,9 @@ pub(super) fn style_channels(config: &Config, layer: &str) -> usize {
     }
 }
 
+/// Sees layers go by.
+pub(super) type Trace<'a> = dyn FnMut(&str, &Tensor) -> Result<()> + 'a;
+
 #[derive(Clone)]
 pub(super) struct Synthesis {
     /// [1, c, 4, 4]
@@ -210,32 +213,32 @@ impl Synthesis {
         self.convolutions().iter().enumerate().map(|(i, c)| c.style(&rows[row(i)])).collect()
     }
 
-    /// Styles -> picture [n, 3, size, size]. `trace` sees every layer's output under its name.
-    pub(super) fn forward(&self, styles: &[Tensor], noise: &mut LayerNoise, trace: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
+    /// Styles -> picture [n, 3, size, size]. `trace` sees every layer's output under its name; an error of it ends the pass.
+    pub(super) fn forward(&self, styles: &[Tensor], noise: &mut LayerNoise, trace: &mut Trace) -> Result<Tensor> {
         let n = styles[0].dim(0)?;
         let (_, c, h, w) = self.constant.dims4()?;
         let mut styles = styles.iter();
         let mut next = || styles.next().ok_or_else(|| Error::argument("styles", "are fewer than the generator's layers"));
         let mut x = self.constant.broadcast_as((n, c, h, w))?.contiguous()?;
-        trace("layer.input", &x);
+        trace("layer.input", &x)?;
         let mut index = 0;
-        let mut layer = |x: &Tensor, layer: &StyledLayer, s: &Tensor, name: &str, trace: &mut dyn FnMut(&str, &Tensor)| -> Result<Tensor> {
+        let mut layer = |x: &Tensor, layer: &StyledLayer, s: &Tensor, name: &str, trace: &mut Trace| -> Result<Tensor> {
             let y = modulated_conv2d(x, s, &layer.conv.weight, layer.conv.how)?;
-            trace(&format!("modconv.{name}"), &y);
+            trace(&format!("modconv.{name}"), &y)?;
             let noise = noise.layer(index, n, y.dim(2)?, y.device())?;
             index += 1;
             let y = clamp(bias_act(&y, &layer.bias, &layer.noise_strength, noise.as_ref())?, self.clamp)?;
-            trace(&format!("layer.{name}"), &y);
+            trace(&format!("layer.{name}"), &y)?;
             Ok(y)
         };
-        let rgb = |x: &Tensor, to_rgb: &ToRgb, s: &Tensor, skip: Option<&Tensor>, name: &str, trace: &mut dyn FnMut(&str, &Tensor)| {
+        let rgb = |x: &Tensor, to_rgb: &ToRgb, s: &Tensor, skip: Option<&Tensor>, name: &str, trace: &mut Trace| {
             let y = modulated_conv2d(x, s, &to_rgb.conv.weight, to_rgb.conv.how)?;
-            trace(&format!("modconv.{name}"), &y);
+            trace(&format!("modconv.{name}"), &y)?;
             let mut y = clamp(y.broadcast_add(&to_rgb.bias)?, self.clamp)?;
             if let (Some(skip), Some(up)) = (skip, &to_rgb.upsample) {
                 y = (y + upfirdn2d(skip, up)?)?;
             }
-            trace(&format!("layer.{name}"), &y);
+            trace(&format!("layer.{name}"), &y)?;
             Result::Ok(y)
         };
         x = layer(&x, &self.conv1, next()?, "conv1", trace)?;
