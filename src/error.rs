@@ -91,11 +91,64 @@ impl Error {
     }
 }
 
-/// What candle reports is a bug of ours: every shape is checked where it enters the library.
+/// An error of this library that went through candle is itself again. Of candle's own, memory that ran out is no bug to report, nor are
+/// shapes, types and devices that do not fit: callers from Rust pass tensors of their own. The rest is.
 impl From<candle_core::Error> for Error {
     fn from(e: candle_core::Error) -> Self {
-        Error::Internal(e.to_string())
+        use candle_core::Error as E;
+        // The text of the whole, with its context.
+        let text = e.to_string();
+        match e {
+            E::WithBacktrace { inner, .. } => Error::from(*inner),
+            // The context says where it was, the cause what it is.
+            E::Context { inner, .. } if !matches!(*inner, E::Msg(_)) => Error::from(*inner),
+            E::WrappedContext { wrapped, .. } => match wrapped.downcast::<Error>() {
+                Ok(own) => *own,
+                Err(_) => Error::Internal(text),
+            },
+            E::Cuda(_) | E::Metal(_) if out_of_memory(&text) => Error::OutOfMemory(format!("the device has no memory left: {text}")),
+            _ if does_not_fit(&e) => Error::Mismatch(format!("tensors that do not fit: {text}")),
+            _ => Error::Internal(text),
+        }
     }
+}
+
+/// So that an error passes through an interface of candle's, and `Error::from` finds it again.
+impl From<Error> for candle_core::Error {
+    fn from(e: Error) -> Self {
+        let context = e.to_string();
+        candle_core::Error::WrappedContext { wrapped: Box::new(e), context }
+    }
+}
+
+/// As CUDA's and Metal's messages say it.
+fn out_of_memory(text: &str) -> bool {
+    let text = text.to_lowercase();
+    text.contains("out_of_memory") || text.contains("out of memory") || text.contains("alloc_failed")
+}
+
+/// Shapes, types and devices of tensors.
+fn does_not_fit(e: &candle_core::Error) -> bool {
+    use candle_core::Error as E;
+    matches!(
+        e,
+        E::UnexpectedDType { .. }
+            | E::DTypeMismatchBinaryOp { .. }
+            | E::UnsupportedDTypeForOp(..)
+            | E::DimOutOfRange { .. }
+            | E::UnexpectedNumberOfDims { .. }
+            | E::UnexpectedShape { .. }
+            | E::ShapeMismatch { .. }
+            | E::ShapeMismatchBinaryOp { .. }
+            | E::ShapeMismatchCat { .. }
+            | E::ShapeMismatchSplit { .. }
+            | E::NarrowInvalidArgs { .. }
+            | E::InvalidIndex { .. }
+            | E::BroadcastIncompatibleShapes { .. }
+            | E::OnlySingleDimension { .. }
+            | E::EmptyTensor { .. }
+            | E::DeviceMismatchBinaryOp { .. }
+    )
 }
 
 /// Characters of a part of a message, beyond which its middle is left out. A path has 4096 bytes at most.
@@ -145,6 +198,37 @@ mod tests {
         assert_eq!(io.to_string(), "\\u{1b}c: \\u{8}");
         for e in [Error::Mismatch("\u{1b}".into()), Error::NotFinite("\u{1b}".into()), Error::Internal("\u{1b}".into())] {
             assert!(e.to_string().ends_with("\\u{1b}"), "{e}");
+        }
+    }
+
+    #[test]
+    fn only_bugs_ask_for_a_report() {
+        use candle_core::{DType, Device, Tensor};
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+        let bytes = Tensor::zeros(3, DType::U8, &Device::Cpu).unwrap();
+        for e in [
+            zeros(&[2, 3]).matmul(&zeros(&[4, 5])).unwrap_err(),
+            zeros(&[2, 3]).broadcast_add(&zeros(&[4])).unwrap_err(),
+            (zeros(&[3]) + bytes).unwrap_err(),
+            zeros(&[2]).dim(7).unwrap_err(),
+            zeros(&[2]).narrow(0, 1, 5).unwrap_err(),
+            zeros(&[2]).to_vec2::<f32>().unwrap_err(),
+            Tensor::cat(&[zeros(&[1, 2]), zeros(&[1, 3])], 0).unwrap_err(),
+        ] {
+            let e = Error::from(e);
+            assert!(e.kind() == Kind::Mismatch && !e.to_string().contains("report"), "{e}");
+        }
+        let device = candle_core::Error::Cuda("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into());
+        let e = Error::from(device.bt().context("drawing"));
+        assert!(e.kind() == Kind::OutOfMemory && !e.to_string().contains("report") && e.to_string().contains("OUT_OF_MEMORY"), "{e}");
+        for e in [candle_core::Error::Cuda("illegal address".into()), candle_core::Error::Msg("odd".into()).bt()] {
+            let e = Error::from(e);
+            assert!(e.kind() == Kind::Internal && e.to_string().contains("please report"), "{e}");
+        }
+        // Our own go through candle and stay what they are, with and without its backtraces and contexts.
+        let own = || candle_core::Error::from(Error::NotFinite("x became NaN".into()));
+        for e in [own(), own().bt(), own().context("step 3")] {
+            assert!(matches!(Error::from(e), Error::NotFinite(m) if m == "x became NaN"));
         }
     }
 

@@ -9,6 +9,7 @@
 //! | [`memory`] | what a call will need, told before it begins |
 //! | [`gallery`] | the folder of installed domains |
 //! | [`adapt`], [`invert`] | training a domain; finding the latent of a picture |
+//! | [`optim`] | optimisers and schedules, for whoever trains |
 //! | [`pack`] | model packs: folders that name a generator, CLIPs, words and a recipe |
 //! | [`nn`] | StyleGAN2, CLIP, encoders' files |
 //! | `kernels` | the operations that networks and losses are made of, with their gradients, and their arithmetic for each device |
@@ -30,6 +31,7 @@ pub mod kernels;
 pub mod machine;
 pub mod memory;
 pub mod nn;
+pub mod optim;
 pub mod output;
 pub mod pack;
 pub mod pairing;

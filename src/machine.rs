@@ -7,8 +7,8 @@
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// Bytes that a call may need, where the caller says nothing: a number, or one with K, M, G or T behind it (times 1024 each). It wins over
-/// what the machine has left.
+/// Bytes that a call may need, whatever the machine has left: a number, or one with K, M, G or T behind it (times 1024 each). A caller's
+/// own limit counts beside it.
 pub const LIMIT_VARIABLE: &str = "NADA_MEMORY_LIMIT";
 
 /// What is left by the tightest of the limits.

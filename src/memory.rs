@@ -4,7 +4,7 @@
 //! The sums name what the code below holds at its worst moment: what candle's graph keeps for gradients, what a layer works on, copies of
 //! trained weights. They are in numbers of 4 bytes until the end. tests/memory.rs compares them with what processes really took.
 
-use crate::adapt::{judge, parts, Domain, Parameters, Settings};
+use crate::adapt::{judge, parts, Domain, Mode, Parameters, Settings};
 use crate::error::{Error, Result};
 use crate::invert;
 use crate::kernels::SCRATCH_KEPT;
@@ -146,14 +146,15 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let phases = [at_once * drawing(config), at_once * eyes(true), back, 4 * trained];
     let small = 4 * n * largest(config, |l| l.to.numbers()) < GIVEN_BACK;
     let beside = if small { phases.iter().sum::<usize>() + judged } else { phases.into_iter().max().unwrap_or(0) };
-    // Noise is drawn before a step begins, that of the selection for all its iterations.
+    // Noise is drawn before a step begins, that of the selection before each of its iterations.
     let maps = if settings.noise { maps(config) } else { 0 };
-    let drawn = (n + settings.auto_layers.map_or(0, |a| a.batch * a.iterations)) * maps;
+    let twins = if settings.mode == Mode::Reference { 2 } else { 1 };
+    let drawn = (twins * n).max(settings.auto_layers.map_or(0, |a| a.batch)) * maps;
     let step = n * graph(config) + pictures + beside + scratch(config, n);
     let selection =
         settings.auto_layers.map_or(0, |a| a.batch * (graph(config) + picture(config) + eyes(true).max(way_back(config, false))));
     // What pictures as a target are compared with.
-    let own = slice(config) * drawing(config) + 16 * picture(config);
+    let own = slice(config) * drawing(config) + 16 * (picture(config) + eyes(false));
     let embedded = clips.iter().map(|c| reading(c, templates)).sum();
     // Each snapshot keeps its change, and so does the one that the stop rule chose.
     let snapshots = match settings.snapshot_every {
@@ -254,14 +255,11 @@ impl<'a> Need<'a> {
         self.admit(0, "")
     }
 
-    /// `OutOfMemory` where the need is above `limit` bytes (0: none was set), which `limit_name` names; else above what
-    /// [`machine::LIMIT_VARIABLE`] says; else above what the machine has left. The message says both numbers and what would fit.
+    /// `OutOfMemory` where the need is above `limit` bytes (0: none was set), which `limit_name` names, or above what the machine has left,
+    /// for which [`machine::LIMIT_VARIABLE`] may speak. The message says the need, the smaller of the limits and what would fit.
     pub fn admit(&self, limit: u64, limit_name: &str) -> Result<()> {
-        let room = match limit {
-            0 => machine::limit()?,
-            bytes => Some(Room { bytes, says: format!("{limit_name} is {}", size(bytes)) }),
-        };
-        match room {
+        let own = (limit > 0).then(|| Room { bytes: limit, says: format!("{limit_name} is {}", size(limit)) });
+        match own.into_iter().chain(machine::limit()?).min_by_key(|room| room.bytes) {
             Some(Room { bytes, says }) if self.bytes > bytes => {
                 let (need, would_fit) = (size(self.bytes), (self.would_fit)(bytes));
                 Err(Error::OutOfMemory(format!("{} would need about {need}, and {says}; {would_fit}", self.what)))
@@ -297,6 +295,37 @@ fn most(above: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapt::AutoLayers;
+    use crate::pack::ModelPack;
+    use std::path::Path;
+
+    /// Noise of one iteration is there at a time.
+    #[test]
+    fn selection_needs_no_more_for_more_iterations() {
+        let pack = ModelPack::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/models/starter")).unwrap();
+        let config = pack.load_generator().unwrap().config().clone();
+        let of = |iterations: usize| {
+            let settings = Settings { auto_layers: Some(AutoLayers { k: 2, iterations, batch: 8 }), ..Settings::default() };
+            adapt(&config, &settings, &[], 1, 2)
+        };
+        assert_eq!(of(1), of(1000));
+    }
+
+    /// A host may allow more than the machine has.
+    #[test]
+    fn the_smaller_limit_counts() {
+        let need = |bytes: u64| Need { what: "drawing", bytes, would_fit: Box::new(|_| "less".into()) };
+        let refusal = |bytes: u64, limit: u64| need(bytes).admit(limit, "memory_limit").map_err(|e| e.to_string()).err();
+        let refused = refusal(2000, 1000).unwrap();
+        assert!(refused.contains("need about 2000 bytes") && refused.contains("memory_limit is 1000 bytes"), "{refused}");
+        assert_eq!(refusal(2000, 3000), None);
+        if let (Some(room), Err(_)) = (machine::room(), std::env::var(machine::LIMIT_VARIABLE)) {
+            for limit in [0, u64::MAX] {
+                let refused = refusal(room.bytes.saturating_mul(2).max(1 << 50), limit).unwrap();
+                assert!(refused.contains("a tenth is kept free"), "{refused}");
+            }
+        }
+    }
 
     #[test]
     fn the_most_that_fits() {

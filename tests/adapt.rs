@@ -217,6 +217,106 @@ fn pictures_can_be_the_target_and_the_source() {
     }
 }
 
+/// The rate has fallen to nothing then; below nothing it would climb.
+#[test]
+fn steps_beyond_the_last_change_nothing_where_the_rate_decays() {
+    let (_, mut a) = adapted(Settings { decay: true, steps: 3, snapshot_every: 0, ..settings() });
+    a.run(&Cancel::new(), &mut silent).unwrap();
+    let trained = draw(&a.generator().unwrap());
+    for _ in 0..3 {
+        a.step().unwrap();
+    }
+    assert_eq!(a.steps_done(), 6);
+    assert_eq!(apart(&draw(&a.generator().unwrap()), &trained), 0.0);
+    // Without decay they go on.
+    let (_, mut a) = adapted(Settings { steps: 3, snapshot_every: 0, ..settings() });
+    a.run(&Cancel::new(), &mut silent).unwrap();
+    let trained = draw(&a.generator().unwrap());
+    a.step().unwrap();
+    assert!(apart(&draw(&a.generator().unwrap()), &trained) > 0.0);
+}
+
+/// Two CLIPs of one resolution that frame pictures differently: each sees its own view, and the loss is the sum of both.
+#[test]
+fn clips_of_one_resolution_and_other_preprocessing_see_their_own_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let pack = pack();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter/clip-a");
+    let mut file = serde_json::from_slice::<serde_json::Value>(&std::fs::read(from.join("preprocessor_config.json")).unwrap()).unwrap();
+    for entry in std::fs::read_dir(&from).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let whole = nada::nn::clip::Clip::open(&from).unwrap();
+    let side = whole.resolution();
+    // As many published CLIPs have it: resized to more than is kept.
+    file["do_resize"] = true.into();
+    file["do_center_crop"] = true.into();
+    file["size"] = serde_json::json!({ "shortest_edge": 2 * side });
+    file["crop_size"] = serde_json::json!({ "height": side, "width": side });
+    std::fs::write(folder.path().join("preprocessor_config.json"), file.to_string()).unwrap();
+    let cropped = nada::nn::clip::Clip::open(folder.path()).unwrap();
+    assert!(cropped.resolution() == side && cropped.preprocessing().short == 2 * side);
+    let (whole, cropped) = (Arc::new(whole), Arc::new(cropped));
+
+    let generator = Arc::new(pack.load_generator().unwrap());
+    let z = |seed: u64| generator.broadcast(&generator.sample_w(2, seed, 1.0).unwrap()).unwrap();
+    let (before, after) = (generator.synthesize(&z(1), Noise::None).unwrap(), generator.synthesize(&z(2), Noise::None).unwrap());
+    let after = candle_core::Var::from_tensor(&after).unwrap();
+    let loss = |clips: &[&Arc<nada::nn::clip::Clip>]| -> (f32, Vec<f32>) {
+        let clips: Vec<_> = clips.iter().map(|c| nada::adapt::WeightedClip { clip: (*c).clone(), weight: 1.0 }).collect();
+        let templates = Templates(vec!["{}".into()]);
+        let a = Adaptation::new(generator.clone(), &clips, text("a photo"), text("a zombie"), &templates, settings()).unwrap();
+        let (loss, seed) = a.clip_gradients(&before, after.as_tensor(), &mut nada::rng::Rng::new(0)).unwrap();
+        let gradient = seed.backward().unwrap().get(after.as_tensor()).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        (loss, gradient)
+    };
+    let (a, b) = (loss(&[&whole]), loss(&[&cropped]));
+    assert!((a.0 - b.0).abs() > 1e-3, "they see different things: {} {}", a.0, b.0);
+    for both in [loss(&[&whole, &cropped]), loss(&[&cropped, &whole])] {
+        assert!((both.0 - a.0 - b.0).abs() < 1e-5, "{} instead of {} + {}", both.0, a.0, b.0);
+        let sum: Vec<f32> = a.1.iter().zip(&b.1).map(|(a, b)| a + b).collect();
+        assert!(apart(&both.1, &sum) < 1e-5 * sum.iter().fold(0.0f32, |m, v| m.max(v.abs())), "the gradients add up");
+    }
+}
+
+/// Where a batch has one picture there is no other to compare it with.
+#[test]
+fn losses_between_pictures_say_that_they_need_two() {
+    let losses = LossWeights { structure: 100.0, in_domain: 10.0, ..LossWeights::default() };
+    let one = Settings { batch: 1, losses, ..settings() };
+    let warnings = one.warnings();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("losses.structure is 100") && warnings[1].contains("losses.in_domain is 10"), "{warnings:?}");
+    assert!(warnings.iter().all(|w| w.contains("batch is 1")), "{warnings:?}");
+    assert!(Settings { batch: 2, ..one.clone() }.warnings().is_empty());
+    assert!(Settings { losses: LossWeights::default(), ..one.clone() }.warnings().is_empty());
+    // What they would add is no part of the loss.
+    let (_, mut with) = adapted(one.clone());
+    let (_, mut without) = adapted(Settings { losses: LossWeights::default(), ..one });
+    for _ in 0..2 {
+        assert_eq!(with.step().unwrap().loss, without.step().unwrap().loss);
+    }
+}
+
+/// A caller's own number decides about no allocation.
+#[test]
+fn numbers_beyond_all_sense_are_refused_by_name() {
+    let layers = |k, iterations, batch| Settings { auto_layers: Some(AutoLayers { k, iterations, batch }), ..settings() };
+    let stop = |latents| Settings { stop: Some(StopRule { latents, ..StopRule::default() }), ..settings() };
+    let huge = 4_000_000_000;
+    for (name, settings) in [
+        ("batch", Settings { batch: huge, ..settings() }),
+        ("auto_layers", layers(2, 1, huge)),
+        ("auto_layers", layers(2, huge, 2)),
+        ("auto_layers", layers(huge, 1, 2)),
+        ("stop", stop(huge)),
+    ] {
+        let error = start(settings, text("a photo"), text("a zombie")).1.err().expect(name);
+        assert!(error.kind() == Kind::InvalidArgument && error.to_string().starts_with(name), "{name}: {error}");
+    }
+}
+
 #[test]
 fn each_loss_alone_lowers_itself() {
     let zero = LossWeights { direction: 0.0, global: 0.0, manifold: 0.0, in_domain: 0.0, structure: 0.0 };

@@ -75,7 +75,9 @@ static bool load(plugin_library *library, const char *file, plugin_error *error)
 static bool load_from(plugin_library *library, const char *folder, bool *found, plugin_error *error) {
     for (int i = 0; i < FILE_COUNT; i++) {
         char path[8192];
-        snprintf(path, sizeof path, "%s%s%s", folder, *folder ? "/" : "", FILES[i]);
+        int length = snprintf(path, sizeof path, "%s%s%s", folder, *folder ? "/" : "", FILES[i]);
+        /* A name that was cut is another file's. */
+        if (length < 0 || (size_t)length >= sizeof path) continue;
         if (*folder && access(path, F_OK) != 0) continue;
         *found = true;
         if (load(library, path, error)) return true;

@@ -96,9 +96,10 @@ impl Judge {
         let together = together(generator.config());
         let some = |from: usize| -> Result<View> {
             cancel.check()?;
-            let image = generator.synthesize(&self.wplus.narrow(0, from, together.min(n - from))?, Noise::None)?;
-            let image = as_rgb(&image)?.clamp(-1f32, 1f32)?;
+            let wplus = self.wplus.narrow(0, from, together.min(n - from))?;
+            let image = as_rgb(&generator.synthesize_unless(&wplus, Noise::None, cancel)?)?.clamp(-1f32, 1f32)?;
             let of_guide = |g: &Guide| -> Result<f32> {
+                cancel.check()?;
                 let e = normalise(&g.clip.encode_image(&g.clip.preprocess(&image, settings.clip_resize)?)?)?;
                 Ok(g.cosines(&e)?.iter().sum::<f32>())
             };

@@ -1,6 +1,5 @@
 //! Adapting a generator to words or pictures (StyleGAN-NADA, Gal et al. 2021, arXiv 2108.00946, sections 4 and 5).
 
-mod adam;
 mod augment;
 pub mod domain;
 pub(crate) mod judge;

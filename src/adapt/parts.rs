@@ -5,6 +5,8 @@ use super::losses::{normalise, Guide};
 use super::settings::{Mode, Settings};
 use crate::error::{Error, Result};
 use crate::kernels::with_gradient;
+use crate::nn::clip::Clip;
+use crate::progress::Cancel;
 use crate::rng::Rng;
 use candle_core::{Tensor, Var};
 use rayon::prelude::*;
@@ -34,9 +36,18 @@ struct Seen {
     leaf: Var,
 }
 
+/// Whether two CLIPs are shown the same pixels of a picture; their colours are their own.
+fn frame_alike(a: &Clip, b: &Clip) -> bool {
+    let frame = |clip: &Clip| {
+        let p = clip.preprocessing();
+        (p.shape, p.interpolation, p.short, p.crop)
+    };
+    frame(a) == frame(b)
+}
+
 /// The losses in CLIP's space over all parts, and for each part a scalar whose backward pass carries their gradient into its `after`.
-/// The CLIPs' graphs are gone when this returns, before the generator's backward pass begins.
-pub(super) fn clip_seeds(guides: &[Guide], s: &Settings, parts: &[Twins], rng: &mut Rng) -> Result<(f32, Vec<Tensor>)> {
+/// The CLIPs' graphs are gone when this returns, before the generator's backward pass begins. `cancel` is looked at between CLIPs and parts.
+pub(super) fn clip_seeds(guides: &[Guide], s: &Settings, parts: &[Twins], rng: &mut Rng, cancel: &Cancel) -> Result<(f32, Vec<Tensor>)> {
     let mut spans = vec![];
     let mut batch = 0;
     for part in parts {
@@ -44,15 +55,19 @@ pub(super) fn clip_seeds(guides: &[Guide], s: &Settings, parts: &[Twins], rng: &
         spans.push(batch..batch + n);
         batch += n;
     }
-    // CLIPs of one resolution see the same pictures.
-    let mut sides: Vec<usize> = guides.iter().map(|g| g.clip.resolution()).collect();
-    sides.sort_unstable();
-    sides.dedup();
-    // For each side, each part's pictures as its CLIPs see them.
+    // CLIPs that frame a picture in the same way see the same pictures; the first of each, by resolution.
+    let mut eyes: Vec<&Clip> = vec![];
+    for guide in guides {
+        if !eyes.iter().any(|e| frame_alike(e, &guide.clip)) {
+            eyes.push(&guide.clip);
+        }
+    }
+    eyes.sort_by_key(|e| e.resolution());
+    // For each of them, each part's pictures as it sees them.
     let mut views: Vec<Vec<(Tensor, Tensor)>> = vec![];
-    for &side in &sides {
-        let clip = &guides.iter().find(|g| g.clip.resolution() == side).ok_or_else(|| Error::Internal("no CLIP".into()))?.clip;
-        let augmentation = s.augment.then(|| Augmentation::draw(rng, batch, side)).transpose()?;
+    for &clip in &eyes {
+        cancel.check()?;
+        let augmentation = s.augment.then(|| Augmentation::draw(rng, batch, clip.resolution())).transpose()?;
         let of_part = |(part, span): (&Twins, &Range<usize>)| -> Result<(Tensor, Tensor)> {
             let augmentation = augmentation.as_ref().map(|a| a.narrow(span)).transpose()?;
             let view = |x: &Tensor| -> Result<Tensor> {
@@ -64,11 +79,14 @@ pub(super) fn clip_seeds(guides: &[Guide], s: &Settings, parts: &[Twins], rng: &
         views.push(parts.par_iter().zip(&spans).map(of_part).collect::<Result<_>>()?);
     }
     // Every CLIP with every part, a CLIP's parts in a row.
-    let side_of = |guide: &Guide| sides.iter().position(|&side| side == guide.clip.resolution()).unwrap_or(0);
-    let tasks: Vec<(&Guide, &(Tensor, Tensor))> = guides.iter().flat_map(|g| views[side_of(g)].iter().map(move |v| (g, v))).collect();
+    let eye_of = |guide: &Guide| eyes.iter().position(|e| frame_alike(e, &guide.clip)).unwrap_or(0);
+    let tasks: Vec<(&Guide, &(Tensor, Tensor))> = guides.iter().flat_map(|g| views[eye_of(g)].iter().map(move |v| (g, v))).collect();
     let see = |(guide, (x0, x1)): &(&Guide, &(Tensor, Tensor))| -> Result<Seen> {
         let leaf = Var::from_tensor(&x1.detach())?;
-        let embed = |x: &Tensor| normalise(&guide.clip.encode_image(&guide.clip.normalise(x)?)?);
+        let embed = |x: &Tensor| -> Result<Tensor> {
+            cancel.check()?;
+            normalise(&guide.clip.encode_image(&guide.clip.normalise(x)?)?)
+        };
         let e0 = embed(x0)?;
         let mut e1 = embed(leaf.as_tensor())?;
         // In this mode the part is the batch.
@@ -95,6 +113,7 @@ pub(super) fn clip_seeds(guides: &[Guide], s: &Settings, parts: &[Twins], rng: &
         }
     }
     let back = |(seen, gradient): (Seen, Option<Tensor>)| -> Result<Tensor> {
+        cancel.check()?;
         let Some(gradient) = gradient else { return Ok(seen.leaf.zeros_like()?) };
         let mut grads = with_gradient(&seen.e1, &gradient)?.backward()?;
         grads.remove(seen.leaf.as_tensor()).ok_or_else(|| Error::Internal("no gradient reached the picture".into()))
@@ -103,7 +122,7 @@ pub(super) fn clip_seeds(guides: &[Guide], s: &Settings, parts: &[Twins], rng: &
     let mut seeds: Vec<Option<Tensor>> = vec![None; parts.len()];
     for (i, gradient) in of_views.iter().enumerate() {
         let (guide, part) = (&guides[i / parts.len()], i % parts.len());
-        let seed = with_gradient(&views[side_of(guide)][part].1, gradient)?;
+        let seed = with_gradient(&views[eye_of(guide)][part].1, gradient)?;
         seeds[part] = Some(match seeds[part].take() {
             None => seed,
             Some(sum) => (sum + seed)?,

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 pub use crate::nn::clip::ClipResize;
+use crate::optim::Schedule;
 use crate::settings::{self, Kind, Listed, Setting, ANY, MANY};
 use serde::{Deserialize, Serialize};
 
@@ -132,7 +133,7 @@ pub struct Settings {
     pub steps: usize,
     pub batch: usize,
     pub learning_rate: f64,
-    /// The rate falls linearly, to nothing after the last step.
+    /// The rate falls linearly, to nothing after the last step: steps beyond `steps` then change nothing.
     pub decay: bool,
     /// Adam's second beta; the first is 0.
     pub beta2: f64,
@@ -189,13 +190,27 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The learning rate of step `step` (from 0) as a share of `learning_rate`.
-    pub(super) fn schedule(&self, step: usize) -> f64 {
+    /// How the learning rate goes.
+    pub(super) fn schedule(&self) -> Schedule {
         if self.decay {
-            1.0 - step as f64 / self.steps as f64
+            Schedule::Linear
         } else {
-            1.0
+            Schedule::Constant
         }
+    }
+
+    /// What is asked for and cannot act: sentences for the user.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = vec![];
+        if self.batch == 1 {
+            for (name, weight) in [("structure", self.losses.structure), ("in_domain", self.losses.in_domain)] {
+                if weight > 0.0 {
+                    let why = "it compares the pictures of a batch with each other, and batch is 1; a batch of 2 is the least";
+                    warnings.push(format!("losses.{name} is {weight} and does nothing: {why}"));
+                }
+            }
+        }
+        warnings
     }
 
     /// `InvalidArgument` names the first setting that is out of range.

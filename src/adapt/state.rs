@@ -1,14 +1,14 @@
 //! The whole state of a run in a file, from which another process goes on with the same bits.
 
-use super::adam::Moment;
 use super::domain::{Description, Domain};
 use super::judge::Looks;
 use super::{Adaptation, Settings};
 use crate::checkpoint::{self, save_safetensors_one_by_one, Checkpoint};
 use crate::error::{Error, Result};
+use crate::optim::State;
 use crate::output::Destination;
 use crate::rng::{Position, Rng};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -132,7 +132,7 @@ impl Adaptation {
             attended: self.attended,
             stopping: self.stopping,
             rng: self.rng.position(),
-            moments: self.adam.moments().iter().map(|(key, m)| (key.clone(), m.steps)).collect(),
+            moments: self.optimiser.states().map(|(key, s)| (key.to_string(), s.steps)).collect(),
             looks: self.judge.as_ref().map(|j| j.looks().clone()).or_else(|| self.looks.clone()),
             chosen: chosen.map(|(step, _)| *step),
         };
@@ -142,7 +142,8 @@ impl Adaptation {
         let mut planned = Vec::new();
         let mut plan = |prefix: &str, key: &str, shape: &[usize]| planned.push((format!("{prefix}{key}"), DType::F32, shape.to_vec()));
         self.trainable.variables.iter().for_each(|(key, v)| plan(VALUE, key, v.dims()));
-        self.adam.moments().iter().for_each(|(key, m)| plan(MOMENT, key, &[m.square.len()]));
+        let moments: BTreeMap<&str, &State> = self.optimiser.states().collect();
+        moments.iter().for_each(|(key, s)| plan(MOMENT, key, &[s.moments.elem_count()]));
         chosen.iter().flat_map(|(_, domain)| &domain.deltas).for_each(|(key, delta)| plan(CHOSEN, key, delta.dims()));
         self.guides.iter().enumerate().for_each(|(i, g)| plan(GUIDE, &i.to_string(), g.direction.dims()));
         save_safetensors_one_by_one(to, planned, &metadata, |name| {
@@ -150,8 +151,7 @@ impl Adaptation {
             let found = if let Some(key) = of(VALUE) {
                 self.trainable.variables.get(key).map(|v| v.as_detached_tensor())
             } else if let Some(key) = of(MOMENT) {
-                let moment = self.adam.moments().get(key);
-                moment.map(|m| Tensor::from_slice(&m.square, m.square.len(), &Device::Cpu)).transpose()?
+                moments.get(key).map(|s| s.moments.flatten_all()).transpose()?
             } else if let Some(key) = of(CHOSEN) {
                 chosen.and_then(|(_, domain)| domain.deltas.get(key)).cloned()
             } else {
@@ -197,10 +197,11 @@ impl Adaptation {
         let moment = |(key, steps): (&String, &i32)| {
             let count = variables.get(key).map(|v| v.elem_count());
             let count = count.ok_or_else(|| Error::format(&state.file.path, format!("'{key}' is no parameter that is trained")))?;
-            let square = state.tensor(MOMENT, key, Some(&[count]))?.to_vec1()?;
-            Ok((key.clone(), Moment { steps: *steps, square }))
+            // A copy: steps change moments in place, and the file's numbers may be asked for again.
+            let moments = state.tensor(MOMENT, key, Some(&[count]))?.reshape((1, count))?.copy()?;
+            Ok((key.clone(), State { steps: *steps, moments }))
         };
-        let moments = about.moments.iter().map(moment).collect::<Result<BTreeMap<_, _>>>()?;
+        let mut moments = about.moments.iter().map(moment).collect::<Result<BTreeMap<_, _>>>()?;
         let chosen = match about.chosen {
             None => None,
             Some(step) => {
@@ -209,14 +210,14 @@ impl Adaptation {
                 Some((step, Arc::new(Domain { description: Description { step, ..now }, deltas })))
             }
         };
+        self.optimiser.restore(|key| moments.remove(key))?;
         for (var, value) in variables.values().zip(&values) {
             var.set(value)?;
         }
-        self.adam.restore(moments);
         self.rng = Rng::at(&about.rng);
         (self.step, self.attended, self.stopping) = (about.step, about.attended, about.stopping);
         self.loss = f32::from_bits(about.loss);
-        (self.looks, self.judge, self.chosen) = (about.looks.clone(), None, chosen);
+        (self.looks, self.judge, self.looked, self.chosen) = (about.looks.clone(), None, None, chosen);
         Ok(())
     }
 }

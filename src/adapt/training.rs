@@ -1,6 +1,5 @@
 //! The training loop.
 
-use super::adam::Adam;
 use super::domain::{Description, Domain};
 use super::judge::{Judge, Judgement, Looks, Verdict};
 use super::losses::{normalise, Guide};
@@ -12,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::kernels::with_gradient;
 use crate::nn::clip::{tidy, Clip};
 use crate::nn::generator::{as_rgb, Config, Generator, Latent, Layer, Noise, Space};
+use crate::optim::{self, Gradient, Optimiser, Rule};
 use crate::picture::Picture;
 use crate::progress::{Cancel, Flow, OnProgress, Progress};
 use crate::rng::Rng;
@@ -138,7 +138,7 @@ pub struct Draws {
     pub mixing: Option<[(Tensor, usize); 2]>,
     /// Noise maps of the frozen and the trained twin; `None` for a generator without noise.
     pub noise: Option<[Vec<Tensor>; 2]>,
-    /// For adaptive selection: z [batch, z_dim] and the noise maps of each iteration.
+    /// For adaptive selection: z [batch, z_dim] and the noise maps of each iteration; without it everything is trained.
     pub selection: Option<(Tensor, Vec<Vec<Tensor>>)>,
 }
 
@@ -160,6 +160,20 @@ impl Draws {
     }
 }
 
+/// The rate of layer selection's steps.
+const SELECTION_RATE: f64 = 0.01;
+
+/// What a step trains.
+struct Selected {
+    /// Of W+, where they were selected.
+    rows: Vec<usize>,
+    /// Of variables.
+    keys: BTreeSet<String>,
+}
+
+/// Gives noise maps for an iteration of layer selection, or none.
+type NoiseOf<'a> = dyn FnMut(usize) -> Result<Option<Vec<Tensor>>> + 'a;
+
 /// Is given each snapshot when it is taken, and the run in that state.
 pub type Keep<'a> = dyn FnMut(&Adaptation, &Snapshot) -> Result<()> + 'a;
 
@@ -174,7 +188,7 @@ pub struct Adaptation {
     pub(super) trainable: Trainable,
     pub(super) guides: Vec<Guide>,
     pub(super) settings: Settings,
-    pub(super) adam: Adam,
+    pub(super) optimiser: Optimiser,
     pub(super) rng: Rng,
     pub(super) source: String,
     pub(super) target: String,
@@ -186,6 +200,8 @@ pub struct Adaptation {
     pub(super) looks: Option<Looks>,
     /// The last step after which the stop rule has looked and a snapshot was taken, where they were due.
     pub(super) attended: usize,
+    /// The last look, and the step that it was of.
+    pub(super) looked: Option<(usize, Judgement)>,
     /// The stop rule has spoken, and the run has not ended yet.
     pub(super) stopping: bool,
     /// The step that the stop rule prefers, and its domain.
@@ -253,6 +269,7 @@ impl Adaptation {
             return Err(Error::argument("clips", format!("the weight of {} is {}, it must be above 0", c.clip.name, c.weight)));
         }
         templates.check()?;
+        settings.warnings().iter().for_each(|w| log::warn!("{w}"));
         Guide::check_length(clips, settings.mode, &source, &target, templates)?;
         let rows = generator.config().n_latent();
         if let Some(a) = settings.auto_layers.filter(|a| a.k > rows) {
@@ -274,12 +291,14 @@ impl Adaptation {
             .par_iter()
             .map(|c| Guide::new(c, settings.mode, &source, &target, templates, own.as_ref(), cancel))
             .collect::<Result<Vec<_>>>()?;
-        let decay = settings.mode == Mode::Reference && settings.auto_layers.is_some();
         let z = Rng::stream(settings.seed, PREVIEW).normals(&[8, generator.config().z_dim], &Device::Cpu)?;
         let preview = generator.broadcast(&generator.truncate(&generator.map(&z)?, 0.7)?)?;
+        let trainable = Trainable::new(&generator, start, &settings)?;
+        let adam = optim::Config::new(Rule::adam(0.0, settings.beta2), settings.learning_rate);
+        let variables = trainable.variables.iter().map(|(key, var)| (key.clone(), var.clone()));
         Ok(Self {
-            trainable: Trainable::new(&generator, start, &settings)?,
-            adam: Adam::new(settings.learning_rate, settings.beta2, decay),
+            optimiser: Optimiser::named(variables, adam),
+            trainable,
             rng: Rng::stream(settings.seed, TRAINING),
             source: source.describe(),
             target: target.describe(),
@@ -289,6 +308,7 @@ impl Adaptation {
             judge: None,
             looks: None,
             attended: 0,
+            looked: None,
             stopping: false,
             chosen: None,
             preview,
@@ -308,26 +328,45 @@ impl Adaptation {
     fn step_unless(&mut self, cancel: &Cancel) -> Result<StepReport> {
         // A copy draws, so that a failed step can be tried again with the same numbers.
         let mut rng = self.rng.clone();
+        let selected = self.select(&mut rng, cancel)?;
         let draws = self.draw(&mut rng)?;
-        let report = self.advance(&draws, &mut rng, cancel)?;
+        let report = self.advance(selected, &draws, &mut rng, cancel)?;
         self.rng = rng;
         Ok(report)
     }
 
+    /// Noise maps for `batch` pictures.
+    fn draw_noise(&self, rng: &mut Rng, batch: usize) -> Result<Vec<Tensor>> {
+        self.frozen.noise_maps().iter().map(|m| rng.normals(&[batch, 1, m.dim(2)?, m.dim(3)?], &Device::Cpu)).collect()
+    }
+
+    /// What the step trains, with random numbers of its own.
+    fn select(&self, rng: &mut Rng, cancel: &Cancel) -> Result<Selected> {
+        let Some(a) = self.settings.auto_layers else { return Ok(self.select_all()) };
+        let z = rng.normals(&[a.batch, self.frozen.config().z_dim], &Device::Cpu)?;
+        // Maps of one iteration at a time: those of all are gigabytes at 1024 px.
+        let mut noise = |_| if self.settings.noise { Ok(Some(self.draw_noise(rng, a.batch)?)) } else { Ok(None) };
+        Ok(self.select_by(&self.scores(&z, a.iterations, &mut noise, cancel)?))
+    }
+
+    fn select_all(&self) -> Selected {
+        Selected { rows: vec![], keys: self.trainable.all() }
+    }
+
+    /// The layers of the rows that changed most.
+    fn select_by(&self, change: &[f32]) -> Selected {
+        let mut rows: Vec<usize> = (0..change.len()).filter(|&r| self.selectable(r).is_some()).collect();
+        rows.sort_by(|&a, &b| change[b].total_cmp(&change[a]));
+        rows.truncate(self.settings.auto_layers.map_or(change.len(), |a| a.k));
+        let layers: Vec<&Layer> = rows.iter().filter_map(|&r| self.selectable(r)).collect();
+        Selected { keys: self.trainable.of_layers(&layers), rows }
+    }
+
+    /// Everything but the selection's.
     fn draw(&self, rng: &mut Rng) -> Result<Draws> {
         let (s, config, device) = (&self.settings, self.frozen.config(), &Device::Cpu);
         let shape = |batch: usize| [batch, config.z_dim];
-        let maps = |rng: &mut Rng, batch: usize| -> Result<Vec<Tensor>> {
-            self.frozen.noise_maps().iter().map(|m| rng.normals(&[batch, 1, m.dim(2)?, m.dim(3)?], device)).collect()
-        };
-        let selection = match s.auto_layers {
-            None => None,
-            Some(a) => {
-                let z = rng.normals(&shape(a.batch), device)?;
-                let count = if s.noise { a.iterations } else { 0 };
-                Some((z, (0..count).map(|_| maps(rng, a.batch)).collect::<Result<_>>()?))
-            }
-        };
+        let maps = |rng: &mut Rng, batch: usize| self.draw_noise(rng, batch);
         let z = rng.normals(&shape(s.batch), device)?;
         let mixing = if s.mixing > 0.0 && rng.uniform() < s.mixing {
             let mut one = || -> Result<(Tensor, usize)> {
@@ -352,40 +391,38 @@ impl Adaptation {
             }
             (true, Mode::Reference) => Some([maps(rng, s.batch)?, maps(rng, s.batch)?]),
         };
-        Ok(Draws { z, mixing, noise, selection })
+        Ok(Draws { z, mixing, noise, selection: None })
     }
 
     /// One training step with given random numbers; `rng` serves the augmentation.
     pub fn step_with(&mut self, draws: &Draws, rng: &mut Rng) -> Result<StepReport> {
-        let report = self.advance(draws, rng, &Cancel::new())?;
+        let selected = match &draws.selection {
+            Some((z, noise)) => self.select_by(&self.layer_changes(z, noise)?),
+            None => self.select_all(),
+        };
+        let report = self.advance(selected, draws, rng, &Cancel::new())?;
         self.attended = self.step;
         Ok(report)
     }
 
-    /// Looks at `cancel` between the parts of a step too: a large step takes longer than a user waits. Nothing is written before its end.
-    fn advance(&mut self, draws: &Draws, rng: &mut Rng, cancel: &Cancel) -> Result<StepReport> {
-        let (rows, selected) = match &draws.selection {
-            None => (vec![], self.trainable.all()),
-            Some((z, noise)) => {
-                let change = self.layer_changes(z, noise)?;
-                let mut order: Vec<usize> = (0..change.len()).filter(|&r| self.selectable(r).is_some()).collect();
-                order.sort_by(|&a, &b| change[b].total_cmp(&change[a]));
-                order.truncate(self.settings.auto_layers.map_or(change.len(), |a| a.k));
-                let layers: Vec<&Layer> = order.iter().filter_map(|&r| self.selectable(r)).collect();
-                (order, self.trainable.of_layers(&layers))
-            }
-        };
+    /// Looks at `cancel` inside a step too, after each layer and each CLIP: a large step takes longer than a user waits. Nothing is written
+    /// before its end.
+    fn advance(
+        &mut self,
+        Selected { rows, keys: selected }: Selected,
+        draws: &Draws,
+        rng: &mut Rng,
+        cancel: &Cancel,
+    ) -> Result<StepReport> {
         let trained = self.trainable.generator(&selected)?;
         let ranges = parts::ranges(self.settings.mode, draws.z.dim(0)?);
-        let twins = |range: &Range<usize>| {
-            cancel.check()?;
-            self.twins(&trained, &draws.narrow(range)?)
-        };
+        let twins = |range: &Range<usize>| self.twins(&trained, &draws.narrow(range)?, cancel);
         let parts = ranges.par_iter().map(twins).collect::<Result<Vec<_>>>()?;
         cancel.check()?;
-        let (mut loss, mut seeds) = self.clip_seeds(&parts, rng)?;
+        let (mut loss, mut seeds) = parts::clip_seeds(&self.guides, &self.settings, &parts, rng, cancel)?;
         cancel.check()?;
-        if self.settings.losses.structure > 0.0 {
+        // Of a single picture there is nothing: it is the batch's mean.
+        if self.settings.losses.structure > 0.0 && draws.z.dim(0)? > 1 {
             let (apart, gradients) = structure::loss(&parts, self.settings.structure_floor, self.settings.losses.structure)?;
             loss += apart;
             for ((seed, gradient), part) in seeds.iter_mut().zip(&gradients).zip(&parts) {
@@ -402,8 +439,13 @@ impl Adaptation {
         };
         let grads = seeds.into_par_iter().map(back).collect::<Result<Vec<_>>>()?;
         cancel.check()?;
-        let rate = self.settings.schedule(self.step);
-        self.adam.step(&self.trainable.variables, &selected, &grads, rate)?;
+        // The published selection gives the other layers gradients of zero.
+        let others = match (self.settings.mode, self.settings.auto_layers) {
+            (Mode::Reference, Some(_)) => Gradient::Zero,
+            _ => Gradient::Skip,
+        };
+        let rate = self.settings.schedule().share(self.step, self.settings.steps);
+        self.optimiser.step_of(&grads, rate, |key| if selected.contains(key) { Gradient::Own } else { others })?;
         self.step += 1;
         self.loss = loss;
         Ok(StepReport { step: self.step, loss, rows })
@@ -414,7 +456,7 @@ impl Adaptation {
     }
 
     /// Pictures of the frozen twin, and of the trained one with its graph.
-    fn twins(&self, trained: &Generator, draws: &Draws) -> Result<Twins> {
+    fn twins(&self, trained: &Generator, draws: &Draws, cancel: &Cancel) -> Result<Twins> {
         let noise = |twin: usize| draws.noise.as_ref().map_or(Noise::None, |n| Noise::Given(&n[twin]));
         let wplus = |mapper: &Generator, twin: usize| -> Result<Tensor> {
             let map = |z: &Tensor| mapper.broadcast(&mapper.truncate(&mapper.map(z)?, self.settings.truncation)?);
@@ -426,34 +468,40 @@ impl Adaptation {
         // The twins share the frozen mapping network, unless the trained one's is trained.
         let own_mapping = self.settings.mode == Mode::Default && self.trainable.trains_mapping();
         let (before, after) = rayon::join(
-            || self.frozen.synthesize(&wplus(&self.frozen, 0)?, noise(0)),
-            || trained.synthesize(&wplus(if own_mapping { trained } else { &self.frozen }, 1)?, noise(1)),
+            || self.frozen.synthesize_unless(&wplus(&self.frozen, 0)?, noise(0), cancel),
+            || trained.synthesize_unless(&wplus(if own_mapping { trained } else { &self.frozen }, 1)?, noise(1), cancel),
         );
         Ok(Twins { before: as_rgb(&before?)?, after: as_rgb(&after?)? })
     }
 
     /// The losses in CLIP's space, and a scalar whose backward pass carries their gradient into `after`.
     pub fn clip_gradients(&self, before: &Tensor, after: &Tensor, rng: &mut Rng) -> Result<(f32, Tensor)> {
-        let (loss, mut seeds) = self.clip_seeds(&[Twins { before: before.clone(), after: after.clone() }], rng)?;
+        let twins = [Twins { before: before.clone(), after: after.clone() }];
+        let (loss, mut seeds) = parts::clip_seeds(&self.guides, &self.settings, &twins, rng, &Cancel::new())?;
         Ok((loss, seeds.remove(0)))
-    }
-
-    fn clip_seeds(&self, parts: &[Twins], rng: &mut Rng) -> Result<(f32, Vec<Tensor>)> {
-        parts::clip_seeds(&self.guides, &self.settings, parts, rng)
     }
 
     /// Adaptive layer selection (Gal et al. 2021, section 4.2): mean |change| of each row of W+ after SGD with rate 0.01 on W+ alone
     /// towards the target, one step for each set of noise maps (or `iterations` without noise).
     pub fn layer_changes(&self, z: &Tensor, noise: &[Vec<Tensor>]) -> Result<Vec<f32>> {
+        let iterations = if noise.is_empty() { self.settings.auto_layers.map_or(1, |a| a.iterations) } else { noise.len() };
+        self.scores(z, iterations, &mut |i| Ok(noise.get(i).cloned()), &Cancel::new())
+    }
+
+    /// As [`Adaptation::layer_changes`]; `noise` gives the maps of each iteration when it begins.
+    fn scores(&self, z: &Tensor, iterations: usize, noise: &mut NoiseOf, cancel: &Cancel) -> Result<Vec<f32>> {
         let frozen = &self.frozen;
         let start = frozen.broadcast(&frozen.truncate(&frozen.map(z)?, self.settings.truncation)?)?;
         let trained = self.trainable.generator(&BTreeSet::new())?;
         let wplus = Var::from_tensor(&start)?;
-        let iterations = if noise.is_empty() { self.settings.auto_layers.map_or(1, |a| a.iterations) } else { noise.len() };
+        let mut sgd = Optimiser::named([("W+".into(), wplus.clone())], optim::Config::new(Rule::Sgd, SELECTION_RATE));
         for i in 0..iterations {
-            let image = as_rgb(&trained.synthesize(wplus.as_tensor(), noise.get(i).map_or(Noise::None, |m| Noise::Given(m)))?)?;
+            let maps = noise(i)?;
+            let noise = maps.as_ref().map_or(Noise::None, |m| Noise::Given(m));
+            let image = as_rgb(&trained.synthesize_unless(wplus.as_tensor(), noise, cancel)?)?;
             let mut total: Option<Tensor> = None;
             for g in &self.guides {
+                cancel.check()?;
                 let e = normalise(&g.clip.encode_image(&g.clip.preprocess(&image, self.settings.clip_resize)?)?)?;
                 let loss = (g.selection_loss(&e)? * g.weight as f64)?;
                 total = Some(match total {
@@ -461,9 +509,9 @@ impl Adaptation {
                     Some(t) => (t + loss)?,
                 });
             }
+            cancel.check()?;
             let grads = total.ok_or_else(|| Error::Internal("no CLIP".into()))?.backward()?;
-            let grad = grads.get(wplus.as_tensor()).ok_or_else(|| Error::Internal("no gradient reached W+".into()))?;
-            wplus.set(&(wplus.as_detached_tensor() - grad.affine(0.01, 0.0)?)?)?;
+            sgd.step_of(&[grads], 1.0, |_| Gradient::Own)?;
         }
         Ok((wplus.as_detached_tensor() - start)?.abs()?.mean(2)?.mean(0)?.to_vec1()?)
     }
@@ -486,7 +534,7 @@ impl Adaptation {
             let looks = self.looks.clone().unwrap_or_default();
             self.judge = Some(Judge::new(&self.frozen, &self.guides, &self.settings, rule, looks, cancel)?);
         }
-        if std::mem::take(&mut self.stopping) {
+        if self.attended == self.step && std::mem::take(&mut self.stopping) {
             return Ok(self.outcome(Ended::Rule));
         }
         // A run that was cancelled between a step and what is due after it begins with that.
@@ -497,8 +545,9 @@ impl Adaptation {
             }
             let due = |every: usize| every > 0 && (self.step.is_multiple_of(every) || self.step == total);
             let (judge_due, snapshot_due) = (self.settings.stop.is_some_and(|r| due(r.every)), due(self.settings.snapshot_every));
-            let mut judgement = None;
-            if let Some(mut judge) = self.judge.take_if(|_| judge_due) {
+            // A look that was taken before a cancel is not taken again.
+            let mut judgement = self.looked.filter(|(step, _)| *step == self.step).map(|(_, judgement)| judgement);
+            if let Some(mut judge) = self.judge.take_if(|_| judge_due && judgement.is_none()) {
                 let verdict = self.judged(&mut judge, cancel);
                 self.judge = Some(judge);
                 let verdict = verdict?;
@@ -506,10 +555,11 @@ impl Adaptation {
                     self.chosen = Some((self.step, Arc::new(self.domain()?)));
                 }
                 judgement = Some(verdict.judgement);
+                self.looked = Some((self.step, verdict.judgement));
                 self.stopping = verdict.stop;
             }
+            let snapshot = if snapshot_due { Some(self.snapshot_unless(judgement, cancel)?) } else { None };
             self.attended = self.step;
-            let snapshot = if snapshot_due { Some(self.snapshot(judgement)?) } else { None };
             if let (Some(snapshot), Some(keep)) = (&snapshot, &mut keep) {
                 keep(self, snapshot)?;
             }
@@ -530,7 +580,12 @@ impl Adaptation {
 
     /// The state as it is, with a preview of 4 pictures.
     pub fn snapshot(&self, judgement: Option<Judgement>) -> Result<Snapshot> {
-        Ok(Snapshot { step: self.step, loss: self.loss, judgement, preview: self.preview(4)?, domain: Arc::new(self.domain()?) })
+        self.snapshot_unless(judgement, &Cancel::new())
+    }
+
+    fn snapshot_unless(&self, judgement: Option<Judgement>, cancel: &Cancel) -> Result<Snapshot> {
+        let preview = self.preview_unless(4, cancel)?;
+        Ok(Snapshot { step: self.step, loss: self.loss, judgement, preview, domain: Arc::new(self.domain()?) })
     }
 
     fn judged(&self, judge: &mut Judge, cancel: &Cancel) -> Result<Verdict> {
@@ -591,11 +646,16 @@ impl Adaptation {
 
     /// Fixed latents of the run, `count` of at most 8: the first row by the frozen twin, the second by the trained one.
     pub fn preview(&self, count: usize) -> Result<Picture> {
+        self.preview_unless(count, &Cancel::new())
+    }
+
+    /// As [`Adaptation::preview`]; `Cancelled` once the flag is raised, which is looked at after each layer.
+    pub fn preview_unless(&self, count: usize, cancel: &Cancel) -> Result<Picture> {
         let latent = Latent { space: Space::WPlus, tensor: self.preview.narrow(0, 0, count.clamp(1, 8))?, noise: None };
         let trained = self.trainable.generator(&BTreeSet::new())?;
         let mut pictures = vec![];
         for g in [&*self.frozen, &trained] {
-            let image = g.render(&latent, 1.0, if self.settings.noise { Noise::Const } else { Noise::None })?;
+            let image = g.render_unless(&latent, 1.0, if self.settings.noise { Noise::Const } else { Noise::None }, cancel)?;
             for i in 0..image.dim(0)? {
                 pictures.push(Picture::from_tensor(&image, i)?);
             }

@@ -62,7 +62,8 @@ pub(super) unsafe fn release<H: Handle>(pointer: *mut H) {
         if let Ok(tagged) = check(pointer, "handle") {
             let tagged = tagged.cast_mut();
             // So that a second free of a box whose memory is not yet in use again is noticed.
-            (*tagged).tag = 0;
+            // Volatile, as an ordinary store before the memory is freed may be left out.
+            std::ptr::addr_of_mut!((*tagged).tag).write_volatile(0);
             drop(Box::from_raw(tagged));
         }
     })

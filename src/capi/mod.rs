@@ -15,6 +15,12 @@
 #![allow(clippy::enum_variant_names)] // C enumerators share one namespace: each carries its type's prefix
 #![allow(clippy::missing_safety_doc)] // each function states its contract in C's terms, and the header's head the common part
 
+#[cfg(panic = "abort")]
+compile_error!(
+    "nada must be built with panic = \"unwind\": its C functions promise that nothing ends the host, and catch a panic as NADA_PANIC. \
+     Set `panic = \"unwind\"` in the profile of the workspace that builds it"
+);
+
 pub mod adaptation;
 pub mod cancel;
 pub mod clip;

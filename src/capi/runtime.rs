@@ -2,7 +2,7 @@
 //!
 //! Work runs on pools of the context's own rather than on rayon's global one: the number of threads is the context's choice, two
 //! contexts do not disturb each other, and freeing a context's last handle ends its threads. A pool serves one call at a time; a call
-//! that finds none idle starts another. So a callback may take as long as it likes, may itself call the library, and may wait for
+//! that finds none idle starts another, and at most [`IDLE_POOLS`] wait for the next one. So a callback may take as long as it likes, may itself call the library, and may wait for
 //! another thread that does: no call ever waits for another one's pool.
 
 use super::progress::Callback;
@@ -15,6 +15,10 @@ use std::thread::JoinHandle;
 
 /// Dropping a tensor's graph recurses; deep graphs do not fit the 2 MiB that threads get by default.
 const STACK: usize = 16 << 20;
+
+/// Pools that are kept while no call runs: one for a host that calls in turn, one for its callbacks that call. The threads of more would
+/// hold what kernels keep to work on again, for as long as the context lives.
+const IDLE_POOLS: usize = 2;
 
 pub(super) struct Runtime {
     threads: usize,
@@ -66,7 +70,14 @@ struct Loan<'a> {
 impl Drop for Loan<'_> {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.take() {
-            self.runtime.idle.lock().unwrap_or_else(PoisonError::into_inner).push(pool);
+            let mut idle = self.runtime.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < IDLE_POOLS {
+                idle.push(pool);
+            } else {
+                // Ending threads takes a while, and other calls need not wait for it.
+                drop(idle);
+                drop(pool);
+            }
         }
     }
 }
@@ -176,6 +187,18 @@ mod tests {
         let sum = runtime.run(|| Ok(runtime.run(|| Ok(2)).unwrap() + rayon::current_num_threads())).unwrap();
         assert_eq!(sum, 3);
         assert_eq!(runtime.idle.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn pools_of_many_calls_at_once_do_not_stay() {
+        let runtime = Runtime::new(2, 0).unwrap();
+        let all = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            // Each has a pool of its own once all are inside.
+            (0..8).for_each(|_| _ = scope.spawn(|| runtime.run(|| Ok(all.wait())).unwrap()));
+        });
+        assert_eq!(runtime.idle.lock().unwrap().len(), IDLE_POOLS);
+        assert_eq!(runtime.run(|| Ok(5)).unwrap(), 5);
     }
 
     #[test]

@@ -5,17 +5,20 @@ use crate::error::{Error, Result};
 use crate::kernels::{mean_square_error, pyramid_distance, unit_rows, LEAST_LENGTH};
 use crate::nn::clip::{Clip, ClipResize};
 use crate::nn::generator::{as_rgb, Generator, Latent, Noise, Space as LatentSpace};
+use crate::optim::{Config, Gradient, Optimiser, Rule, Schedule};
 use crate::picture::Picture;
 use crate::progress::{Cancel, Flow, OnProgress, Progress};
 use crate::rng::Rng;
 use candle_core::{Tensor, Var};
-use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
 
 /// The share of the steps that searches W before W+ is let go, and the rate of the rest as a share of the settings'. A layer's style reads
 /// fewer directions of its row than the row has, so a search of W+ from the mean finds the picture and leaves the rows where they were in
 /// all other directions: at 50 dB they were as far from the true ones as the mean is. W has one row for all layers, which see it whole.
 const W_FIRST: f64 = 0.75;
 const WPLUS_RATE: f64 = 0.1;
+
+/// Of each of the two searches.
+const RATE: Schedule = Schedule::RiseAndFall { start: 0.1, up: 0.05, down: 0.5 };
 
 /// Progress carries a preview every so many steps.
 const PREVIEW_EVERY: usize = 50;
@@ -27,7 +30,8 @@ const LEAST_SIDE: usize = 8;
 ///
 /// Errors: `InvalidArgument` for a picture that is too small or has nothing to see in its square ([`Picture::check_visible`]).
 ///
-/// Without `optimise_noise` the picture is drawn without noise. On `Cancelled` nothing has changed anywhere. The best latent seen is
+/// Without `optimise_noise` the picture is drawn without noise. `cancel` is looked at after each layer of each step, on the way back too; on
+/// `Cancelled` nothing has changed anywhere. The best latent seen is
 /// returned.
 pub fn invert(
     generator: &Generator,
@@ -83,9 +87,12 @@ pub fn invert_keeping(
         false => vec![],
     };
     let spread = if settings.optimise_noise { w_spread(generator)? } else { 0.0 };
-    let parameters = ParamsAdamW { lr: settings.learning_rate, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
-    let optimiser = |latent: &Var| AdamW::new(std::iter::once(latent.clone()).chain(maps.iter().cloned()).collect(), parameters.clone());
-    let mut adam = optimiser(&latent)?;
+    let optimiser = |latent: &Var| {
+        let maps = maps.iter().enumerate().map(|(i, map)| (format!("noise map {i}"), map.clone()));
+        let all = std::iter::once(("the latent".to_string(), latent.clone())).chain(maps);
+        Optimiser::named(all, Config::new(Rule::adam(0.9, 0.999), settings.learning_rate))
+    };
+    let mut adam = optimiser(&latent);
 
     let wplus_of = |t: &Tensor| if t.rank() == 2 { generator.broadcast(t) } else { Ok(t.clone()) };
     let first = match settings.space {
@@ -100,12 +107,12 @@ pub fn invert_keeping(
             cancel.check()?;
             if step == first {
                 latent = Var::from_tensor(&generator.broadcast(&latent.as_detached_tensor())?.contiguous()?)?;
-                adam = optimiser(&latent)?;
+                adam = optimiser(&latent);
             }
-            adam.set_learning_rate(match step.checked_sub(first) {
-                None => settings.learning_rate * rate(step as f64 / first as f64),
-                Some(more) => settings.learning_rate * WPLUS_RATE * rate(more as f64 / (settings.steps - first) as f64),
-            });
+            let share = match step.checked_sub(first) {
+                None => RATE.share(step, first),
+                Some(more) => WPLUS_RATE * RATE.share(more, settings.steps - first),
+            };
             let shaken = if spread > 0.0 {
                 // As in appendix D: noise that is gone after three quarters of the steps.
                 let left = (1.0 - step as f64 / settings.steps as f64 / 0.75).max(0.0);
@@ -114,11 +121,12 @@ pub fn invert_keeping(
                 latent.as_tensor().clone()
             };
             let noise: Vec<Tensor> = maps.iter().map(|m| m.as_tensor().clone()).collect();
-            let image = generator.synthesize(&wplus_of(&shaken)?, if maps.is_empty() { Noise::None } else { Noise::Given(&noise) })?;
-            let image = as_rgb(&image)?;
+            let noise = if maps.is_empty() { Noise::None } else { Noise::Given(&noise) };
+            let image = as_rgb(&generator.synthesize_unless(&wplus_of(&shaken)?, noise, cancel)?)?;
             let mut total = pyramid_distance(&image, &target, settings.pyramid_weight)?;
             let mut loss = total.to_scalar::<f32>()?;
             if let (Some(clip), Some(wanted)) = (clip, &embedded) {
+                cancel.check()?;
                 let away = (1.0 - (embed(clip, &image)? * wanted)?.sum_all()?)?;
                 loss += settings.clip_weight * away.to_scalar::<f32>()?;
                 total = (total + (away * settings.clip_weight as f64)?)?;
@@ -143,7 +151,8 @@ pub fn invert_keeping(
             if settings.enough_psnr > 0.0 && psnr >= settings.enough_psnr {
                 return Ok(());
             }
-            adam.step(&total.backward()?)?;
+            cancel.check()?;
+            adam.step_of(&[total.backward()?], share, |_| Gradient::Own)?;
             normalise(&maps)?;
         }
         Ok(())
@@ -158,13 +167,6 @@ pub fn invert_keeping(
         return Err(e);
     }
     found.ok_or_else(|| Error::Internal("no step was done".into()))
-}
-
-/// Of a search that is at `t` in [0, 1): rises over the first twentieth, falls as a cosine over the last half.
-fn rate(t: f64) -> f64 {
-    let up = (t / 0.05 + 0.1).min(1.0);
-    let down = ((1.0 - t) / 0.5).min(1.0);
-    up * (0.5 - 0.5 * (down * std::f64::consts::PI).cos())
 }
 
 /// Of values in [-1, 1], clamped, as a picture's in [0, 1].

@@ -3,3 +3,4 @@
 pub mod clip;
 pub mod encoders;
 pub mod generator;
+mod watched;

@@ -230,7 +230,8 @@ impl Config {
         described: Option<&Described>,
     ) -> Result<VisionConfig> {
         let side = Self::side(weights, positions)?;
-        let resolution = described.and_then(|d| d.image_size).unwrap_or(side * patch);
+        // A product beyond all numbers fits no side below.
+        let resolution = described.and_then(|d| d.image_size).unwrap_or(side.saturating_mul(patch));
         if patch == 0 || resolution / patch != side {
             let message =
                 format!("image_size {resolution} does not give the {side} x {side} patches of {patch} pixels that the weights have");

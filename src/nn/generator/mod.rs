@@ -14,6 +14,7 @@ pub use stylegan2::{find, Layout, Naming, Place};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
+use crate::nn::watched::watched;
 use crate::progress::Cancel;
 use crate::rng::Rng;
 use candle_core::{Device, Tensor};
@@ -194,12 +195,15 @@ impl Synthesis {
         }
     }
 
-    fn forward(&self, styles: &[Tensor], noise: &mut LayerNoise, trace: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
+    fn forward(&self, styles: &[Tensor], noise: &mut LayerNoise, trace: &mut Trace) -> Result<Tensor> {
         match self {
             Synthesis::StyleGan2(s) => s.forward(styles, noise, trace),
         }
     }
 }
+
+/// Sees layers go by; an error of it ends the pass.
+type Trace<'a> = dyn FnMut(&str, &Tensor) -> Result<()> + 'a;
 
 /// What is not trained and no domain changes; shared by generators that differ in other tensors only.
 struct Parts {
@@ -561,7 +565,7 @@ impl Generator {
         if !fits {
             return Err(Error::argument("styles", format!("must be {} tensors, each [n, channels of its layer]", layers.len())));
         }
-        self.synthesis.forward(styles, &mut LayerNoise::new(noise, &self.parts.noise), &mut |_, _| ())
+        self.synthesis.forward(styles, &mut LayerNoise::new(noise, &self.parts.noise), &mut |_, _| Ok(()))
     }
 
     /// W+ [n, n_latent, style_dim] -> picture [n, colours, height, width], nominally in [-1, 1], not clamped. Differentiable.
@@ -576,14 +580,30 @@ impl Generator {
         for (layer, s) in self.config().styled().zip(&styles) {
             trace(&format!("s.{}", layer.name), s);
         }
+        let trace = &mut |name: &str, x: &Tensor| {
+            trace(name, x);
+            Ok(())
+        };
         self.synthesis.forward(&styles, &mut LayerNoise::new(noise, &self.parts.noise), trace)
+    }
+
+    /// As [`Generator::synthesize`]; `Cancelled` once the flag is raised, which is looked at after each layer, and in a backward pass from
+    /// the picture after each layer whose style has a gradient.
+    pub fn synthesize_unless(&self, wplus: &Tensor, noise: Noise, cancel: &Cancel) -> Result<Tensor> {
+        let styles = self.styles(wplus)?.iter().map(|s| watched(s, cancel)).collect::<Result<Vec<_>>>()?;
+        self.synthesis.forward(&styles, &mut LayerNoise::new(noise, &self.parts.noise), &mut |_, _| cancel.check())
     }
 
     /// Renders a latent: with its own noise maps where it has them, else with `noise`; a few pictures at a time, so that memory stays
     /// bounded. [n, colours, height, width].
     pub fn render(&self, latent: &Latent, truncation: f32, noise: Noise) -> Result<Tensor> {
+        self.render_unless(latent, truncation, noise, &Cancel::new())
+    }
+
+    /// As [`Generator::render`]; `Cancelled` once the flag is raised, which is looked at after each layer.
+    pub fn render_unless(&self, latent: &Latent, truncation: f32, noise: Noise, cancel: &Cancel) -> Result<Tensor> {
         let mut out = vec![];
-        self.render_each(latent, truncation, noise, &mut |part| {
+        self.render_each_unless(latent, truncation, noise, cancel, &mut |part| {
             out.push(part);
             Ok(())
         })?;
@@ -593,6 +613,18 @@ impl Generator {
     /// As [`Generator::render`], with each few pictures [m, colours, height, width] given to `on_part` when they are drawn; an error of it ends the
     /// call.
     pub fn render_each(&self, latent: &Latent, truncation: f32, noise: Noise, on_part: &mut dyn FnMut(Tensor) -> Result<()>) -> Result<()> {
+        self.render_each_unless(latent, truncation, noise, &Cancel::new(), on_part)
+    }
+
+    /// As [`Generator::render_each`]; `Cancelled` once the flag is raised, which is looked at after each layer.
+    pub fn render_each_unless(
+        &self,
+        latent: &Latent,
+        truncation: f32,
+        noise: Noise,
+        cancel: &Cancel,
+        on_part: &mut dyn FnMut(Tensor) -> Result<()>,
+    ) -> Result<()> {
         let wplus = self.wplus(latent, truncation)?;
         let n = wplus.dim(0)?;
         let slice = slice(self.config());
@@ -614,7 +646,7 @@ impl Generator {
                     Noise::Given(&cut)
                 }
             };
-            on_part(self.synthesize(&part, noise)?)?;
+            on_part(self.synthesize_unless(&part, noise, cancel)?)?;
         }
         Ok(())
     }

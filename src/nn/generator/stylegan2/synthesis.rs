@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::kernels::{bias_act, modulated_conv2d, upfirdn2d, Modulated, UpFirDn};
 use crate::nn::generator::layers::{Kind, Layer};
 use crate::nn::generator::noise::LayerNoise;
-use crate::nn::generator::{Config, Weights};
+use crate::nn::generator::{Config, Trace, Weights};
 use candle_core::Tensor;
 
 /// Affine layer from w to a style, and the convolution that the style modulates.
@@ -134,36 +134,36 @@ impl Synthesis {
         self.layers.iter().map(of).collect()
     }
 
-    /// Styles -> picture [n, colours, height, width]. `trace` sees every layer's output under its name.
+    /// Styles -> picture [n, colours, height, width]. `trace` sees every layer's output under its name; an error of it ends the pass.
     pub(in super::super) fn forward(
         &self,
         styles: &[Tensor],
         noise: &mut LayerNoise,
-        trace: &mut dyn FnMut(&str, &Tensor),
+        trace: &mut Trace,
     ) -> Result<Tensor> {
         let too_few = || Error::argument("styles", "are fewer than the generator's layers");
         let n = styles.first().ok_or_else(too_few)?.dim(0)?;
         let (_, c, h, w) = self.constant.dims4()?;
         let mut x = self.constant.broadcast_as((n, c, h, w))?.contiguous()?;
-        trace("layer.input", &x);
+        trace("layer.input", &x)?;
         let mut image: Option<Tensor> = None;
         for (i, (Layer { name, index, .. }, drawn)) in self.layers.iter().enumerate() {
             let conv = drawn.convolution();
             let y = modulated_conv2d(&x, styles.get(i).ok_or_else(too_few)?, &conv.weight, conv.how)?;
-            trace(&format!("modconv.{name}"), &y);
+            trace(&format!("modconv.{name}"), &y)?;
             match drawn {
                 Drawn::Styled(layer) => {
                     let (_, _, height, width) = y.dims4()?;
                     let noise = noise.layer(*index, n, [height, width], y.device())?;
                     x = clamp(bias_act(&y, &layer.bias, &layer.noise_strength, noise.as_ref())?, self.clamp)?;
-                    trace(&format!("layer.{name}"), &x);
+                    trace(&format!("layer.{name}"), &x)?;
                 }
                 Drawn::ToRgb(layer) => {
                     let mut y = clamp(y.broadcast_add(&layer.bias)?, self.clamp)?;
                     if let (Some(skip), Some(up)) = (&image, &layer.upsample) {
                         y = (y + upfirdn2d(skip, up)?)?;
                     }
-                    trace(&format!("layer.{name}"), &y);
+                    trace(&format!("layer.{name}"), &y)?;
                     image = Some(y);
                 }
             }
