@@ -10,7 +10,7 @@
 //! | [`gallery`] | the folder of installed domains |
 //! | [`adapt`], [`invert`] | training a domain; finding the latent of a picture |
 //! | [`pack`] | model packs: folders that name a generator, CLIPs, words and a recipe |
-//! | [`nn`] | StyleGAN2, CLIP, encoders' files |
+//! | [`nn`] | generators (StyleGAN2), CLIP, encoders' files |
 //! | [`kernels`] | the hot operations, as candle custom operations with their gradients |
 //! | [`checkpoint`] | file formats to tensors and back |
 //! | [`output`] | where results go: temporary names, links, what dead processes left |
