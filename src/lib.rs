@@ -11,7 +11,7 @@
 //! | [`adapt`], [`invert`] | training a domain; finding the latent of a picture |
 //! | [`optim`] | optimisers and schedules, for whoever trains |
 //! | [`pack`] | model packs: folders that name a generator, CLIPs, words and a recipe |
-//! | [`nn`] | StyleGAN2, CLIP, encoders' files |
+//! | [`nn`] | generators (StyleGAN2), CLIP, encoders' files |
 //! | `kernels` | the operations that networks and losses are made of, with their gradients, and their arithmetic for each device |
 //! | [`checkpoint`] | file formats to tensors and back |
 //! | [`output`] | where results go: temporary names, links, what dead processes left |

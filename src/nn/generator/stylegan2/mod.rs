@@ -101,7 +101,7 @@ impl Sizes {
             return Err("a dimension of 0".into());
         }
         let ups = self.channels.len().saturating_sub(1);
-        let longer = self.start[0].max(self.start[1]).checked_mul(1 << ups.min(MAX_UPS + 1)).unwrap_or(usize::MAX);
+        let longer = self.start[0].max(self.start[1]).saturating_mul(1 << ups.min(MAX_UPS + 1));
         if !(32..=1024).contains(&longer) {
             return Err(format!("a generator of {longer} px: sizes from 32 to 1024 px are supported"));
         }

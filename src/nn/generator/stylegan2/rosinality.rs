@@ -98,11 +98,11 @@ fn latent_avg(root: &Checkpoint, prefix: &str, config: &Config) -> Result<Option
         return Ok(None);
     };
     let d = config.style_dim;
-    Ok(Some(match root.shape(&key).unwrap_or_default() {
+    Ok(Some(match *root.shape(&key).unwrap_or_default() {
         // What was trained to find w alone has one row.
-        &[1, _] => root.f32(&key, Some(&[1, d]))?.squeeze(0)?,
+        [1, _] => root.f32(&key, Some(&[1, d]))?.squeeze(0)?,
         // Some tools store the mean once a layer, all rows the same.
-        &[_, _] => root.f32(&key, Some(&[config.n_latent(), d]))?.mean(0)?,
+        [_, _] => root.f32(&key, Some(&[config.n_latent(), d]))?.mean(0)?,
         _ => root.f32(&key, Some(&[d]))?,
     }))
 }
