@@ -338,3 +338,24 @@ class Adam:
                 self.state[key] = (m, v, n)
                 step = (m / (1 - self.b1**n)) / ((v / (1 - self.b2**n)).sqrt() + self.epsilon)
                 parameter -= (self.rate if rate is None else rate) * step
+
+
+def mix(first, second, row):
+    """W+ of the first up to `row`, of the second from there on."""
+    return torch.cat([first[:, :row], second[:, row:]], 1)
+
+
+def layer_changes(g, start, noise, clip, target, rate=0.01):
+    """Adaptive layer selection (Gal et al. 2021, section 4.2): how far each row of W+ moves from `start`, on average, in as many steps of SGD
+    on W+ with the global loss as there are sets of noise maps."""
+    wplus = start.clone().requires_grad_()
+    for maps in noise:
+        loss = global_loss(clip.see(g.draw(wplus, maps)), target)
+        (gradient,) = torch.autograd.grad(loss, wplus)
+        wplus = (wplus - rate * gradient).detach().requires_grad_()
+    return (wplus - start).abs().mean((0, 2)).detach()
+
+
+def trained_by_default(key):
+    """The constant and every convolution with what belongs to it; the mapping network and ToRGB stay."""
+    return key.startswith(("input.", "conv1.", "convs.")) and not key.endswith("blur.kernel")
