@@ -53,6 +53,11 @@ pub fn close(name: &str, have: &Tensor, want: &Tensor, atol: f64, rtol: f64) {
     );
 }
 
+/// The largest number of a tensor, without its sign.
+pub fn largest(t: &Tensor) -> f64 {
+    t.to_dtype(DType::F64).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f64>().unwrap()
+}
+
 /// Builds tests/slow.c, which makes a process that it is preloaded into (LD_PRELOAD) read as from a slow disk.
 pub fn slow_disk(folder: &Path) -> PathBuf {
     let library = folder.join("slow.so");

@@ -359,3 +359,9 @@ def layer_changes(g, start, noise, clip, target, rate=0.01):
 def trained_by_default(key):
     """The constant and every convolution with what belongs to it; the mapping network and ToRGB stay."""
     return key.startswith(("input.", "conv1.", "convs.")) and not key.endswith("blur.kernel")
+
+
+def pyramid_loss(x, target, weight):
+    """Mean squared difference, and `weight` times that of the averages over 2, 4, 8 and 16 pixels."""
+    difference = x - target
+    return difference.square().mean() + weight * sum(F.avg_pool2d(difference, 2**i).square().mean() for i in range(1, 5))
