@@ -2,13 +2,15 @@
 """Writes the golden data that tests/golden.rs compares the library with: small networks of random weights, and what networks.py computes
 with them in float64.
 
-    python tests/data/golden/make.py        (needs torch and safetensors)
+    python tests/data/golden/make.py        (needs torch, safetensors, numpy and Pillow)
 """
 import json
 import math
 import pathlib
 
+import numpy
 import torch
+from PIL import Image
 from networks import *
 from safetensors.torch import save_file
 
@@ -287,7 +289,7 @@ def of_losses(frozen, start, clip, words):
         leaf = (near if name.startswith("near") else after).clone().requires_grad_()
         loss = loss_of(weights, words, mode, before, leaf, clip)
         loss.backward()
-        out[f"{name}.loss"], out[f"{name}.gradient"] = loss.reshape(1), leaf.grad.flatten()[::11]
+        out[f"{name}.loss"], out[f"{name}.gradient"] = loss.reshape(1), leaf.grad.flatten()[::23]
     short = (clip.see(near) - clip.see(before)).norm(dim=-1)
     assert (short < 0.3).all(), f"edits of {short}"
     save("losses.safetensors", out)
@@ -430,6 +432,23 @@ def of_inversion(t, clip, target):
     save("inversion.safetensors", out)
 
 
+# ---- pictures as a CLIP sees them ---------------------------------------------------------------------------------------------------
+
+def of_resizing():
+    """waves(1, 3, 20, 28) as CLIP of 16 px gets it, by PyTorch's resampling: with a low-pass (a = -0.5) and without (a = -0.75). And bytes
+    (i * i * 31 + i * 7) % 256 as a picture of 28 x 20, by Pillow's. Both less their outermost columns, to a square."""
+    out, square = {}, lambda x: x[..., 3:19]
+    x = waves(1, 3, 20, 28)
+    for name, antialias in (("antialias", True), ("aliased", False)):
+        y = F.interpolate((x + 1) / 2, size=(16, 22), mode="bicubic", antialias=antialias, align_corners=False)
+        out[name] = (square(y) - MEAN) / STD
+    i = numpy.arange(20 * 28 * 3)
+    picture = Image.fromarray(((i * i * 31 + i * 7) % 256).astype(numpy.uint8).reshape(20, 28, 3))
+    small = torch.from_numpy(numpy.array(picture.resize((22, 16), Image.BICUBIC))).permute(2, 0, 1)[None]
+    out["bytes"] = (square(small) / 255.0 - MEAN) / STD
+    save("resized.safetensors", out)
+
+
 def main():
     frozen = generator_tensors()
     start = perturbed(frozen)
@@ -476,6 +495,7 @@ def main():
     # A picture of 8 bits.
     target = ((g.draw(wplus).clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
     of_inversion(frozen, clip, target)
+    of_resizing()
 
 
 main()
