@@ -1,6 +1,6 @@
 //! Inversion with the starter.
 
-use nada::invert::{invert, Inversion, Settings, Space};
+use nada::invert::{invert, invert_keeping, Inversion, Settings, Space};
 use nada::nn::clip::Clip;
 use nada::nn::generator::{Generator, Latent, Noise, Space as LatentSpace};
 use nada::pack::ModelPack;
@@ -78,7 +78,7 @@ fn the_same_settings_find_the_same() {
 fn a_cancelled_call_ends_at_once_and_returns_nothing() {
     let (generator, picture) = starter();
     let settings = Settings { steps: 3, ..Settings::default() };
-    let before = rows(&run(&settings, None).unwrap());
+    let before = run(&settings, None).unwrap();
     let cancel = Cancel::new();
     cancel.cancel();
     let mut steps = 0;
@@ -89,10 +89,25 @@ fn a_cancelled_call_ends_at_once_and_returns_nothing() {
     let refused = invert(generator, picture, None, &Settings::default(), &cancel, &mut count);
     assert!(matches!(refused, Err(Error::Cancelled)));
     assert_eq!(steps, 0);
-    let mut stop = |p: &nada::progress::Progress| if p.step == 3 { Flow::Stop } else { Flow::Continue };
-    assert!(matches!(invert(generator, picture, None, &Settings::default(), &Cancel::new(), &mut stop), Err(Error::Cancelled)));
-    // Nothing of it is left: the next call finds what was found before.
-    assert_eq!(rows(&run(&settings, None).unwrap()), before);
+    let mut losses = vec![];
+    let mut stop = |p: &nada::progress::Progress| {
+        losses.push(p.loss);
+        if p.step == 3 {
+            Flow::Stop
+        } else {
+            Flow::Continue
+        }
+    };
+    let mut reached = None;
+    let ended = invert_keeping(generator, picture, None, &Settings::default(), &Cancel::new(), &mut stop, &mut reached);
+    assert!(matches!(ended, Err(Error::Cancelled)));
+    // Who asks for it gets the best latent so far.
+    let reached = reached.unwrap();
+    assert_eq!((reached.steps, losses.len()), (3, 3));
+    assert_eq!(reached.loss, losses.iter().copied().fold(f32::INFINITY, f32::min));
+    // Nothing of it is left: the next call finds what was found before it.
+    let after = run(&settings, None).unwrap();
+    assert_eq!((rows(&after), after.loss, after.psnr), (rows(&before), before.loss, before.psnr));
 }
 
 #[test]
