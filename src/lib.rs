@@ -22,6 +22,7 @@ pub mod checkpoint;
 pub mod error;
 pub mod eval;
 mod files;
+mod formats;
 pub mod gallery;
 pub mod invert;
 pub mod kernels;

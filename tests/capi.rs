@@ -469,7 +469,8 @@ fn bad_files() {
     let bare = w.path("bare");
     fs::create_dir_all(bare).unwrap();
     let broken = pack("broken-pack", "name = [");
-    let unknown = pack("unknown-pack", &format!("{good_manifest}colour = 'red'\n"));
+    let later = pack("later-pack", &format!("format = 99\n{good_manifest}"));
+    let required = pack("required-pack", &format!("{good_manifest}[requires]\nsmell = '7.5'\n"));
     let lost = pack("lost-pack", "name = 'x'\nresolution = 128\ngenerator = 'other.safetensors'\n");
     let outside = pack("outside-pack", "name = 'x'\nresolution = 128\ngenerator = '../picture.png'\n");
     let other = pack("other-pack", &good_manifest.replace("128", "256"));
@@ -479,7 +480,8 @@ fn bad_files() {
     case!(cases, "model: missing", NADA_NOT_FOUND, ["nowhere/file"], w.open_model(m));
     case!(cases, "model: a folder without model.toml", NADA_NOT_FOUND, ["bare", "model.toml"], w.open_model(bare));
     case!(cases, "model: broken model.toml", NADA_BAD_FORMAT, ["broken-pack/model.toml"], w.open_model(broken));
-    case!(cases, "model: an unknown key", NADA_BAD_FORMAT, ["unknown-pack/model.toml", "colour"], w.open_model(unknown));
+    case!(cases, "model: a later format", NADA_UNSUPPORTED, ["later-pack/model.toml", "99"], w.open_model(later));
+    case!(cases, "model: a feature of a later version", NADA_UNSUPPORTED, ["required-pack", "smell", "7.5"], w.open_model(required));
     case!(cases, "model: no generator", NADA_BAD_FORMAT, ["lost-pack", "other.safetensors"], w.open_model(lost));
     case!(cases, "model: a path that leads out", NADA_BAD_FORMAT, ["outside-pack", "../picture.png"], w.open_model(outside));
     case!(cases, "model: another resolution", NADA_MISMATCH, ["128", "256"], w.open_model(other));
@@ -889,6 +891,15 @@ fn null_pointers() {
         nada_domain_save(null(), file) "domain";
         nada_domain_clip_name(null(), 0, &mut null()) "domain";
         nada_domain_parameters(null(), &mut 0) "domain";
+        nada_domain_between(null(), w.generator, null(), null(), &mut null_mut()) "base";
+        nada_domain_between(w.generator, null(), null(), null(), &mut null_mut()) "adapted";
+        nada_domain_between(w.generator, w.generator, null(), null(), null_mut()) "domain";
+        nada_domain_fits(null(), w.generator, &mut 0) "domain";
+        nada_domain_for_generator(null(), w.generator, &mut null_mut()) "domain";
+        nada_domain_to_half(null(), &mut null_mut()) "domain";
+        nada_gallery_fits(null(), 0, w.generator, &mut 0) "gallery";
+        nada_gallery_fits(gallery, 0, null(), &mut 0) "generator";
+        nada_gallery_fits(gallery, 0, w.generator, null_mut()) "fits";
         nada_latent_open(null(), file, 1, &mut null_mut()) "context";
         nada_latent_open(w.context, null(), 1, &mut null_mut()) "file";
         nada_latent_open(w.context, file, 1, null_mut()) "latent";
@@ -957,6 +968,7 @@ fn null_pointers() {
             nada_domain_source(null()),
             nada_domain_target(null()),
             nada_domain_fingerprint(null()),
+            nada_domain_origin(null()),
             nada_adaptation_warning(null()),
         ] {
             assert_eq!(CStr::from_ptr(text), c"");

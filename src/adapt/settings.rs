@@ -44,7 +44,7 @@ pub enum Phase {
 
 /// Weights of the losses; 0 leaves one out.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct LossWeights {
     pub direction: f32,
     pub global: f32,
@@ -62,14 +62,23 @@ impl Default for LossWeights {
 
 /// Adaptive layer selection (Gal et al. 2021, section 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct AutoLayers {
     /// Layers trained in each step.
     pub k: usize,
-    /// SGD steps on W+ that score the layers.
+    /// SGD steps on W+ that score the layers; 1 where a recipe does not say.
+    #[serde(default = "one")]
     pub iterations: usize,
-    /// Latents scored.
+    /// Latents scored; 8 where a recipe does not say.
+    #[serde(default = "eight")]
     pub batch: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn eight() -> usize {
+    8
 }
 
 /// When to stop by itself, judged on `latents` of the run's own, every `every` steps.
@@ -78,7 +87,7 @@ pub struct AutoLayers {
 /// `patience` bad looks running, or with a good look from step `earliest` on whose gain in cosine to the target has risen by less than
 /// `plateau` over the last `plateau_steps` steps: what comes after that is overshoot.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct StopRule {
     /// In groups of 32, as a larger group makes the same pairing harder.
     pub latents: usize,
@@ -101,7 +110,7 @@ impl Default for StopRule {
 
 /// Settings of an adaptation. `Default` is for full-size generators; a model pack's recipe wins over it, and the caller over that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Settings {
     pub mode: Mode,
     pub parameters: Parameters,
