@@ -72,9 +72,16 @@ fn names(folder: &Path) -> Vec<String> {
 #[test]
 fn every_command_has_an_example() {
     let home = Home::new();
-    for command in
-        [&["convert"][..], &["model"], &["model", "add"], &["model", "list"], &["model", "info"], &["model", "check"], &["model", "remove"]]
-    {
+    for command in [
+        &["convert"][..],
+        &["domain"],
+        &["model"],
+        &["model", "add"],
+        &["model", "list"],
+        &["model", "info"],
+        &["model", "check"],
+        &["model", "remove"],
+    ] {
         let out = home.run(&[command, &["--help"]].concat());
         let text = String::from_utf8_lossy(&out.stdout);
         assert!(out.status.success() && text.contains("Example") && text.contains(&format!("nada {}", command.join(" "))), "{text}");
