@@ -1410,14 +1410,7 @@ fn domains_of_and_for_other_generators() {
         };
         let mut image = null_mut();
         ok(nada_generator_render(g, w.latent, &options, &mut image, 1));
-        let out = nada_pixels_mut {
-            data: bytes.as_mut_ptr().cast(),
-            stride: 3 * 128,
-            width: 128,
-            height: 128,
-            format: 0,
-            transfer: 0,
-        };
+        let out = nada_pixels_mut { data: bytes.as_mut_ptr().cast(), stride: 3 * 128, width: 128, height: 128, format: 0, transfer: 0 };
         ok(nada_image_to_pixels(image, &out));
         nada_image_free(image);
         bytes.to_vec()

@@ -124,14 +124,14 @@ fn domains_are_built_in() {
     let g = Generator::open(&starter).unwrap();
     let style = |layer: &str, n: usize| (format!("s.{layer}"), (Tensor::arange(0f32, n as f32, &Device::Cpu).unwrap() * 0.01).unwrap());
     let c4 = g.config().style_channels("conv1");
-    let mut domain = Domain {
-        description: serde_json::from_value(serde_json::json!({
+    let mut domain = Domain::new(
+        serde_json::from_value(serde_json::json!({
             "source": "a photo", "target": "a test", "clips": [], "parameters": "stylespace", "step": 1,
             "fingerprint": g.fingerprint().unwrap(), "settings": nada::adapt::Settings::default(),
         }))
         .unwrap(),
-        deltas: BTreeMap::from([style("conv1", c4), style("to_rgb1", c4)]),
-    };
+        BTreeMap::from([style("conv1", c4), style("to_rgb1", c4)]),
+    );
     domain.save(&at("s.nada.safetensors")).unwrap();
     let bias = &g.weights()["conv1.activate.bias"];
     domain.deltas = BTreeMap::from([("conv1.activate.bias".to_string(), bias.affine(0.0, 0.25).unwrap())]);
