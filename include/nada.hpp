@@ -235,6 +235,8 @@ public:
     std::string source() const { return nada_domain_source(get()); }
     std::string target() const { return nada_domain_target(get()); }
     std::string fingerprint() const { return nada_domain_fingerprint(get()); }
+    std::string origin() const { return nada_domain_origin(get()); }
+    domain to_half() const { return domain(detail::made<nada_domain>(nada_domain_to_half, get())); }
     uint32_t step() const noexcept { return nada_domain_step(get()); }
     nada_parameters parameters() const {
         nada_parameters parameters = NADA_PARAMETERS_FULL;

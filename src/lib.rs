@@ -23,6 +23,7 @@ pub mod checkpoint;
 pub mod error;
 pub mod eval;
 mod files;
+mod formats;
 pub mod gallery;
 pub mod invert;
 // Public for the project's own tests only.

@@ -72,6 +72,7 @@ fn domains_go_through_a_file_scale_and_add_up() {
     a.domain().unwrap().save(&path).unwrap();
     let domain = Domain::open(&path).unwrap();
     assert_eq!(domain.description, a.domain().unwrap().description);
+    assert_eq!(domain.description.settings["beta2"], settings().beta2);
     assert_eq!((domain.description.target.as_str(), domain.description.step), ("a zombie", 4));
 
     let plain = draw(&g);

@@ -176,7 +176,7 @@ fn results_do_not_overwrite_each_other() {
         let out = adapt(folder.path(), &["A zombie!", "--seed", seed]);
         assert!(out.status.success(), "{}", error(&out));
     }
-    let seed = |name: &str| Domain::open(&at(name)).unwrap().description.settings.seed;
+    let seed = |name: &str| Domain::open(&at(name)).unwrap().description.settings["seed"].clone();
     assert_eq!([seed("a-zombie.nada.safetensors"), seed("a-zombie-2.nada.safetensors")], [1, 2]);
     assert!(at("a-zombie-before-after.png").exists() && at("a-zombie-2-before-after.png").exists());
 

@@ -47,7 +47,7 @@ pub enum Phase {
 
 /// Weights of the losses; 0 leaves one out.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct LossWeights {
     pub direction: f32,
     pub global: f32,
@@ -65,7 +65,6 @@ impl Default for LossWeights {
 
 /// Adaptive layer selection (Gal et al. 2021, section 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct AutoLayers {
     /// Layers trained in each step.
     pub k: usize,
@@ -99,7 +98,7 @@ impl AutoLayers {
 /// `patience` bad looks running, or with a good look from step `earliest` on whose gain in cosine to the target has risen by less than
 /// `plateau` over the last `plateau_steps` steps: what comes after that is overshoot.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct StopRule {
     /// In groups of 32, as a larger group makes the same pairing harder.
     pub latents: usize,
@@ -122,7 +121,7 @@ impl Default for StopRule {
 
 /// Settings of an adaptation. `Default` is for full-size generators; a model pack's recipe wins over it, and the caller over that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Settings {
     pub mode: Mode,
     pub parameters: Parameters,

@@ -1,6 +1,6 @@
 //! The training loop.
 
-use super::domain::{Description, Domain};
+use super::domain::{carried, Description, Domain, Origin};
 use super::judge::{Judge, Judgement, Looks, Verdict};
 use super::losses::{normalise, Guide};
 use super::parts::{self, Twins};
@@ -616,19 +616,17 @@ impl Adaptation {
 
     /// The current state as a domain.
     pub fn domain(&self) -> Result<Domain> {
-        Ok(Domain { description: self.description(), deltas: self.trainable.deltas()? })
+        Ok(Domain::new(self.description()?, self.trainable.deltas()?))
     }
 
-    pub(super) fn description(&self) -> Description {
-        Description {
-            source: self.source.clone(),
-            target: self.target.clone(),
+    pub(super) fn description(&self) -> Result<Description> {
+        let parameters = self.settings.parameters;
+        Ok(Description {
             clips: self.guides.iter().map(|g| g.clip.name.clone()).collect(),
-            parameters: self.settings.parameters,
             step: self.step,
-            fingerprint: self.frozen.fingerprint().to_string(),
-            settings: self.settings.clone(),
-        }
+            settings: carried(&self.settings)?,
+            ..Description::new(Origin::Adapted, &self.source, &self.target, parameters, &self.frozen)?
+        })
     }
 
     /// What the stop rule chose, else the current state.

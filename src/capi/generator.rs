@@ -220,7 +220,7 @@ pub unsafe extern "C" fn nada_generator_with_class(
 #[no_mangle]
 pub unsafe extern "C" fn nada_generator_fingerprint(generator: *const nada_generator) -> *const c_char {
     value(c"".as_ptr(), || match borrow(generator, "generator") {
-        Ok(g) => g.fingerprint.get_or_init(|| c_string(g.generator.fingerprint())).as_ptr(),
+        Ok(g) => g.fingerprint.get_or_init(|| c_string(g.generator.fingerprint().unwrap_or_default())).as_ptr(),
         Err(_) => c"".as_ptr(),
     })
 }

@@ -57,10 +57,11 @@ impl ModelPack {
     }
 
     fn check_fingerprint(&self, generator: &Generator) -> Result<String> {
-        let have = generator.fingerprint();
+        let have = generator.fingerprint()?;
         match &self.fingerprint {
             None => Ok(format!("{have} (model.toml does not say which it should be)")),
             Some(want) if want == have => Ok(have.into()),
+            Some(want) if self.format == 1 && want == generator.fingerprint_of_format_1()? => Ok(want.clone()),
             Some(want) => Err(Error::Mismatch(format!("model.toml says {want}, the generator's is {have}: its file was changed"))),
         }
     }

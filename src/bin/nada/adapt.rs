@@ -153,7 +153,7 @@ impl Adapt {
         if let Some(resumed) = &resumed {
             self.take_over(&resumed.state)?;
         }
-        let pack = self.model.pack()?;
+        let pack = self.model.pack(ui)?;
         let templates = match &resumed {
             Some(resumed) => resumed.state.templates(),
             None => self.templates.of(&self.clip, pack.as_ref())?,

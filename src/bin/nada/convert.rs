@@ -53,7 +53,7 @@ impl Convert {
         };
         let mut output = outputs.named("OUT", &self.output, kind)?;
         let before = generator_or_pack(&self.input, &ui.cancel)?;
-        let mut after = adapted(&before, &self.domains.load(&ui.cancel)?)?;
+        let mut after = adapted(&before, &self.domains.of(&before, self.domains.load(&ui.cancel)?)?)?;
         if let Some(class) = self.class {
             after = after.with_class(class)?.without_classes()?;
         }
@@ -67,7 +67,7 @@ impl Convert {
         let text = format!("{}: {size} px, {} domains built in", name(&output.path), self.domains.domains.len());
         ui.finish(
             &text,
-            json!({"output": name(&output.path), "size": after.config().size(), "fingerprint_before": before.fingerprint(), "domains": names(&self.domains.domains)}),
+            json!({"output": name(&output.path), "size": after.config().size(), "fingerprint_before": before.fingerprint()?, "domains": names(&self.domains.domains)}),
         )
     }
 }

@@ -53,7 +53,7 @@ impl Invert {
         if self.output.is_some() && self.pictures.len() > 1 {
             return Err(Error::argument("--output", format!("names one file for {} pictures; leave it out", self.pictures.len())));
         }
-        let pack = self.model.pack()?;
+        let pack = self.model.pack(ui)?;
         let settings = self.settings.over(invert_recipe(pack.as_ref())?)?;
         let mut outputs = Outputs::new(&self.force);
         outputs.reads_all(&self.pictures);

@@ -75,7 +75,7 @@ impl Render {
         if self.out_npy.is_none() && self.folder.is_none() && self.sheet.is_none() {
             return Err(Error::argument("--out-npy, --folder or --sheet", "none given; say where the pictures go"));
         }
-        let pack = self.model.pack()?;
+        let pack = self.model.pack(ui)?;
         let mut outputs = Outputs::new(&self.force);
         outputs.reads(&self.latents);
         let generator = self.model.generator.as_deref();
@@ -88,6 +88,7 @@ impl Render {
         let mut files = folder.transpose()?.unwrap_or_default();
         let domains = self.domains.load(&ui.cancel)?;
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
+        let domains = self.domains.of(&generator, domains)?;
         let named: Vec<_> = domains.iter().map(|(d, s)| (d, *s)).collect();
         // The array's parts and the array; the pictures of 4 channels and their sheet.
         let kept = 2 * generator.config().colours() * array.is_some() as usize + 8 * sheet.is_some() as usize;

@@ -82,8 +82,8 @@ impl Restyle {
         if !self.templates.template.is_empty() && self.to.is_none() {
             return Err(Error::argument("--template", "goes with --to; a domain was made with templates of its own"));
         }
-        let pack = self.model.pack()?;
-        let mut domains = self.domains.load(&ui.cancel)?;
+        let pack = self.model.pack(ui)?;
+        let domains = self.domains.load(&ui.cancel)?;
         let mut outputs = Outputs::new(&self.force);
         outputs.reads(&self.picture);
         outputs.reads_all(&self.latent);
@@ -132,6 +132,7 @@ impl Restyle {
         let picture = square(&self.picture, side, ui)?;
         // Before words are adapted to, too.
         picture.check_visible()?;
+        let mut domains = self.domains.of(&generator, domains)?;
         if let Some(words) = &self.to {
             let domain = match (&kept, &mut learned) {
                 (None, Some(learned)) => self.learn(words, &generator, pack.as_ref(), learned, ui)?,
@@ -214,7 +215,7 @@ impl Restyle {
             return Err(Error::Mismatch(format!("{} {message}", name(&path))));
         }
         let domain = Domain::open_unless(&path, &ui.cancel)?;
-        if domain.description.target == words && domain.description.fingerprint == generator.fingerprint() {
+        if domain.description.target == words && domain.description.fits(generator)? {
             return Ok(domain);
         }
         let message = format!("{} is of other words or of another generator; move it away, or name it with --domain", name(&path));

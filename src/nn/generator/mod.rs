@@ -249,7 +249,14 @@ pub struct Generator {
     /// What [`Generator::map`] takes for the label: [1, c_dim].
     label: Option<Tensor>,
     mean: Arc<Mean>,
-    fingerprint: Arc<OnceLock<String>>,
+    fingerprints: Arc<OnceLock<Fingerprints>>,
+}
+
+/// sha256 in hexadecimal.
+struct Fingerprints {
+    now: String,
+    /// By the rule of format 1.
+    format_1: String,
 }
 
 impl Generator {
@@ -284,7 +291,7 @@ impl Generator {
             mapping: Arc::new(mapping),
             synthesis,
             label: None,
-            fingerprint: Arc::default(),
+            fingerprints: Arc::default(),
         })
     }
 
@@ -411,27 +418,53 @@ impl Generator {
             mapping,
             label: self.label.clone(),
             mean,
-            fingerprint: Arc::default(),
+            fingerprints: Arc::default(),
         })
     }
 
-    /// sha256 (hex) over keys, shapes and numbers of every tensor that makes pictures; noise maps and the mean of w are left out, as
-    /// tools add and drop them. Computed once.
-    pub fn fingerprint(&self) -> &str {
-        self.fingerprint.get_or_init(|| {
-            let mut hash = Sha256::new();
-            for (key, tensor) in self.weights.iter().chain(self.offsets.iter()) {
-                hash.update(key.as_bytes());
-                hash.update(format!("{:?}", tensor.dims()).as_bytes());
-                // Tensors were f32 on the CPU when they were read.
-                let numbers = tensor.flatten_all().and_then(|t| t.to_vec1::<f32>()).unwrap_or_default();
-                for chunk in numbers.chunks(4096) {
-                    let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
-                    hash.update(&bytes);
-                }
+    /// sha256 (hex) over keys, shapes and numbers of every tensor that makes pictures, and over [`Generator::unusual`]; noise maps and the
+    /// mean of w are left out, as tools add and drop them. Computed once, a tensor at a time.
+    ///
+    /// Errors: `Internal` where a tensor cannot be read as f32.
+    pub fn fingerprint(&self) -> Result<&str> {
+        Ok(&self.fingerprints()?.now)
+    }
+
+    /// The fingerprint that domains of format 1 have: blur, clamp and learning-rate multiplier were no part of it. The same as
+    /// [`Generator::fingerprint`] where nothing is [unusual](Generator::unusual). Errors as there.
+    pub fn fingerprint_of_format_1(&self) -> Result<&str> {
+        Ok(&self.fingerprints()?.format_1)
+    }
+
+    fn fingerprints(&self) -> Result<&Fingerprints> {
+        if let Some(known) = self.fingerprints.get() {
+            return Ok(known);
+        }
+        let hex = |hash: Sha256| hash.finalize().iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let mut hash = Sha256::new();
+        for (key, tensor) in self.weights.iter().chain(self.offsets.iter()) {
+            hash.update(key.as_bytes());
+            hash.update(format!("{:?}", tensor.dims()).as_bytes());
+            let numbers = tensor.flatten_all().and_then(|t| t.to_vec1::<f32>());
+            let numbers = numbers.map_err(|e| Error::Internal(format!("the fingerprint of a generator: {key} cannot be read: {e}")))?;
+            for chunk in numbers.chunks(4096) {
+                let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
+                hash.update(&bytes);
             }
-            hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
-        })
+        }
+        let format_1 = hex(hash.clone());
+        for (name, value) in self.unusual() {
+            hash.update(format!("\n{name} = {value}"));
+        }
+        Ok(self.fingerprints.get_or_init(|| Fingerprints { now: hex(hash), format_1 }))
+    }
+
+    /// What a generator computes with beside its tensors, by name, where it is not what its family was published with: `blur` (the taps, in
+    /// units of 2^-16), `conv_clamp`, `lr_mlp`. Numbers as f32, so that a format that rounds them makes no other generator of it.
+    pub fn unusual(&self) -> Vec<(&'static str, String)> {
+        match &self.synthesis {
+            Synthesis::StyleGan2(s) => stylegan2::unusual(self.config(), s.blur()),
+        }
     }
 
     /// The mapping network: z [n, z_dim] -> w [n, style_dim]. Differentiable. A generator with classes needs one to be set

@@ -193,7 +193,7 @@ impl Generator {
 }
 
 /// rosinality's and NVIDIA's learning-rate multiplier of the mapping network, which files do not name.
-const DEFAULT_LR_MLP: f64 = 0.01;
+pub(super) const DEFAULT_LR_MLP: f64 = 0.01;
 
 /// `tensor` as f16. `Unsupported` where a number would become infinite.
 pub(crate) fn to_half(key: &str, tensor: &Tensor) -> Result<Tensor> {

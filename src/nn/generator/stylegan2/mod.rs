@@ -28,6 +28,22 @@ use std::collections::BTreeMap;
 /// The blur of an up-sampling: [1, 3, 3, 1] with gain 2 (rosinality's and NVIDIA's).
 const BLUR: [f32; 4] = [0.25, 0.75, 0.75, 0.25];
 
+/// Of [`super::Generator::unusual`].
+pub(super) fn unusual(config: &Config, blur: [f32; 4]) -> Vec<(&'static str, String)> {
+    let taps = |blur: [f32; 4]| blur.map(|tap| (f64::from(tap) * 65536.0).round() as i64);
+    let mut unusual = Vec::new();
+    if taps(blur) != taps(BLUR) {
+        unusual.push(("blur", format!("{:?}", taps(blur))));
+    }
+    if let Some(clamp) = config.conv_clamp {
+        unusual.push(("conv_clamp", (clamp as f32).to_string()));
+    }
+    if config.lr_mlp as f32 != export::DEFAULT_LR_MLP as f32 {
+        unusual.push(("lr_mlp", (config.lr_mlp as f32).to_string()));
+    }
+    unusual
+}
+
 /// Up-samplings of the largest generator: 4 to 1024 px.
 const MAX_UPS: usize = 8;
 
