@@ -20,7 +20,7 @@ const SHEET_COLUMNS: usize = 10;
 /// Distance and pairing of adapted pictures; all three are [n, 3, height, width] in [0, 1], sample i of the same latent.
 ///
 /// - distance: mean |adapted - truth| over mean |plain - truth|: 0 is the truth, 1 as far from it as the unadapted pictures.
-/// - pairing: see [`pairing`].
+/// - pairing: see [`pairing()`].
 ///
 /// Errors: `InvalidArgument` where the shapes differ or `plain` equals `truth`; `NotFinite`.
 pub fn measure(adapted: &Tensor, plain: &Tensor, truth: &Tensor) -> Result<(f32, f32)> {

@@ -1,8 +1,10 @@
-//! The hot operations as candle custom operations, each with its gradient.
+//! The operations that networks and losses are made of, with their gradients.
 //!
 //! All take and give f32. A gradient is computed only for arguments that candle tracks: frozen weights cost nothing backward. One file an
-//! operation: its shapes, its gradient (see `op.rs`), and what its arithmetic is called. The arithmetic itself is in `cpu/`, where it is more
-//! than a loop.
+//! operation: shapes and gradient (`op.rs` says how); the arithmetic, where it is more than a loop, in `cpu/`, one folder a device.
+
+// Shapes stand in square brackets.
+#![allow(rustdoc::broken_intra_doc_links)]
 
 mod activation;
 mod affine_sample;
