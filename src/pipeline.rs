@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::invert::{self, invert_keeping, Inversion};
 use crate::nn::clip::Clip;
 use crate::nn::stylegan2::{Generator, Latent, Noise};
-use crate::picture::region::{Blend, Canvas, Region};
+use crate::picture::frame::{Blend, Canvas, Frame};
 use crate::picture::Picture;
 use crate::progress::{Cancel, OnProgress};
 use crate::rng::Rng;
@@ -42,8 +42,13 @@ impl Default for Drawing {
 impl Drawing {
     /// As the network gives them: [n, 3, size, size], nominally in [-1, 1], not clamped.
     pub fn images(&self, generator: &Generator, latent: &Latent) -> Result<Tensor> {
+        self.images_unless(generator, latent, &Cancel::new())
+    }
+
+    /// As [`Drawing::images`]; `Cancelled` once the flag is raised, as [`Drawing::each`] looks at it.
+    pub fn images_unless(&self, generator: &Generator, latent: &Latent, cancel: &Cancel) -> Result<Tensor> {
         let mut parts = vec![];
-        self.each(generator, latent, &Cancel::new(), &mut |part| {
+        self.each(generator, latent, cancel, &mut |part| {
             parts.push(part);
             Ok(())
         })?;
@@ -84,16 +89,16 @@ impl Drawing {
         generator.render_each(latent, self.truncation, noise, &mut on_part)
     }
 
-    /// One a point of `latent`.
-    pub fn pictures(&self, generator: &Generator, latent: &Latent) -> Result<Vec<Picture>> {
-        let images = self.images(generator, latent)?;
+    /// One a point of `latent`; `Cancelled` as [`Drawing::each`].
+    pub fn pictures(&self, generator: &Generator, latent: &Latent, cancel: &Cancel) -> Result<Vec<Picture>> {
+        let images = self.images_unless(generator, latent, cancel)?;
         (0..images.dim(0)?).map(|i| Picture::from_tensor(&images, i)).collect()
     }
 
-    /// The picture of a latent that is one point; `InvalidArgument` for others.
-    pub fn picture(&self, generator: &Generator, latent: &Latent) -> Result<Picture> {
+    /// The picture of a latent that is one point; `InvalidArgument` for others, `Cancelled` as [`Drawing::each`].
+    pub fn picture(&self, generator: &Generator, latent: &Latent, cancel: &Cancel) -> Result<Picture> {
         match latent.tensor.dim(0)? {
-            1 => Picture::from_tensor(&self.images(generator, latent)?, 0),
+            1 => Picture::from_tensor(&self.images_unless(generator, latent, cancel)?, 0),
             n => Err(Error::argument("latent", format!("holds {n} points; want the one of a picture"))),
         }
     }
@@ -137,7 +142,7 @@ impl Restyle<'_> {
     ) -> Result<Restyled> {
         let adapted = self.generator.with_domains(self.domains)?;
         let inversion = invert_keeping(self.generator, picture, self.clip, self.inversion, cancel, on_progress, reached)?;
-        match self.drawing.picture(&adapted, &inversion.latent).and_then(|drawn| drawn.with_alpha_of(picture)) {
+        match self.drawing.picture(&adapted, &inversion.latent, cancel).and_then(|drawn| drawn.with_alpha_of(picture)) {
             Ok(picture) => Ok(Restyled { picture, inversion }),
             Err(e) => {
                 *reached = Some(inversion);
@@ -146,24 +151,24 @@ impl Restyle<'_> {
         }
     }
 
-    /// Restyles the square of a `region` of `source` and blends it into `target`, which may be `source`. Nothing is written before all is
-    /// computed; a `cancel` that comes after the search still counts.
+    /// Restyles a frame of `source` and blends it into `target`, which may be `source`. Nothing is written before all is computed; a `cancel`
+    /// that comes after the search still counts.
     ///
     /// Errors: those of [`Restyle::run`] and of [`Blend::draw`].
-    pub fn run_region(
+    pub fn run_frame(
         &self,
         source: Canvas,
-        region: Region,
+        frame: Frame,
         blend: &Blend,
         target: Canvas,
         cancel: &Cancel,
         on_progress: &mut OnProgress,
     ) -> Result<Inversion> {
         blend.check(source, target)?;
-        let picture = source.shrunk(region.square(), self.generator.config().size)?;
+        let picture = source.shrunk(frame, self.generator.config().size)?;
         let restyled = self.run(&picture, cancel, on_progress)?;
         cancel.check()?;
-        blend.draw(source, region, &restyled.picture, target)?;
+        blend.draw(source, frame, &restyled.picture, target)?;
         Ok(restyled.inversion)
     }
 }

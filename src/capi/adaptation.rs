@@ -1,25 +1,24 @@
-//! Adapting a generator to words or pictures: in one call, or step by step.
+//! Adaptation: a generator that learns words or pictures, in one call or step by step.
 
-use super::cancel::{nada_cancel, token};
-use super::clip::nada_clip;
+use super::call::{nada_call, Call};
+use super::clip::{nada_clip, ClipResizeNumber, CLIP_RESIZES};
 use super::domain::{nada_domain, LoadedDomain};
 use super::generator::nada_generator;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::image::{nada_image, LoadedImage};
 use super::model::nada_model;
 use super::options::{self, Options};
-use super::progress::{nada_progress_callback, Callback};
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{array, c_string, choose, count32, finite, flag, handles, number_of, text, texts};
 use crate::adapt::{
-    Adaptation, AutoLayers, ClipResize, Concept, Ended, Judgement, LossWeights, Mode, Outcome, Parameters, Phase, Settings, Snapshot,
-    StopRule, Templates, WeightedClip,
+    Adaptation, AutoLayers, Concept, Ended, Judgement, LossWeights, Mode, Outcome, Parameters, Phase, Settings, Snapshot, StopRule,
+    Templates, WeightedClip,
 };
 use crate::memory::Need;
 use crate::picture::Picture;
 use crate::progress::Cancel;
-use std::ffi::{c_char, c_void, CString};
+use std::ffi::{c_char, CString};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 /// An adaptation under way. The only handle that changes: one call at a time uses it, and a second one gets NADA_BUSY.
@@ -53,7 +52,7 @@ impl Training {
 }
 
 /// Which rules an adaptation follows.
-#[repr(u32)]
+#[repr(i32)]
 pub enum nada_mode {
     /// The twins share noise and mixing, layers are numbered exactly, and the loss has a floor under the edit's length.
     NADA_MODE_DEFAULT = 0,
@@ -62,7 +61,7 @@ pub enum nada_mode {
 }
 
 /// What is trained, and what a domain stores.
-#[repr(u32)]
+#[repr(i32)]
 pub enum nada_parameters {
     /// The weights themselves: domains as large as the generator.
     NADA_PARAMETERS_FULL = 0,
@@ -71,7 +70,7 @@ pub enum nada_parameters {
 }
 
 /// Which convolutions are trained.
-#[repr(u32)]
+#[repr(i32)]
 pub enum nada_phase {
     /// Every one.
     NADA_PHASE_CONVOLUTIONS = 0,
@@ -87,47 +86,28 @@ pub enum nada_phase {
     NADA_PHASE_ALL = 5,
 }
 
-/// How generated pictures are shrunk to a CLIP's resolution.
-#[repr(u32)]
-pub enum nada_clip_resize {
-    /// Bicubic with a low-pass, what torchvision does today.
-    NADA_CLIP_RESIZE_ANTIALIAS = 0,
-    /// Bicubic without, what it did in 2021.
-    NADA_CLIP_RESIZE_ALIASED = 1,
-    /// The mean over areas.
-    NADA_CLIP_RESIZE_AREA = 2,
-}
-
 /// A [`nada_mode`] as C passes it: any number.
-pub type ModeNumber = u32;
+pub type ModeNumber = i32;
 /// A [`nada_parameters`] as C passes it: any number.
-pub type ParametersNumber = u32;
+pub type ParametersNumber = i32;
 /// A [`nada_phase`] as C passes it: any number.
-pub type PhaseNumber = u32;
-/// A [`nada_clip_resize`] as C passes it: any number.
-pub type ClipResizeNumber = u32;
+pub type PhaseNumber = i32;
 
-const MODES: [(u32, Mode); 2] =
-    [(nada_mode::NADA_MODE_DEFAULT as u32, Mode::Default), (nada_mode::NADA_MODE_REFERENCE as u32, Mode::Reference)];
+const MODES: [(i32, Mode); 2] =
+    [(nada_mode::NADA_MODE_DEFAULT as i32, Mode::Default), (nada_mode::NADA_MODE_REFERENCE as i32, Mode::Reference)];
 
-pub(super) const PARAMETERS: [(u32, Parameters); 2] = [
-    (nada_parameters::NADA_PARAMETERS_FULL as u32, Parameters::Full),
-    (nada_parameters::NADA_PARAMETERS_STYLESPACE as u32, Parameters::Stylespace),
+pub(super) const PARAMETERS: [(i32, Parameters); 2] = [
+    (nada_parameters::NADA_PARAMETERS_FULL as i32, Parameters::Full),
+    (nada_parameters::NADA_PARAMETERS_STYLESPACE as i32, Parameters::Stylespace),
 ];
 
-const PHASES: [(u32, Phase); 6] = [
-    (nada_phase::NADA_PHASE_CONVOLUTIONS as u32, Phase::Convolutions),
-    (nada_phase::NADA_PHASE_TEXTURE as u32, Phase::Texture),
-    (nada_phase::NADA_PHASE_SHAPE as u32, Phase::Shape),
-    (nada_phase::NADA_PHASE_SHAPE_EXPANDED as u32, Phase::ShapeExpanded),
-    (nada_phase::NADA_PHASE_NO_FINE as u32, Phase::NoFine),
-    (nada_phase::NADA_PHASE_ALL as u32, Phase::All),
-];
-
-const CLIP_RESIZES: [(u32, ClipResize); 3] = [
-    (nada_clip_resize::NADA_CLIP_RESIZE_ANTIALIAS as u32, ClipResize::Antialias),
-    (nada_clip_resize::NADA_CLIP_RESIZE_ALIASED as u32, ClipResize::Aliased),
-    (nada_clip_resize::NADA_CLIP_RESIZE_AREA as u32, ClipResize::Area),
+const PHASES: [(i32, Phase); 6] = [
+    (nada_phase::NADA_PHASE_CONVOLUTIONS as i32, Phase::Convolutions),
+    (nada_phase::NADA_PHASE_TEXTURE as i32, Phase::Texture),
+    (nada_phase::NADA_PHASE_SHAPE as i32, Phase::Shape),
+    (nada_phase::NADA_PHASE_SHAPE_EXPANDED as i32, Phase::ShapeExpanded),
+    (nada_phase::NADA_PHASE_NO_FINE as i32, Phase::NoFine),
+    (nada_phase::NADA_PHASE_ALL as i32, Phase::All),
 ];
 
 /// What an adaptation is to do. Filled by nada_adaptation_options_init() with settings for full-size generators, or by
@@ -270,9 +250,9 @@ impl nada_adaptation_options {
             learning_rate,
             beta2,
             seed,
-            mode: number_of(mode, &MODES).unwrap_or(u32::MAX),
-            parameters: number_of(parameters, &PARAMETERS).unwrap_or(u32::MAX),
-            phase: number_of(phase, &PHASES).unwrap_or(u32::MAX),
+            mode: number_of(mode, &MODES).unwrap_or(-1),
+            parameters: number_of(parameters, &PARAMETERS).unwrap_or(-1),
+            phase: number_of(phase, &PHASES).unwrap_or(-1),
             train_to_rgb: train_to_rgb as u32,
             auto_layers_k: count32(k),
             auto_layers_iterations: count32(iterations),
@@ -291,7 +271,7 @@ impl nada_adaptation_options {
             mixing,
             truncation,
             augment: augment as u32,
-            clip_resize: number_of(clip_resize, &CLIP_RESIZES).unwrap_or(u32::MAX),
+            clip_resize: number_of(clip_resize, &CLIP_RESIZES).unwrap_or(-1),
             noise: noise as u32,
             snapshot_every: count32(snapshot_every),
             stop_latents: count32(latents),
@@ -396,7 +376,7 @@ unsafe impl Options for nada_snapshot {
 }
 
 /// How a run ended.
-#[repr(u32)]
+#[repr(i32)]
 pub enum nada_ended {
     /// It did not yet: it was cancelled, goes on by steps, or never ran.
     NADA_ENDED_NOT = 0,
@@ -407,7 +387,7 @@ pub enum nada_ended {
 }
 
 /// A [`nada_ended`] as C gets it.
-pub type EndedNumber = u32;
+pub type EndedNumber = i32;
 
 /// How far an adaptation is.
 #[repr(C)]
@@ -429,12 +409,12 @@ unsafe impl Options for nada_outcome {
     const NAME: &'static str = "nada_outcome";
     const FIRST_SIZE: usize = size_of::<Self>();
     fn defaults(struct_size: usize) -> Self {
-        Self { struct_size, ended: nada_ended::NADA_ENDED_NOT as u32, steps: 0, chosen: 0, reserved: 0 }
+        Self { struct_size, ended: nada_ended::NADA_ENDED_NOT as i32, steps: 0, chosen: 0, reserved: 0 }
     }
 }
 
 /// # Safety
-/// The pointers are NULL or as [`nada_adaptation_options`] asks. Without a token the context's flag ends the preparation.
+/// The pointers are NULL or as [`nada_adaptation_options`] asks.
 unsafe fn concept(words: *const c_char, images: *const *const nada_image, count: usize, name: &str) -> Result<Concept> {
     let pictures: Vec<&LoadedImage> = handles(images, count, &format!("options.{name}_images"))?;
     if !pictures.is_empty() {
@@ -451,8 +431,8 @@ unsafe fn concept(words: *const c_char, images: *const *const nada_image, count:
 }
 
 /// # Safety
-/// The pointers are NULL or as [`nada_adaptation_options`] asks. Without a token the context's flag ends the preparation.
-unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptation_options, token: Option<&Cancel>) -> Result<Training> {
+/// The pointers are NULL or as [`nada_adaptation_options`] asks.
+unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptation_options, cancel: &Cancel) -> Result<Training> {
     let g = borrow(generator, "generator")?;
     if options.is_null() {
         return Err(Failure::argument("options", "is NULL, must at least say the target"));
@@ -479,7 +459,7 @@ unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptatio
             }
             given.into_iter().zip(weights).map(|(c, weight)| WeightedClip { clip: c.clip.clone(), weight }).collect()
         }
-        (_, Some(model)) => model.clips()?,
+        (_, Some(model)) => model.clips(cancel)?,
         (_, None) => return Err(Failure::argument("options.clips", "has none, and there is no options.model that brings some")),
     };
     let templates = match (texts(o.templates, o.template_count, "options.templates")?, model) {
@@ -502,9 +482,7 @@ unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptatio
     warnings.extend(clips.iter().flat_map(|c| c.clip.warnings().iter().cloned()));
     let sizes = clips.iter().map(|c| c.clip.config()).collect();
     g.runtime.admit(Need::adapting(g.generator.config(), &settings, sizes, templates.0.len(), g.runtime.threads()))?;
-    let cancel = token.cloned().unwrap_or_else(|| g.runtime.cancel());
-    let adaptation =
-        g.runtime.run(|| Adaptation::new_unless(g.generator.clone(), &clips, source, target, &templates, settings, &cancel))?;
+    let adaptation = g.runtime.run(|| Adaptation::new_unless(g.generator.clone(), &clips, source, target, &templates, settings, cancel))?;
     Ok(Training {
         runtime: g.runtime.clone(),
         warning: c_string(&warnings.join(". ")),
@@ -525,7 +503,7 @@ pub unsafe extern "C" fn nada_adaptation_options_init(options: *mut nada_adaptat
 }
 
 /// Adapts a generator in one call: trains until the steps are done or the stop rule ends it, and gives the domain that the rule chose or
-/// that was reached. `on_progress` and `cancel` may be NULL. A cancelled call gives no domain; use an adaptation to keep what was
+/// that was reached. `call` may be NULL. A cancelled call gives no domain; use an adaptation to keep what was
 /// reached.
 /// Threads: any. Owner: the caller frees *domain with nada_domain_free().
 /// Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY, and what opening the model's CLIPs fails with.
@@ -533,19 +511,16 @@ pub unsafe extern "C" fn nada_adaptation_options_init(options: *mut nada_adaptat
 pub unsafe extern "C" fn nada_generator_adapt(
     generator: *const nada_generator,
     options: *const nada_adaptation_options,
-    on_progress: nada_progress_callback,
-    user_data: *mut c_void,
-    cancel: *const nada_cancel,
+    call: *const nada_call,
     domain: *mut *mut nada_domain,
 ) -> nada_status {
     guard(|| {
         out!(domain);
-        let own = (!cancel.is_null()).then(|| token(cancel)).transpose()?;
-        let training = begin(generator, options, own.as_ref())?;
-        let cancel = own.unwrap_or_default();
+        let Call { cancel, callback } = Call::read(call)?;
+        let training = begin(generator, options, &cancel)?;
         let mut state = training.lock()?;
         let adaptation = &mut state.adaptation;
-        let result = training.runtime.run_reporting(&Callback::new(on_progress, user_data), |report| {
+        let result = training.runtime.run_reporting(&callback, |report| {
             adaptation.run(&cancel, report)?;
             adaptation.result()
         })?;
@@ -554,19 +529,20 @@ pub unsafe extern "C" fn nada_generator_adapt(
     })
 }
 
-/// Makes an adaptation; nothing is trained yet.
+/// Makes an adaptation; nothing is trained yet. `call` may be NULL.
 /// Threads: any. Owner: `options` and all it points to are borrowed for the call; the caller frees *adaptation with
 /// nada_adaptation_free(). Generator, CLIPs and model may be freed before it.
-/// Fails: NADA_INVALID_ARGUMENT (also a text too long for a CLIP), NADA_OUT_OF_MEMORY, and what opening the model's CLIPs fails with.
+/// Fails: NADA_INVALID_ARGUMENT (also a text too long for a CLIP), NADA_CANCELLED, NADA_OUT_OF_MEMORY, and what opening the model's CLIPs fails with.
 #[no_mangle]
 pub unsafe extern "C" fn nada_adaptation_new(
     generator: *const nada_generator,
     options: *const nada_adaptation_options,
+    call: *const nada_call,
     adaptation: *mut *mut nada_adaptation,
 ) -> nada_status {
     guard(|| {
         out!(adaptation);
-        *adaptation = into_raw(begin(generator, options, None)?);
+        *adaptation = into_raw(begin(generator, options, &Call::read(call)?.cancel)?);
         Ok(())
     })
 }
@@ -579,16 +555,17 @@ pub unsafe extern "C" fn nada_adaptation_warning(adaptation: *const nada_adaptat
     value(c"".as_ptr(), || borrow(adaptation, "adaptation").map_or(c"".as_ptr(), |a| a.warning.as_ptr()))
 }
 
-/// Trains one step, also beyond options.steps and without snapshots or stop rule. *loss may be NULL.
-/// Threads: any, one at a time. A failure leaves the last complete step.
-/// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
+/// Trains one step, also beyond options.steps and without snapshots or stop rule. `call` and `loss` may be NULL.
+/// Threads: any, one at a time. A failure, also a cancelled call, leaves the last complete step.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_CANCELLED, NADA_NOT_FINITE.
 #[no_mangle]
-pub unsafe extern "C" fn nada_adaptation_step(adaptation: *mut nada_adaptation, loss: *mut f32) -> nada_status {
+pub unsafe extern "C" fn nada_adaptation_step(adaptation: *mut nada_adaptation, call: *const nada_call, loss: *mut f32) -> nada_status {
     guard(|| {
         let training = handle!(adaptation);
+        let Call { cancel, .. } = Call::read(call)?;
         let mut state = training.lock()?;
         let adaptation = &mut state.adaptation;
-        let report = training.runtime.run(|| adaptation.step())?;
+        let report = training.runtime.run(|| adaptation.step_unless(&cancel))?;
         if !loss.is_null() {
             *loss = report.loss;
         }
@@ -596,24 +573,18 @@ pub unsafe extern "C" fn nada_adaptation_step(adaptation: *mut nada_adaptation, 
     })
 }
 
-/// Trains until options.steps are done or the stop rule ends it, and takes snapshots. `on_progress` and `cancel` may be NULL. A cancelled
+/// Trains until options.steps are done or the stop rule ends it, and takes snapshots. `call` may be NULL. A cancelled
 /// run stays at its last complete step: its snapshots and domains can be taken, and another run goes on from there.
 /// Threads: any, one at a time.
 /// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
 #[no_mangle]
-pub unsafe extern "C" fn nada_adaptation_run(
-    adaptation: *mut nada_adaptation,
-    on_progress: nada_progress_callback,
-    user_data: *mut c_void,
-    cancel: *const nada_cancel,
-) -> nada_status {
+pub unsafe extern "C" fn nada_adaptation_run(adaptation: *mut nada_adaptation, call: *const nada_call) -> nada_status {
     guard(|| {
         let training = handle!(adaptation);
-        let cancel = token(cancel)?;
+        let Call { cancel, callback } = Call::read(call)?;
         let mut state = training.lock()?;
         let state = &mut *state;
         let adaptation = &mut state.adaptation;
-        let callback = Callback::new(on_progress, user_data);
         state.outcome = None;
         state.outcome = Some(training.runtime.run_reporting(&callback, |report| adaptation.run(&cancel, report))?);
         Ok(())
@@ -638,7 +609,7 @@ pub unsafe extern "C" fn nada_adaptation_outcome(
                     Ended::Steps => nada_ended::NADA_ENDED_STEPS,
                     Ended::Rule => nada_ended::NADA_ENDED_RULE,
                 };
-                nada_outcome { struct_size, ended: ended as u32, steps, chosen: count32(o.chosen), reserved: 0 }
+                nada_outcome { struct_size, ended: ended as i32, steps, chosen: count32(o.chosen), reserved: 0 }
             }
             _ => nada_outcome { steps, chosen: steps, ..nada_outcome::defaults(struct_size) },
         };
@@ -714,13 +685,15 @@ pub unsafe extern "C" fn nada_adaptation_snapshot_preview(
 /// An adaptation keeps the latents of as many pictures for its previews.
 const MOST_PAIRS: usize = 8;
 
-/// Draws `count` (1 to 8) pairs as they are now: pictures before adapting in the first row, after it in the second.
+/// Draws `count` (1 to 8) pairs as they are now: pictures before adapting in the first row, after it in the second. `call` may be
+/// NULL.
 /// Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free().
-/// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
 #[no_mangle]
 pub unsafe extern "C" fn nada_adaptation_preview(
     adaptation: *const nada_adaptation,
     count: usize,
+    call: *const nada_call,
     preview: *mut *mut nada_image,
 ) -> nada_status {
     guard(|| {
@@ -729,10 +702,11 @@ pub unsafe extern "C" fn nada_adaptation_preview(
             return Err(Failure::argument("count", format_args!("{count} must be in 1..={MOST_PAIRS}")));
         }
         let training = handle!(adaptation);
+        let Call { cancel, .. } = Call::read(call)?;
         let state = training.lock()?;
         let adaptation = &state.adaptation;
         training.runtime.admit(Need::drawing_each(adaptation.config(), 2 * count, &[], 2 * 4))?;
-        *preview = into_raw(training.runtime.run(|| adaptation.preview(count))?.into());
+        *preview = into_raw(training.runtime.run(|| adaptation.preview_unless(count, &cancel))?.into());
         Ok(())
     })
 }

@@ -32,6 +32,16 @@ pub(super) fn taps(from: usize, to: usize) -> Vec<(usize, Vec<f32>)> {
         .collect()
 }
 
+/// The first input position, which may lie before the input or behind it, and the weights of it and its followers, of the output at
+/// `centre`, by the kernel widened `widen` times.
+pub(super) fn taps_at(centre: f64, widen: f64) -> (i64, Vec<f32>) {
+    let first = (centre - 2.0 * widen + 0.5).floor() as i64;
+    let end = (centre + 2.0 * widen + 0.5).floor() as i64;
+    let weights: Vec<f64> = (first..end).map(|j| cubic((j as f64 + 0.5 - centre) / widen)).collect();
+    let sum: f64 = weights.iter().sum();
+    (first, weights.iter().map(|w| (w / sum) as f32).collect())
+}
+
 /// `picture` and both sizes are already checked.
 pub(super) fn resize(picture: &Picture, width: usize, height: usize) -> Picture {
     if (width, height) == (picture.width, picture.height) {
