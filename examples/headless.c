@@ -20,20 +20,20 @@ int main(int argc, char **argv) {
     nada_image *picture, *before, *after;
     nada_adaptation_options adapt; nada_inversion_options invert; nada_render_options render;
     must(nada_context_new(NULL, &context));
-    must(nada_image_open(argv[1], &picture));
+    must(nada_image_open(argv[1], NULL, &picture));
     must(nada_model_open(context, "starter", &model));
-    must(nada_model_generator(model, &generator));
+    must(nada_model_generator(model, NULL, &generator));
     must(nada_model_adaptation_options(model, &adapt, sizeof adapt));
     must(nada_model_inversion_options(model, &invert, sizeof invert));
     must(nada_render_options_init(&render, sizeof render));
     adapt.target_text = argv[2];
     if (argc > 3) adapt.steps = invert.steps = (uint32_t)atoi(argv[3]); /* fewer, for a quick look */
-    must(nada_generator_adapt(generator, &adapt, NULL, NULL, NULL, &domain));
-    must(nada_generator_invert(generator, picture, &invert, NULL, NULL, NULL, &latent, NULL));
-    must(nada_generator_render(generator, latent, &render, &before, 1));
+    must(nada_generator_adapt(generator, &adapt, NULL, &domain));
+    must(nada_generator_invert(generator, picture, &invert, NULL, &latent, NULL));
+    must(nada_generator_render(generator, latent, &render, NULL, &before, 1));
     const nada_domain *domains[] = {domain};
     render.domains = domains, render.domain_count = 1;
-    must(nada_generator_render(generator, latent, &render, &after, 1));
+    must(nada_generator_render(generator, latent, &render, NULL, &after, 1));
     must(nada_image_save_png(before, "before.png"));
     must(nada_image_save_png(after, "after.png"));
     nada_image_free(after), nada_image_free(before), nada_image_free(picture);

@@ -32,7 +32,7 @@ fn main() -> nada::Result<()> {
         println!("{}: inverted at {:.1} dB", file.display(), found.psnr);
         row.push(picture.square(generator.config().size())?);
         for adapted in &adapted {
-            row.push(Drawing::default().picture(adapted, &found.latent)?);
+            row.push(Drawing::default().picture(adapted, &found.latent, &Cancel::new())?);
         }
     }
     Picture::contact_sheet(&row, 1 + domains.len())?.save_png(&output)?;

@@ -13,7 +13,10 @@
  * - A call that fails throws nada::error, with the status and the message. What nada.h says of threads and lifetimes holds here too.
  * - Handles can be moved, not copied; get() gives the C handle. One that was moved from is empty: its calls throw NADA_INVALID_ARGUMENT.
  * - Options are the structs of nada.h, filled by the functions below; strings and arrays in them are borrowed until the call returns.
- * - A progress callback returns whether to go on. What it throws stops the call and is thrown again from it.
+ * - Calls that may take long take a nada::call {progress callback, cancel token}, both optional. A progress callback returns whether to go
+ *   on. What it throws stops the call and is thrown again from it.
+ * - What is numbered in C is a range here: `for (nada::entry e : gallery)`, `for (auto m : nada::model_list(context))`. Arrays are
+ *   taken as nada::view<T>, which is std::span<const T> in C++20; in C++17 it is made of a vector, an array or a pointer and a size.
  * - The first handle that is made checks that the library and the header fit together (nada_abi_check).
  */
 #ifndef NADA_HPP
@@ -26,23 +29,66 @@
 #include <exception>
 #include <functional>
 #include <initializer_list>
+#include <iterator>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#if __cplusplus >= 202002L
+#include <span>
+#endif
+
 namespace nada {
+
+#if __cplusplus >= 202002L
+template <typename T>
+using view = std::span<const T>;
+#else
+/* As much of std::span<const T> as is needed here. */
+template <typename T>
+class view {
+public:
+    view() noexcept : data_(nullptr), size_(0) {}
+    view(const T *data, size_t size) noexcept : data_(data), size_(size) {}
+    view(const std::vector<T> &values) noexcept : data_(values.data()), size_(values.size()) {}
+    template <size_t Size>
+    view(const T (&values)[Size]) noexcept : data_(values), size_(Size) {}
+    const T *data() const noexcept { return data_; }
+    size_t size() const noexcept { return size_; }
+    const T *begin() const noexcept { return data_; }
+    const T *end() const noexcept { return data_ + size_; }
+
+private:
+    const T *data_;
+    size_t size_;
+};
+#endif
 
 class error : public std::runtime_error {
 public:
-    error(nada_status status, const char *message) : std::runtime_error(message), status_(status) {}
+    /* What the last call that failed on this thread left. */
+    error(nada_status status, const char *message) : std::runtime_error(message), status_(status) {
+        nada_error last;
+        if (nada_last_error(&last, sizeof last) != NADA_OK || last.status != status) return;
+        file_ = last.file, key_ = last.key, argument_ = last.argument, needed_ = last.needed, memory_ = last.memory;
+    }
     nada_status status() const noexcept { return status_; }
+    /* The parts of nada_error: "" where there is nothing to say. */
+    const std::string &file() const noexcept { return file_; }
+    const std::string &key() const noexcept { return key_; }
+    const std::string &argument() const noexcept { return argument_; }
+    const std::string &needed() const noexcept { return needed_; }
+    uint64_t memory() const noexcept { return memory_; }
     /* Such as "NADA_NOT_FOUND". */
     const char *name() const noexcept { return nada_status_name(static_cast<int32_t>(status_)); }
 
 private:
     nada_status status_;
+    std::string file_, key_, argument_, needed_;
+    uint64_t memory_ = 0;
 };
 
 /* Throws what a call of nada.h on this thread said. */
@@ -117,18 +163,50 @@ std::string text(Call call) {
     return text;
 }
 
+/* The elements 0 to count of something, each made when it is asked for. `Owner` outlives its iterators. */
+template <typename Owner, typename Element>
+class iterator {
+public:
+    using iterator_category = std::input_iterator_tag;
+    using value_type = Element;
+    using difference_type = std::ptrdiff_t;
+    using pointer = void;
+    using reference = Element;
+    iterator() noexcept : owner_(nullptr), index_(0) {}
+    iterator(const Owner *owner, size_t index) noexcept : owner_(owner), index_(index) {}
+    Element operator*() const { return (*owner_)[index_]; }
+    iterator &operator++() noexcept { return ++index_, *this; }
+    iterator operator++(int) noexcept {
+        iterator before = *this;
+        return ++index_, before;
+    }
+    bool operator==(const iterator &other) const noexcept { return index_ == other.index_; }
+    bool operator!=(const iterator &other) const noexcept { return index_ != other.index_; }
+
+private:
+    const Owner *owner_;
+    size_t index_;
+};
+
 /* Carries a std::function, and what it throws, through C. */
 class callback {
 public:
-    explicit callback(const progress &function) : function_(function) {}
-    nada_progress_callback function() const noexcept { return function_ ? call : nullptr; }
+    callback(const progress &function, const nada_cancel *cancel) : function_(function) {
+        call_.struct_size = sizeof call_;
+        call_.on_progress = function ? tell : nullptr;
+        call_.user_data = this;
+        call_.cancel = cancel;
+    }
+    callback(const callback &) = delete;
+    callback &operator=(const callback &) = delete;
+    const nada_call *get() const noexcept { return &call_; }
     void finish(nada_status status) {
         if (thrown_) std::rethrow_exception(thrown_);
         nada::check(status);
     }
 
 private:
-    static nada_flow call(const nada_progress *progress, void *self) noexcept {
+    static nada_flow tell(const nada_progress *progress, void *self) noexcept {
         callback &me = *static_cast<callback *>(self);
         try {
             return me.function_(*progress) ? NADA_CONTINUE : NADA_STOP;
@@ -138,6 +216,7 @@ private:
         }
     }
     const progress &function_;
+    nada_call call_;
     std::exception_ptr thrown_;
 };
 
@@ -153,7 +232,11 @@ inline nada_context_options context_options() { return detail::filled<nada_conte
 inline nada_adaptation_options adaptation_options() { return detail::filled<nada_adaptation_options>(nada_adaptation_options_init); }
 inline nada_inversion_options inversion_options() { return detail::filled<nada_inversion_options>(nada_inversion_options_init); }
 inline nada_render_options render_options() { return detail::filled<nada_render_options>(nada_render_options_init); }
-inline nada_region_options region_options() { return detail::filled<nada_region_options>(nada_region_options_init); }
+inline nada_frame_options frame_options() { return detail::filled<nada_frame_options>(nada_frame_options_init); }
+/* A square around a point, in pixels, turned clockwise by degrees. */
+inline nada_frame frame(double centre_x, double centre_y, double side, double angle = 0) {
+    return {sizeof(nada_frame), centre_x, centre_y, side, angle};
+}
 
 inline std::string version() { return nada_version(); }
 
@@ -166,24 +249,86 @@ public:
     bool is_triggered() const noexcept { return nada_cancel_is_triggered(get()) != 0; }
 };
 
+/* What a call that may take long heeds; nothing special where it is left out. */
+struct call {
+    call() = default;
+    call(progress on_progress, const nada::cancel *cancel = nullptr) : on_progress(std::move(on_progress)), cancel(cancel) {}
+    template <typename Function, typename = std::enable_if_t<std::is_invocable_r_v<bool, Function, const nada_progress &>>>
+    call(Function on_progress, const nada::cancel *cancel = nullptr) : on_progress(std::move(on_progress)), cancel(cancel) {}
+    call(const nada::cancel &cancel) : cancel(&cancel) {}
+
+    progress on_progress;
+    const nada::cancel *cancel = nullptr;
+};
+
+namespace detail {
+/* Runs a call of nada.h with what `call` says. */
+template <typename Function>
+void heeding(const call &call, Function function) {
+    check_abi();
+    callback callback(call.on_progress, get(call.cancel));
+    callback.finish(function(callback.get()));
+}
+
+/* The same of one whose last arguments are the nada_call and where its handle goes. */
+template <typename T, typename Function, typename... Arguments>
+T *made_heeding(const call &call, Function function, Arguments... arguments) {
+    T *pointer = nullptr;
+    heeding(call, [&](const nada_call *heeded) { return function(arguments..., heeded, &pointer); });
+    return pointer;
+}
+
+/* The C strings of strings, which they borrow. */
+inline std::vector<const char *> strings(view<std::string> texts) {
+    std::vector<const char *> pointers;
+    for (const std::string &text : texts) pointers.push_back(text.c_str());
+    return pointers;
+}
+} // namespace detail
+
+/* Has `callback` told what the library logs, up to `level`; an empty one for nobody. It is called from any thread and must not throw. */
+inline void set_log(std::function<void(nada_log_level, const char *)> callback, nada_log_level level = NADA_LOG_INFO) {
+    static std::function<void(nada_log_level, const char *)> kept;
+    detail::check_abi();
+    /* After this the one before is not called any more. */
+    check(nada_log_set_callback(nullptr, nullptr, NADA_LOG_OFF));
+    kept = std::move(callback);
+    if (!kept) return;
+    const auto tell = [](nada_log_level line, const char *message, void *data) {
+        (*static_cast<std::function<void(nada_log_level, const char *)> *>(data))(line, message);
+    };
+    check(nada_log_set_callback(tell, &kept, level));
+}
+
 class context : public detail::handle<nada_context, nada_context_free> {
 public:
     context() : handle(detail::made<nada_context>(nada_context_new, nullptr)) {}
     explicit context(const nada_context_options &options) : handle(detail::made<nada_context>(nada_context_new, &options)) {}
-    /* Ends calls that read files once it is triggered; without one they read to the end. The context keeps a share of it. */
-    void set_cancel(const cancel &token) const { check(nada_context_set_cancel(get(), token.get())); }
-    void set_cancel() const { check(nada_context_set_cancel(get(), nullptr)); }
     uint32_t threads() const noexcept { return nada_context_threads(get()); }
 };
 
 class image : public detail::handle<nada_image, nada_image_free> {
 public:
     using handle::handle;
-    static image open(const std::string &file) { return image(detail::made<nada_image>(nada_image_open, file.c_str())); }
+    static image open(const std::string &file, const call &call = {}) {
+        return image(detail::made_heeding<nada_image>(call, nada_image_open, file.c_str()));
+    }
+    /* Its largest centred square, of at most max_size pixels a side; 0 for as many as it has. */
+    static image open_square(const std::string &file, uint32_t max_size, const call &call = {}) {
+        return image(detail::made_heeding<nada_image>(call, nada_image_open_square, file.c_str(), max_size));
+    }
+    /* Of the bytes of a file. */
+    static image open(view<unsigned char> bytes, const call &call = {}) {
+        return image(detail::made_heeding<nada_image>(call, nada_image_open_memory, bytes.data(), bytes.size(), nullptr));
+    }
+    std::string warning() const { return nada_image_warning(get()); }
     static image from_pixels(const nada_pixels &pixels) { return image(detail::made<nada_image>(nada_image_from_pixels, &pixels)); }
-    /* The square of a region; at most max_size pixels a side, 0 for as many as it has. */
-    static image from_region(const nada_pixels &pixels, const nada_region_options &region, uint32_t max_size = 0) {
-        return image(detail::made<nada_image>(nada_image_from_region, &pixels, &region, max_size));
+    /* A frame, upright, or the largest centred square; at most max_size pixels a side, 0 for as many as it has. */
+    static image from_frame(const nada_pixels &pixels, const nada_frame &frame, uint32_t max_size = 0) {
+        return image(detail::made<nada_image>(nada_image_from_frame, &pixels, &frame, max_size));
+    }
+    static image from_frame(const nada_pixels &pixels, uint32_t max_size = 0) {
+        return image(detail::made<nada_image>(nada_image_from_frame, &pixels, nullptr, max_size));
     }
     void to_pixels(const nada_pixels_mut &pixels) const { check(nada_image_to_pixels(get(), &pixels)); }
     void save_png(const std::string &file) const { check(nada_image_save_png(get(), file.c_str())); }
@@ -194,20 +339,58 @@ public:
 class clip : public detail::handle<nada_clip, nada_clip_free> {
 public:
     using handle::handle;
-    clip(const context &context, const std::string &file) : handle(detail::made<nada_clip>(nada_clip_open, context.get(), file.c_str())) {}
-    clip(const context &context, const std::string &file, nada_activation activation)
-        : handle(detail::made<nada_clip>(nada_clip_open_as, context.get(), file.c_str(), activation)) {}
+    clip(const context &context, const std::string &file, const call &call = {})
+        : handle(detail::made_heeding<nada_clip>(call, nada_clip_open, context.get(), file.c_str())) {}
+    clip(const context &context, const std::string &file, nada_activation activation, const call &call = {})
+        : handle(detail::made_heeding<nada_clip>(call, nada_clip_open_as, context.get(), file.c_str(), activation)) {}
+    /* Of the bytes of a file. */
+    clip(const context &context, view<unsigned char> bytes, nada_activation activation = NADA_ACTIVATION_OF_FILE, const call &call = {})
+        : handle(detail::made_heeding<nada_clip>(call, nada_clip_open_memory, context.get(), bytes.data(), bytes.size(), nullptr,
+                                                 activation)) {}
     std::string name() const { return nada_clip_name(get()); }
     std::string warning() const { return nada_clip_warning(get()); }
     uint32_t resolution() const noexcept { return nada_clip_resolution(get()); }
     uint32_t dimension() const noexcept { return nada_clip_dimension(get()); }
+    /* dimension() numbers for each text, normalised; inside the templates, or as it stands without any. */
+    std::vector<float> embed(view<std::string> words, view<std::string> templates = {}, const call &call = {}) const {
+        const std::vector<const char *> texts = detail::strings(words), prompts = detail::strings(templates);
+        std::vector<float> rows(texts.size() * dimension());
+        detail::heeding(call, [&](const nada_call *heeded) {
+            return nada_clip_embed_texts(get(), texts.data(), texts.size(), prompts.data(), prompts.size(), heeded, rows.data(), rows.size());
+        });
+        return rows;
+    }
+    /* dimension() numbers, normalised. */
+    std::vector<float> embed(const image &picture, nada_clip_resize resize = NADA_CLIP_RESIZE_ANTIALIAS, const call &call = {}) const {
+        const nada_image *one = picture.get();
+        std::vector<float> row(dimension());
+        detail::heeding(call, [&](const nada_call *heeded) {
+            return nada_clip_embed_images(get(), &one, 1, resize, heeded, row.data(), row.size());
+        });
+        return row;
+    }
+    /* The cosine of the picture to each text. */
+    std::vector<float> score(const image &picture, view<std::string> words, view<std::string> templates = {}, const call &call = {}) const {
+        const std::vector<const char *> texts = detail::strings(words), prompts = detail::strings(templates);
+        const nada_image *one = picture.get();
+        std::vector<float> cosines(texts.size());
+        detail::heeding(call, [&](const nada_call *heeded) {
+            return nada_clip_score(get(), &one, 1, texts.data(), texts.size(), prompts.data(), prompts.size(), heeded, cosines.data(),
+                                   cosines.size());
+        });
+        return cosines;
+    }
 };
 
 class latent : public detail::handle<nada_latent, nada_latent_free> {
 public:
     using handle::handle;
-    latent(const context &context, const std::string &file, nada_space space)
-        : handle(detail::made<nada_latent>(nada_latent_open, context.get(), file.c_str(), space)) {}
+    latent(const context &context, const std::string &file, nada_space space, const call &call = {})
+        : handle(detail::made_heeding<nada_latent>(call, nada_latent_open, context.get(), file.c_str(), space)) {}
+    /* Of the bytes of a file. */
+    latent(const context &context, view<unsigned char> bytes, nada_space space, const call &call = {})
+        : handle(detail::made_heeding<nada_latent>(call, nada_latent_open_memory, context.get(), bytes.data(), bytes.size(), nullptr,
+                                                   space)) {}
     latent(const context &context, nada_space space, const float *data, size_t count, size_t rows, size_t dimension)
         : handle(detail::made<nada_latent>(nada_latent_from_data, context.get(), space, data, count, rows, dimension)) {}
     void save(const std::string &file) const { check(nada_latent_save(get(), file.c_str())); }
@@ -229,8 +412,11 @@ public:
 class domain : public detail::handle<nada_domain, nada_domain_free> {
 public:
     using handle::handle;
-    domain(const context &context, const std::string &file)
-        : handle(detail::made<nada_domain>(nada_domain_open, context.get(), file.c_str())) {}
+    domain(const context &context, const std::string &file, const call &call = {})
+        : handle(detail::made_heeding<nada_domain>(call, nada_domain_open, context.get(), file.c_str())) {}
+    /* Of the bytes of a file. */
+    domain(const context &context, view<unsigned char> bytes, const call &call = {})
+        : handle(detail::made_heeding<nada_domain>(call, nada_domain_open_memory, context.get(), bytes.data(), bytes.size(), nullptr)) {}
     void save(const std::string &file) const { check(nada_domain_save(get(), file.c_str())); }
     std::string source() const { return nada_domain_source(get()); }
     std::string target() const { return nada_domain_target(get()); }
@@ -300,8 +486,16 @@ struct inversion {
 class generator : public detail::handle<nada_generator, nada_generator_free> {
 public:
     using handle::handle;
-    generator(const context &context, const std::string &file)
-        : handle(detail::made<nada_generator>(nada_generator_open, context.get(), file.c_str())) {}
+    generator(const context &context, const std::string &file, const call &call = {})
+        : handle(detail::made_heeding<nada_generator>(call, nada_generator_open, context.get(), file.c_str())) {}
+    /* Of the bytes of a file. */
+    generator(const context &context, view<unsigned char> bytes, const call &call = {})
+        : handle(detail::made_heeding<nada_generator>(call, nada_generator_open_memory, context.get(), bytes.data(), bytes.size(),
+                                                      nullptr)) {}
+    void save(const std::string &file, nada_layout layout = NADA_LAYOUT_NADA, bool half = false) const {
+        check(nada_generator_save(get(), file.c_str(), layout, half));
+    }
+    generator without_classes() const { return generator(detail::made<nada_generator>(nada_generator_without_classes, get())); }
     uint32_t size() const noexcept { return nada_generator_size(get()); }
     uint32_t width() const noexcept { return nada_generator_width(get()); }
     uint32_t height() const noexcept { return nada_generator_height(get()); }
@@ -329,68 +523,62 @@ public:
         return latent(detail::made<nada_latent>(nada_generator_mix_linear, get(), a.get(), b.get(), amount));
     }
     /* One picture a point. */
-    std::vector<image> render(const latent &latent, const drawing &how = {}) const {
+    std::vector<image> render(const latent &latent, const drawing &how = {}, const call &call = {}) const {
         const nada_render_options options = how.plain();
         std::vector<nada_image *> images(latent.count());
         std::vector<image> result;
         result.reserve(images.size());
-        check(nada_generator_render(get(), latent.get(), &options, images.data(), images.size()));
+        detail::heeding(call, [&](const nada_call *heeded) {
+            return nada_generator_render(get(), latent.get(), &options, heeded, images.data(), images.size());
+        });
         for (nada_image *i : images) result.emplace_back(i);
         return result;
     }
-    domain adapt(const nada_adaptation_options &options, const progress &on_progress = {}, const cancel *cancel = nullptr) const {
-        detail::callback callback(on_progress);
-        nada_domain *made = nullptr;
-        callback.finish(nada_generator_adapt(get(), &options, callback.function(), &callback, detail::get(cancel), &made));
-        return domain(made);
+    domain adapt(const nada_adaptation_options &options, const call &call = {}) const {
+        return domain(detail::made_heeding<nada_domain>(call, nada_generator_adapt, get(), &options));
     }
-    inversion invert(const image &image, const nada_inversion_options &options, const progress &on_progress = {},
-                     const cancel *cancel = nullptr) const {
-        detail::callback callback(on_progress);
+    inversion invert(const image &image, const nada_inversion_options &options, const call &call = {}) const {
         nada_latent *found = nullptr;
         float psnr = 0;
-        callback.finish(
-            nada_generator_invert(get(), image.get(), &options, callback.function(), &callback, detail::get(cancel), &found, &psnr));
+        detail::heeding(call, [&](const nada_call *heeded) {
+            return nada_generator_invert(get(), image.get(), &options, heeded, &found, &psnr);
+        });
         return {latent(found), psnr};
     }
     image restyle(const image &picture, const drawing &how, const nada_inversion_options &options = inversion_options(),
-                  const progress &on_progress = {}, const cancel *cancel = nullptr) const {
-        detail::callback callback(on_progress);
+                  const call &call = {}) const {
         const nada_render_options render = how.after_search();
-        nada_image *restyled = nullptr;
-        callback.finish(nada_generator_restyle(get(), picture.get(), &options, &render, callback.function(), &callback,
-                                               detail::get(cancel), &restyled));
-        return image(restyled);
+        return image(detail::made_heeding<nada_image>(call, nada_generator_restyle, get(), picture.get(), &options, &render));
     }
-    void restyle_region(const nada_pixels &source, const nada_region_options &region, const drawing &how, const nada_pixels_mut &target,
-                        const nada_inversion_options &options = inversion_options(), const progress &on_progress = {},
-                        const cancel *cancel = nullptr) const {
-        detail::callback callback(on_progress);
+    void restyle_frame(const nada_pixels &source, const nada_frame_options &frame, const drawing &how, const nada_pixels_mut &target,
+                       const nada_inversion_options &options = inversion_options(), const call &call = {}) const {
         const nada_render_options render = how.after_search();
-        callback.finish(nada_generator_restyle_region(get(), &source, &region, &options, &render, callback.function(), &callback,
-                                                      detail::get(cancel), &target));
+        detail::heeding(call, [&](const nada_call *heeded) {
+            return nada_generator_restyle_frame(get(), &source, &frame, &options, &render, heeded, &target);
+        });
     }
-    void render_region(const nada_pixels &source, const nada_region_options &region, const latent &latent, const drawing &how,
-                       const nada_pixels_mut &target) const {
+    void render_frame(const nada_pixels &source, const nada_frame_options &frame, const latent &latent, const drawing &how,
+                      const nada_pixels_mut &target, const call &call = {}) const {
         const nada_render_options render = how.after_search();
-        check(nada_generator_render_region(get(), &source, &region, latent.get(), &render, &target));
+        detail::heeding(call, [&](const nada_call *heeded) {
+            return nada_generator_render_frame(get(), &source, &frame, latent.get(), &render, heeded, &target);
+        });
     }
 };
 
 /* An adaptation step by step; one thread at a time. */
 class adaptation : public detail::handle<nada_adaptation, nada_adaptation_free> {
 public:
-    adaptation(const generator &generator, const nada_adaptation_options &options)
-        : handle(detail::made<nada_adaptation>(nada_adaptation_new, generator.get(), &options)) {}
+    adaptation(const generator &generator, const nada_adaptation_options &options, const call &call = {})
+        : handle(detail::made_heeding<nada_adaptation>(call, nada_adaptation_new, generator.get(), &options)) {}
     std::string warning() const { return nada_adaptation_warning(get()); }
-    float step() {
+    float step(const call &call = {}) {
         float loss = 0;
-        check(nada_adaptation_step(get(), &loss));
+        detail::heeding(call, [&](const nada_call *heeded) { return nada_adaptation_step(get(), heeded, &loss); });
         return loss;
     }
-    void run(const progress &on_progress = {}, const cancel *cancel = nullptr) {
-        detail::callback callback(on_progress);
-        callback.finish(nada_adaptation_run(get(), callback.function(), &callback, detail::get(cancel)));
+    void run(const call &call = {}) {
+        detail::heeding(call, [&](const nada_call *heeded) { return nada_adaptation_run(get(), heeded); });
     }
     nada_outcome outcome() const { return detail::filled<nada_outcome>(nada_adaptation_outcome, get()); }
     size_t snapshot_count() const {
@@ -405,9 +593,25 @@ public:
     image snapshot_preview(size_t index) const {
         return image(detail::made<nada_image>(nada_adaptation_snapshot_preview, get(), index));
     }
-    image preview(size_t count) const { return image(detail::made<nada_image>(nada_adaptation_preview, get(), count)); }
+    image preview(size_t count, const call &call = {}) const {
+        return image(detail::made_heeding<nada_image>(call, nada_adaptation_preview, get(), count));
+    }
     domain current() const { return domain(detail::made<nada_domain>(nada_adaptation_domain, get())); }
     domain result() const { return domain(detail::made<nada_domain>(nada_adaptation_result, get())); }
+};
+
+/* What domains reach. */
+class evaluation : public detail::handle<nada_evaluation, nada_evaluation_free> {
+public:
+    using handle::handle;
+    nada_measures measures() const { return detail::filled<nada_measures>(nada_evaluation_measures, get()); }
+    std::string truth() const { return nada_evaluation_truth(get()); }
+    size_t clip_count() const noexcept { return nada_evaluation_clip_count(get()); }
+    std::string clip_name(size_t index) const { return nada_evaluation_clip_name(get(), index); }
+    nada_clip_measures clip_measures(size_t index) const {
+        return detail::filled<nada_clip_measures>(nada_evaluation_clip_measures, get(), index);
+    }
+    image sheet() const { return image(detail::made<nada_image>(nada_evaluation_sheet, get())); }
 };
 
 class model : public detail::handle<nada_model, nada_model_free> {
@@ -418,16 +622,28 @@ public:
     std::string name() const { return nada_model_name(get()); }
     std::string folder() const { return nada_model_folder(get()); }
     std::string description() const { return nada_model_description(get()); }
-    nada::generator generator() const { return nada::generator(detail::made<nada_generator>(nada_model_generator, get())); }
-    size_t clip_count() const {
+    nada::generator generator(const call &call = {}) const {
+        return nada::generator(detail::made_heeding<nada_generator>(call, nada_model_generator, get()));
+    }
+    size_t clip_count(const call &call = {}) const {
         size_t count = 0;
-        check(nada_model_clip_count(get(), &count));
+        detail::heeding(call, [&](const nada_call *heeded) { return nada_model_clip_count(get(), heeded, &count); });
         return count;
     }
-    nada::clip clip(size_t index, float *weight = nullptr) const {
+    nada::clip clip(size_t index, float *weight = nullptr, const call &call = {}) const {
         nada_clip *found = nullptr;
-        check(nada_model_clip(get(), index, &found, weight));
+        detail::heeding(call, [&](const nada_call *heeded) { return nada_model_clip(get(), index, heeded, &found, weight); });
         return nada::clip(found);
+    }
+    /* Figures of domains on the pack's held-out latents; "" for the last domain's target, and for the truth that the pack's words tie to it. */
+    nada::evaluation evaluate(const std::vector<applied> &domains, const std::string &target = {}, const std::string &truth = {},
+                              const call &call = {}) const {
+        std::vector<const nada_domain *> handles;
+        std::vector<float> strengths;
+        for (const applied &d : domains) handles.push_back(detail::get(d.what)), strengths.push_back(d.strength);
+        return nada::evaluation(detail::made_heeding<nada_evaluation>(call, nada_model_evaluate, get(), handles.data(), strengths.data(),
+                                                                      handles.size(), target.empty() ? nullptr : target.c_str(),
+                                                                      truth.empty() ? nullptr : truth.c_str()));
     }
     /* The pack's recipe; borrows the model. */
     nada_adaptation_options adaptation_options() const {
@@ -444,22 +660,46 @@ public:
             return nada_model_check_text(get(), words.c_str(), to, size, needed);
         });
     }
-    /* One a line. */
-    std::string phrases() const {
-        return detail::text([&](char *to, size_t size, size_t *needed) { return nada_model_phrases(get(), to, size, needed); });
+    std::vector<std::string> phrases() const {
+        const std::string lines =
+            detail::text([&](char *to, size_t size, size_t *needed) { return nada_model_phrases(get(), to, size, needed); });
+        std::vector<std::string> phrases;
+        for (size_t from = 0, to; from < lines.size(); from = to + 1) {
+            to = lines.find('\n', from);
+            if (to == std::string::npos) to = lines.size();
+            phrases.push_back(lines.substr(from, to - from));
+        }
+        return phrases;
     }
 };
 
+/* A pack that was found. */
+struct found_model {
+    std::string name, folder, description;
+};
+
+/* A range of found_model. */
 class model_list : public detail::handle<nada_model_list, nada_model_list_free> {
 public:
+    using iterator = detail::iterator<model_list, found_model>;
     explicit model_list(const context &context) : handle(detail::made<nada_model_list>(nada_model_list_new, context.get())) {}
-    size_t count() const noexcept { return nada_model_list_count(get()); }
-    std::string name(size_t index) const { return nada_model_list_name(get(), index); }
-    std::string folder(size_t index) const { return nada_model_list_folder(get(), index); }
-    std::string description(size_t index) const { return nada_model_list_description(get(), index); }
+    size_t size() const noexcept { return nada_model_list_count(get()); }
+    /* Empty texts for an index out of range. */
+    found_model operator[](size_t index) const {
+        return {nada_model_list_name(get(), index), nada_model_list_folder(get(), index), nada_model_list_description(get(), index)};
+    }
+    iterator begin() const noexcept { return {this, 0}; }
+    iterator end() const noexcept { return {this, size()}; }
     std::string warning() const { return nada_model_list_warning(get()); }
 };
 
+/* An installed domain. */
+struct entry {
+    size_t index;
+    std::string name, file, source, target, fingerprint;
+};
+
+/* A range of entry. */
 class gallery : public detail::handle<nada_gallery, nada_gallery_free> {
 public:
     /* The user's. */
@@ -467,20 +707,25 @@ public:
     gallery(const context &context, const std::string &folder)
         : handle(detail::made<nada_gallery>(nada_gallery_open, context.get(), folder.c_str())) {}
     std::string folder() const { return nada_gallery_folder(get()); }
-    size_t count() const noexcept { return nada_gallery_count(get()); }
+    using iterator = detail::iterator<gallery, entry>;
+    size_t size() const noexcept { return nada_gallery_count(get()); }
     size_t skipped() const noexcept { return nada_gallery_skipped(get()); }
-    std::string name(size_t index) const { return nada_gallery_name(get(), index); }
-    std::string file(size_t index) const { return nada_gallery_file(get(), index); }
-    std::string source(size_t index) const { return nada_gallery_source(get(), index); }
-    std::string target(size_t index) const { return nada_gallery_target(get(), index); }
-    std::string fingerprint(size_t index) const { return nada_gallery_fingerprint(get(), index); }
+    /* Empty texts for an index out of range. */
+    entry operator[](size_t index) const {
+        return {index, nada_gallery_name(get(), index), nada_gallery_file(get(), index), nada_gallery_source(get(), index),
+                nada_gallery_target(get(), index), nada_gallery_fingerprint(get(), index)};
+    }
+    iterator begin() const noexcept { return {this, 0}; }
+    iterator end() const noexcept { return {this, size()}; }
     /* Empty where the domain has none. */
     std::optional<image> thumbnail(size_t index) const {
         nada_image *found = nullptr;
         check(nada_gallery_thumbnail(get(), index, &found));
         return found ? std::optional<image>(image(found)) : std::nullopt;
     }
-    nada::domain domain(size_t index) const { return nada::domain(detail::made<nada_domain>(nada_gallery_domain, get(), index)); }
+    nada::domain domain(size_t index, const call &call = {}) const {
+        return nada::domain(detail::made_heeding<nada_domain>(call, nada_gallery_domain, get(), index));
+    }
     /* Returns the file. An empty name is made from the target's words. */
     std::string install(const nada::domain &domain, const std::string &name = {}, const image *thumbnail = nullptr) const {
         /* Longer than any path that a system takes: the call is not to be made twice. */

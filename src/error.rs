@@ -42,7 +42,14 @@ pub enum Error {
     #[error("{}: {}", shown(&path.display()), shown(source))]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{}: {}", shown(&path.display()), shown(message))]
-    Format { path: PathBuf, message: String },
+    Format {
+        path: PathBuf,
+        message: String,
+        /// The tensor or the field that it is about, as the file calls it; "" where it is about the file.
+        key: String,
+        /// What would have to be there, such as "a tensor of shape [3, 512]"; "" where only the message says it.
+        needed: String,
+    },
     #[error("{}: {}", shown(what), shown(message))]
     Unsupported { what: String, message: String },
     #[error("{}", shown(.0))]
@@ -83,7 +90,15 @@ impl Error {
     }
 
     pub fn format(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
-        Error::Format { path: path.as_ref().to_path_buf(), message: message.into() }
+        Error::Format { path: path.as_ref().to_path_buf(), message: message.into(), key: String::new(), needed: String::new() }
+    }
+
+    /// The same with the key that a `Format` is about, and what is needed there.
+    pub fn about(self, about: impl Into<String>, wanted: impl Into<String>) -> Self {
+        match self {
+            Error::Format { path, message, .. } => Error::Format { path, message, key: about.into(), needed: wanted.into() },
+            other => other,
+        }
     }
 
     pub fn unsupported(what: impl Into<String>, message: impl Into<String>) -> Self {

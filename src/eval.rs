@@ -85,10 +85,15 @@ pub fn embed_pictures(clip: &Clip, pictures: &Tensor, resize: ClipResize) -> Res
 ///
 /// Errors: `InvalidArgument` for a text that is too long inside the longest template, or a template without one `{}`.
 pub fn embed_text(clip: &Clip, text: &str, templates: &Templates) -> Result<Tensor> {
+    embed_text_unless(clip, text, templates, &Cancel::new())
+}
+
+/// As [`embed_text`]; `Cancelled` once the flag is raised.
+pub fn embed_text_unless(clip: &Clip, text: &str, templates: &Templates, cancel: &Cancel) -> Result<Tensor> {
     templates.check()?;
     let text = tidy(text);
     clip.reader().check("text", &text, &templates.0)?;
-    Ok(unit_rows(&clip.embed_texts(&templates.of(&text))?.mean_keepdim(0)?, LEAST_LENGTH)?)
+    Ok(unit_rows(&clip.embed_texts_unless(&templates.of(&text), cancel)?.mean_keepdim(0)?, LEAST_LENGTH)?)
 }
 
 /// Quality: the mean cosine of picture embeddings [n, d] to a text embedding [1, d], both normalised (Gal et al. 2021, section 5).
@@ -139,6 +144,14 @@ impl HeldOut {
         }
         unit(&self.file, &format!("truth.{name}"))
     }
+}
+
+/// The ground truth that the pack's words tie to the target; None where there is none. Errors as [`HeldOut::open`].
+pub fn known_truth(pack: &ModelPack, target: &str) -> Result<Option<String>> {
+    let Some(words) = &pack.words else { return Ok(None) };
+    let truths = HeldOut::open(pack)?;
+    let mut filters = words.filters.iter().filter(|(_, phrases)| phrases.iter().any(|p| p == target));
+    Ok(filters.find(|(name, _)| truths.truths().contains(&name.as_str())).map(|(name, _)| name.clone()))
 }
 
 /// An 8-bit tensor in [0, 1].
@@ -210,7 +223,7 @@ pub fn domains(
     let mut figures = Vec::new();
     for WeightedClip { clip, .. } in clips {
         cancel.check()?;
-        let text = embed_text(clip, target, templates)?;
+        let text = embed_text_unless(clip, target, templates, cancel)?;
         let (before, after) = (embed_pictures(clip, &plain_signed, resize)?, embed_pictures(clip, &drawn, resize)?);
         figures.push(ClipFigures {
             clip: clip.name.clone(),

@@ -134,11 +134,3 @@ impl PictureFormat {
         }
     }
 }
-
-/// The format of a file that is a picture; None for others. Errors as [`open_ordinary`].
-pub(crate) fn begins_with_picture(path: &Path, wanted: &str) -> Result<Option<PictureFormat>> {
-    let (file, _) = open_ordinary(path, wanted)?;
-    let mut bytes = Vec::new();
-    file.take(256).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
-    Ok(PictureFormat::of(&bytes))
-}

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::invert::{self, invert_keeping, Inversion};
 use crate::nn::clip::Clip;
 use crate::nn::generator::{Generator, Latent, Noise};
-use crate::picture::region::{Blend, Canvas, Region};
+use crate::picture::frame::{Blend, Canvas, Frame};
 use crate::picture::Picture;
 use crate::progress::{Cancel, OnProgress};
 use crate::rng::Rng;
@@ -42,15 +42,20 @@ impl Default for Drawing {
 impl Drawing {
     /// As the network gives them: [n, colours, height, width], nominally in [-1, 1], not clamped.
     pub fn images(&self, generator: &Generator, latent: &Latent) -> Result<Tensor> {
+        self.images_unless(generator, latent, &Cancel::new())
+    }
+
+    /// As [`Drawing::images`]; `Cancelled` once the flag is raised, as [`Drawing::each`] looks at it.
+    pub fn images_unless(&self, generator: &Generator, latent: &Latent, cancel: &Cancel) -> Result<Tensor> {
         let mut parts = vec![];
-        self.each(generator, latent, &Cancel::new(), &mut |part| {
+        self.each(generator, latent, cancel, &mut |part| {
             parts.push(part);
             Ok(())
         })?;
         Ok(if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(&parts, 0)? })
     }
 
-    /// As [`Drawing::images`], with each few pictures given to `on_part` when they are drawn; `cancel` is looked at between them. Errors: those
+    /// As [`Drawing::images`], with each few pictures given to `on_part` when they are drawn; `cancel` is looked at after each layer. Errors: those
     /// of [`Generator::render`] and of `on_part`; `Cancelled`.
     pub fn each(
         &self,
@@ -59,11 +64,6 @@ impl Drawing {
         cancel: &Cancel,
         on_part: &mut dyn FnMut(Tensor) -> Result<()>,
     ) -> Result<()> {
-        let mut on_part = |part| {
-            on_part(part)?;
-            cancel.check()
-        };
-        cancel.check()?;
         let bare;
         let latent = if self.own_noise {
             latent
@@ -81,19 +81,19 @@ impl Drawing {
                 Noise::Random(&mut rng)
             }
         };
-        generator.render_each(latent, self.truncation, noise, &mut on_part)
+        generator.render_each_unless(latent, self.truncation, noise, cancel, on_part)
     }
 
-    /// One a point of `latent`.
-    pub fn pictures(&self, generator: &Generator, latent: &Latent) -> Result<Vec<Picture>> {
-        let images = self.images(generator, latent)?;
+    /// One a point of `latent`; `Cancelled` as [`Drawing::each`].
+    pub fn pictures(&self, generator: &Generator, latent: &Latent, cancel: &Cancel) -> Result<Vec<Picture>> {
+        let images = self.images_unless(generator, latent, cancel)?;
         (0..images.dim(0)?).map(|i| Picture::from_tensor(&images, i)).collect()
     }
 
-    /// The picture of a latent that is one point; `InvalidArgument` for others.
-    pub fn picture(&self, generator: &Generator, latent: &Latent) -> Result<Picture> {
+    /// The picture of a latent that is one point; `InvalidArgument` for others, `Cancelled` as [`Drawing::each`].
+    pub fn picture(&self, generator: &Generator, latent: &Latent, cancel: &Cancel) -> Result<Picture> {
         match latent.tensor.dim(0)? {
-            1 => Picture::from_tensor(&self.images(generator, latent)?, 0),
+            1 => Picture::from_tensor(&self.images_unless(generator, latent, cancel)?, 0),
             n => Err(Error::argument("latent", format!("holds {n} points; want the one of a picture"))),
         }
     }
@@ -137,7 +137,7 @@ impl Restyle<'_> {
     ) -> Result<Restyled> {
         let adapted = self.generator.with_domains(self.domains)?;
         let inversion = invert_keeping(self.generator, picture, self.clip, self.inversion, cancel, on_progress, reached)?;
-        match self.drawing.picture(&adapted, &inversion.latent).and_then(|drawn| drawn.with_alpha_of(picture)) {
+        match self.drawing.picture(&adapted, &inversion.latent, cancel).and_then(|drawn| drawn.with_alpha_of(picture)) {
             Ok(picture) => Ok(Restyled { picture, inversion }),
             Err(e) => {
                 *reached = Some(inversion);
@@ -146,24 +146,24 @@ impl Restyle<'_> {
         }
     }
 
-    /// Restyles the square of a `region` of `source` and blends it into `target`, which may be `source`. Nothing is written before all is
-    /// computed; a `cancel` that comes after the search still counts.
+    /// Restyles a frame of `source` and blends it into `target`, which may be `source`. Nothing is written before all is computed; a `cancel`
+    /// that comes after the search still counts.
     ///
     /// Errors: those of [`Restyle::run`] and of [`Blend::draw`].
-    pub fn run_region(
+    pub fn run_frame(
         &self,
         source: Canvas,
-        region: Region,
+        frame: Frame,
         blend: &Blend,
         target: Canvas,
         cancel: &Cancel,
         on_progress: &mut OnProgress,
     ) -> Result<Inversion> {
         blend.check(source, target)?;
-        let picture = source.shrunk(region.square(), self.generator.config().side("restyling a region")?)?;
+        let picture = source.shrunk(frame, self.generator.config().side("restyling a part of a picture")?)?;
         let restyled = self.run(&picture, cancel, on_progress)?;
         cancel.check()?;
-        blend.draw(source, region, &restyled.picture, target)?;
+        blend.draw(source, frame, &restyled.picture, target)?;
         Ok(restyled.inversion)
     }
 }

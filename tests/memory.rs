@@ -104,7 +104,10 @@ fn rendering(generator: &Generator, count: usize) -> (u64, u64) {
         tensor: generator.sample_w(count, 1, 0.7).unwrap(),
         noise: None,
     };
-    (memory::render(generator.config(), count, 0), growth(|| drop(Drawing::default().pictures(generator, &latent).unwrap())))
+    (
+        memory::render(generator.config(), count, 0),
+        growth(|| drop(Drawing::default().pictures(generator, &latent, &nada::progress::Cancel::new()).unwrap())),
+    )
 }
 
 /// (estimate, growth) of a case by its name.

@@ -138,7 +138,7 @@ fn a_pack_is_made_used_checked_and_removed() {
     unsafe {
         assert_eq!(nada_context_new(std::ptr::null(), &mut context), nada_status::NADA_OK);
         assert_eq!(nada_model_open(context, folder.as_ptr(), &mut model), nada_status::NADA_OK);
-        assert_eq!(nada_model_generator(model, &mut generator), nada_status::NADA_OK);
+        assert_eq!(nada_model_generator(model, std::ptr::null(), &mut generator), nada_status::NADA_OK);
         nada_generator_free(generator);
         nada_model_free(model);
         nada_context_free(context);

@@ -66,7 +66,7 @@ fn host() {
         options.threads = 2;
         let (mut context, mut generator, mut model) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
         assert_eq!(nada_context_new(&options, &mut context), nada_status::NADA_OK);
-        assert_eq!(nada_generator_open(context, c(&file).as_ptr(), &mut generator), nada_status::NADA_OK);
+        assert_eq!(nada_generator_open(context, c(&file).as_ptr(), std::ptr::null(), &mut generator), nada_status::NADA_OK);
         assert_eq!(nada_model_open(context, c(starter().to_str().unwrap()).as_ptr(), &mut model), nada_status::NADA_OK);
         let mut options: nada_adaptation_options = std::mem::zeroed();
         assert_eq!(nada_model_adaptation_options(model, &mut options, size_of_val(&options)), nada_status::NADA_OK);
@@ -75,9 +75,9 @@ fn host() {
         (options.batch, options.steps, options.stop_latents) = (batch, 1, 0);
         println!("an unsaved painting is open");
         let mut adaptation = std::ptr::null_mut();
-        let mut status = nada_adaptation_new(generator, &options, &mut adaptation);
+        let mut status = nada_adaptation_new(generator, &options, std::ptr::null(), &mut adaptation);
         if status == nada_status::NADA_OK {
-            status = nada_adaptation_run(adaptation, None, std::ptr::null_mut(), std::ptr::null());
+            status = nada_adaptation_run(adaptation, std::ptr::null());
         }
         say(status);
         nada_adaptation_free(adaptation);
@@ -101,7 +101,7 @@ fn viewer() {
     let Ok(file) = std::env::var(PICTURE) else { return };
     let (file, mut image) = (CString::new(file).unwrap(), std::ptr::null_mut());
     unsafe {
-        say(nada_image_open(file.as_ptr(), &mut image));
+        say(nada_image_open(file.as_ptr(), std::ptr::null(), &mut image));
         nada_image_free(image);
     }
     println!("the host lives");

@@ -158,7 +158,7 @@ fn the_abi_tells_warnings_and_reads_squares() {
     unsafe {
         let open = |name: &str| {
             let mut image = null_mut();
-            assert_eq!(nada_image_open(c_path(&picture(name)).as_ptr(), &mut image), NADA_OK);
+            assert_eq!(nada_image_open(c_path(&picture(name)).as_ptr(), null(), &mut image), NADA_OK);
             image
         };
         let (quiet, warned) = (open("colour/p3.png"), open("more/unusable.png"));
@@ -172,15 +172,15 @@ fn the_abi_tells_warnings_and_reads_squares() {
         let file = c_path(&picture("photo.png"));
         for (most, side) in [(0, 37), (16, 16), (500, 37)] {
             let mut image = null_mut();
-            assert_eq!(nada_image_open_square(file.as_ptr(), most, &mut image), NADA_OK);
+            assert_eq!(nada_image_open_square(file.as_ptr(), most, null(), &mut image), NADA_OK);
             assert_eq!((nada_image_width(image), nada_image_height(image)), (side, side));
             nada_image_free(image);
         }
         let mut image = null_mut();
-        assert_eq!(nada_image_open_square(null(), 16, &mut image), NADA_INVALID_ARGUMENT);
-        assert_eq!(nada_image_open_square(file.as_ptr(), 16, null_mut()), NADA_INVALID_ARGUMENT);
+        assert_eq!(nada_image_open_square(null(), 16, std::ptr::null(), &mut image), NADA_INVALID_ARGUMENT);
+        assert_eq!(nada_image_open_square(file.as_ptr(), 16, null(), null_mut()), NADA_INVALID_ARGUMENT);
         let heic = c_path(&picture("formats/a.heic"));
-        assert_eq!(nada_image_open_square(heic.as_ptr(), 16, &mut image), NADA_BAD_FORMAT);
+        assert_eq!(nada_image_open_square(heic.as_ptr(), 16, null(), &mut image), NADA_BAD_FORMAT);
         assert!(text(nada_last_error_message()).contains("is an HEIC picture") && image.is_null());
     }
 }
@@ -192,15 +192,15 @@ fn the_abi_says_that_a_picture_is_empty_and_keeps_what_is_clear() {
         assert_eq!(nada_context_new(null(), &mut context), NADA_OK);
         let starter = c_path(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter"));
         assert_eq!(nada_model_open(context, starter.as_ptr(), &mut model), NADA_OK);
-        assert_eq!(nada_model_generator(model, &mut generator), NADA_OK);
+        assert_eq!(nada_model_generator(model, null(), &mut generator), NADA_OK);
         let mut options = std::mem::zeroed::<nada_inversion_options>();
         assert_eq!(nada_inversion_options_init(&mut options, size_of::<nada_inversion_options>()), NADA_OK);
         options.steps = 2;
         for (name, empty) in [("all_clear.png", true), ("clear_middle.png", true), ("partly_clear.png", false)] {
             let (mut image, mut restyled, mut latent) = (null_mut(), null_mut(), null_mut());
-            assert_eq!(nada_image_open(c_path(&picture("transparent").join(name)).as_ptr(), &mut image), NADA_OK);
-            let restyle = nada_generator_restyle(generator, image, &options, null(), None, null_mut(), null(), &mut restyled);
-            let invert = nada_generator_invert(generator, image, &options, None, null_mut(), null(), &mut latent, null_mut());
+            assert_eq!(nada_image_open(c_path(&picture("transparent").join(name)).as_ptr(), null(), &mut image), NADA_OK);
+            let restyle = nada_generator_restyle(generator, image, &options, null(), std::ptr::null(), &mut restyled);
+            let invert = nada_generator_invert(generator, image, &options, null(), &mut latent, null_mut());
             if empty {
                 assert_eq!((restyle, invert), (NADA_INVALID_ARGUMENT, NADA_INVALID_ARGUMENT), "{name}");
                 assert!(text(nada_last_error_message()).contains("the picture is empty there"));
@@ -213,7 +213,7 @@ fn the_abi_says_that_a_picture_is_empty_and_keeps_what_is_clear() {
                     stride: side * 4,
                     width: side as u32,
                     height: side as u32,
-                    format: nada_pixel_format::NADA_FORMAT_RGBA8 as u32,
+                    format: nada_pixel_format::NADA_FORMAT_RGBA8 as i32,
                     transfer: 0,
                 };
                 assert_eq!(nada_image_to_pixels(restyled, &pixels), NADA_OK);

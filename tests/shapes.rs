@@ -338,7 +338,11 @@ fn they_are_written_and_read_again_or_refused_in_a_sentence() {
             match (generator.save(&to, layout, false), refused) {
                 (Ok(()), None) => {
                     let again = Generator::open(&to).unwrap();
-                    assert_eq!((again.config(), again.fingerprint().unwrap()), (generator.config(), generator.fingerprint().unwrap()), "{name} {layout:?}");
+                    assert_eq!(
+                        (again.config(), again.fingerprint().unwrap()),
+                        (generator.config(), generator.fingerprint().unwrap()),
+                        "{name} {layout:?}"
+                    );
                 }
                 (Err(e), Some(message)) => assert!(e.to_string().contains(message), "{name} {layout:?}: {e}"),
                 (result, _) => panic!("{name} {layout:?}: {result:?}"),
@@ -364,7 +368,7 @@ fn their_pictures_are_seen_and_trained_on() {
     for (name, sizes) in unusual().into_iter().filter(|(_, sizes)| sizes.c_dim == 0) {
         let generator = Arc::new(write(&folder.path().join("g.safetensors"), &sizes));
         let latent = Latent { space: Space::W, tensor: generator.sample_w(1, 1, 0.7).unwrap(), noise: None };
-        let picture = Drawing::default().picture(&generator, &latent).unwrap();
+        let picture = Drawing::default().picture(&generator, &latent, &Cancel::new()).unwrap();
         let (width, height) = (8 * sizes.start[1], 8 * sizes.start[0]);
         assert_eq!((picture.width, picture.height), (width, height), "{name}");
         let grey = picture.data.chunks(4).all(|p| p[0] == p[1] && p[1] == p[2]);
@@ -377,7 +381,7 @@ fn their_pictures_are_seen_and_trained_on() {
         };
         let mut adaptation = start(settings.clone()).unwrap();
         adaptation.run(&Cancel::new(), &mut silent).unwrap();
-        let after = Drawing::default().picture(&adaptation.generator().unwrap(), &latent).unwrap();
+        let after = Drawing::default().picture(&adaptation.generator().unwrap(), &latent, &Cancel::new()).unwrap();
         assert!(after.data != picture.data, "{name}: nothing was learnt");
         assert_eq!(adaptation.preview(2).unwrap().width, 2 * width + nada::picture::SHEET_GAP);
         let mut structured = settings.clone();

@@ -85,9 +85,9 @@ static void open_world(struct world *w, const char *folder) {
     options.threads = 2;
     MUST(nada_context_new(&options, &w->context));
     MUST(nada_model_open(w->context, folder, &w->model));
-    MUST(nada_model_generator(w->model, &w->generator));
+    MUST(nada_model_generator(w->model, NULL, &w->generator));
     adaptation_options(w, &adapt, 1);
-    MUST(nada_generator_adapt(w->generator, &adapt, NULL, NULL, NULL, &w->domain));
+    MUST(nada_generator_adapt(w->generator, &adapt, NULL, &w->domain));
     MUST(nada_generator_sample(w->generator, 1, 1, 0.7f, &w->latent));
     MUST(nada_image_from_pixels(&pixels, &w->picture));
 }
@@ -115,7 +115,7 @@ static unsigned char *drawn(const struct world *w, size_t *bytes) {
     *bytes = 4 * (size_t)size * size;
     pixels.data = malloc(*bytes);
     CHECK(pixels.data != NULL);
-    MUST(nada_generator_render(w->generator, w->latent, &render, &image, 1));
+    MUST(nada_generator_render(w->generator, w->latent, &render, NULL, &image, 1));
     MUST(nada_image_to_pixels(image, &pixels));
     nada_image_free(image);
     return pixels.data;
@@ -155,7 +155,7 @@ static void one_call(struct worker *me) {
             nada_adaptation_options options;
             nada_domain *domain = NULL;
             adaptation_options(w, &options, 2);
-            status = nada_generator_adapt(w->generator, &options, stop_sometimes, me, NULL, &domain);
+            status = nada_generator_adapt(w->generator, &options, &(nada_call){sizeof(nada_call), stop_sometimes, me, NULL}, &domain);
             CHECK(status == NADA_OK ? domain != NULL : status == NADA_CANCELLED && domain == NULL);
             nada_domain_free(domain);
             break;
@@ -164,7 +164,7 @@ static void one_call(struct worker *me) {
             nada_inversion_options options;
             nada_latent *latent = NULL;
             inversion_options(w, &options, 2);
-            status = nada_generator_invert(w->generator, w->picture, &options, stop_sometimes, me, NULL, &latent, NULL);
+            status = nada_generator_invert(w->generator, w->picture, &options, &(nada_call){sizeof(nada_call), stop_sometimes, me, NULL}, &latent, NULL);
             CHECK(status == NADA_OK || status == NADA_CANCELLED);
             nada_latent_free(latent);
             break;
@@ -176,7 +176,7 @@ static void one_call(struct worker *me) {
             CHECK(nada_gallery_skipped(gallery) == 0);
             if (nada_gallery_count(gallery) < 20) MUST(nada_gallery_install(gallery, w->domain, NULL, w->picture, NULL, 0, NULL));
             else {
-                MUST(nada_gallery_domain(gallery, next(&me->random) % 20, &domain));
+                MUST(nada_gallery_domain(gallery, next(&me->random) % 20, NULL, &domain));
                 nada_domain_free(domain);
             }
             nada_gallery_free(gallery);
@@ -187,21 +187,21 @@ static void one_call(struct worker *me) {
             nada_pixels source = {bytes, 24 * 4, 24, 20, NADA_FORMAT_BGRA8, NADA_TRANSFER_SRGB};
             nada_pixels_mut target = {bytes, 24 * 4, 24, 20, NADA_FORMAT_BGRA8, NADA_TRANSFER_SRGB};
             memset(bytes, (int)me->number, sizeof bytes);
-            MUST(nada_generator_render_region(w->generator, &source, NULL, w->latent, NULL, &target));
+            MUST(nada_generator_render_frame(w->generator, &source, NULL, w->latent, NULL, NULL, &target));
             break;
         }
         case 6: {
             nada_image *none = NULL;
             char name[64];
             snprintf(name, sizeof name, "/nowhere/%u.png", me->number);
-            CHECK(nada_image_open(name, &none) == NADA_NOT_FOUND && strstr(nada_last_error_message(), name));
+            CHECK(nada_image_open(name, NULL, &none) == NADA_NOT_FOUND && strstr(nada_last_error_message(), name));
             break;
         }
         case 7: {
             nada_clip *clip = NULL;
             nada_generator *generator = NULL;
-            MUST(nada_model_clip(w->model, 0, &clip, NULL));
-            MUST(nada_model_generator(w->model, &generator));
+            MUST(nada_model_clip(w->model, 0, NULL, &clip, NULL));
+            MUST(nada_model_generator(w->model, NULL, &generator));
             CHECK(strcmp(nada_generator_fingerprint(generator), nada_generator_fingerprint(w->generator)) == 0);
             nada_clip_free(clip);
             nada_generator_free(generator);
@@ -286,8 +286,8 @@ static void cancelling(const char *model, unsigned times) {
         nada_domain *domain = NULL;
         nada_latent *latent = NULL;
         start = seconds();
-        if (i == 0) MUST(nada_generator_adapt(w.generator, &adapt, NULL, NULL, NULL, &domain));
-        else MUST(nada_generator_invert(w.generator, w.picture, &invert, NULL, NULL, NULL, &latent, NULL));
+        if (i == 0) MUST(nada_generator_adapt(w.generator, &adapt, NULL, &domain));
+        else MUST(nada_generator_invert(w.generator, w.picture, &invert, NULL, &latent, NULL));
         whole[i] = seconds() - start;
         nada_domain_free(domain);
         nada_latent_free(latent);
@@ -302,20 +302,20 @@ static void cancelling(const char *model, unsigned times) {
         if (i % 4 == 2) {
             /* An adaptation that was cancelled stays at its last complete step, goes on, and gives what it gives undisturbed. */
             nada_outcome outcome;
-            MUST(nada_adaptation_new(w.generator, &adapt, &adaptation));
-            status = nada_adaptation_run(adaptation, NULL, NULL, k.cancel);
+            MUST(nada_adaptation_new(w.generator, &adapt, NULL, &adaptation));
+            status = nada_adaptation_run(adaptation, &(nada_call){sizeof(nada_call), NULL, NULL, k.cancel});
             MUST(nada_adaptation_outcome(adaptation, &outcome, sizeof outcome));
             CHECK(status == NADA_OK ? outcome.steps == 12 : outcome.steps < 12);
-            MUST(nada_adaptation_run(adaptation, NULL, NULL, NULL));
+            MUST(nada_adaptation_run(adaptation, NULL));
             MUST(nada_adaptation_outcome(adaptation, &outcome, sizeof outcome));
             CHECK(outcome.steps == 12);
             nada_adaptation_free(adaptation);
             adaptation = NULL;
         } else if (i % 2 == 0) {
-            status = nada_generator_adapt(w.generator, &adapt, NULL, NULL, k.cancel, &domain);
+            status = nada_generator_adapt(w.generator, &adapt, &(nada_call){sizeof(nada_call), NULL, NULL, k.cancel}, &domain);
             CHECK((status == NADA_OK) == (domain != NULL));
         } else {
-            status = nada_generator_invert(w.generator, w.picture, &invert, NULL, NULL, k.cancel, &latent, NULL);
+            status = nada_generator_invert(w.generator, w.picture, &invert, &(nada_call){sizeof(nada_call), NULL, NULL, k.cancel}, &latent, NULL);
             CHECK((status == NADA_OK) == (latent != NULL));
         }
         CHECK(status == NADA_OK || status == NADA_CANCELLED);
@@ -389,7 +389,7 @@ static void killing(const char *self, const char *model, unsigned times, const c
             nada_domain *domain = NULL;
             nada_image *thumbnail = NULL;
             if (i + 1 < times && count - j > 8 && j % 16 != i % 16) continue;
-            MUST(nada_gallery_domain(gallery, j, &domain));
+            MUST(nada_gallery_domain(gallery, j, NULL, &domain));
             MUST(nada_gallery_thumbnail(gallery, j, &thumbnail));
             CHECK(thumbnail != NULL);
             nada_image_free(thumbnail);
@@ -429,7 +429,7 @@ static void memory(const char *model) {
 
 static void *take_place(void *place) {
     int i;
-    for (i = 0; i < 1000; i++) CHECK(nada_image_open("no such file", place) == NADA_NOT_FOUND);
+    for (i = 0; i < 1000; i++) CHECK(nada_image_open("no such file", NULL, place) == NADA_NOT_FOUND);
     return NULL;
 }
 

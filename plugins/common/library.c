@@ -23,7 +23,7 @@ bool plugin_library_fail(const plugin_library *library, plugin_error *error) {
 }
 
 /* First what is tried first. A flavour for other devices would stand before the one for the CPU. */
-static const char *const FILES[] = {"libnada.so.0", "libnada.so"};
+static const char *const FILES[] = {"libnada.so.3", "libnada.so"};
 enum { FILE_COUNT = sizeof FILES / sizeof *FILES };
 
 /* The folder of the running program, without a slash at its end; "" where the system does not say. */

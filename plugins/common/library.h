@@ -21,7 +21,7 @@ bool plugin_fail(plugin_error *error, const char *format, ...)
 #define PLUGIN_FUNCTIONS(X) \
     X(abi_version) X(version) X(status_name) X(last_error_message) \
     X(cancel_new) X(cancel_trigger) X(cancel_is_triggered) X(cancel_free) \
-    X(context_new) X(context_set_cancel) X(context_free) \
+    X(context_new) X(context_free) \
     X(model_open) X(model_name) X(model_folder) X(model_description) X(model_generator) X(model_adaptation_options) \
     X(model_inversion_options) X(model_check_text) X(model_check_length) X(model_phrases) X(model_free) \
     X(model_list_new) X(model_list_count) X(model_list_name) X(model_list_folder) X(model_list_warning) X(model_list_free) \
@@ -30,9 +30,9 @@ bool plugin_fail(plugin_error *error, const char *format, ...)
     X(domain_open) X(domain_save) X(domain_source) X(domain_target) X(domain_step) X(domain_fingerprint) X(domain_free) \
     X(adaptation_new) X(adaptation_run) X(adaptation_outcome) X(adaptation_domain) X(adaptation_result) X(adaptation_preview) \
     X(adaptation_free) \
-    X(generator_size) X(generator_fingerprint) X(generator_sample) X(generator_invert) X(generator_render) X(generator_render_region) \
-    X(generator_free) X(render_options_init) X(region_options_init) \
-    X(image_from_pixels) X(image_from_region) X(image_to_pixels) X(image_width) X(image_height) X(image_free) \
+    X(generator_size) X(generator_fingerprint) X(generator_sample) X(generator_invert) X(generator_render) X(generator_render_frame) \
+    X(generator_free) X(render_options_init) X(frame_options_init) \
+    X(image_from_pixels) X(image_from_frame) X(image_to_pixels) X(image_width) X(image_height) X(image_free) \
     X(latent_free)
 
 typedef struct plugin_library {

@@ -150,18 +150,10 @@ static bool ok(const plugin_session *session, nada_status status, plugin_error *
     return status == NADA_OK || plugin_library_fail(session->library, error);
 }
 
-/* Work that ends within a moment where the job is cancelled while the library reads files: a generator, a pack's CLIPs, a domain. */
-static bool watched(plugin_job *job, void *data, plugin_work work, plugin_error *error) {
-    const plugin_task *task = data;
-    const plugin_session *session = task->session;
-    if (!ok(session, session->library->context_set_cancel(session->context, plugin_job_token(job)), error)) return false;
-    bool done = work(job, data, error);
-    /* The main thread's calls have no token. */
-    session->library->context_set_cancel(session->context, NULL);
-    return done;
-}
+/* Ends a call within a moment where the job is cancelled. */
+static nada_call heeding(const plugin_job *job) { return (nada_call){sizeof(nada_call), NULL, NULL, plugin_job_token(job)}; }
 
-static bool open_pack(plugin_job *job, void *data, plugin_error *error) {
+bool plugin_work_open(plugin_job *job, void *data, plugin_error *error) {
     plugin_task *task = data;
     plugin_session *session = task->session;
     const plugin_library *library = session->library;
@@ -172,7 +164,8 @@ static bool open_pack(plugin_job *job, void *data, plugin_error *error) {
     nada_model *model = NULL;
     nada_generator *generator = NULL;
     if (library->model_open(session->context, *name ? name : NULL, &model) != NADA_OK) return plugin_library_fail(library, error);
-    if (library->model_generator(model, &generator) != NADA_OK) {
+    nada_call call = heeding(job);
+    if (library->model_generator(model, &call, &generator) != NADA_OK) {
         library->model_free(model);
         return plugin_library_fail(library, error);
     }
@@ -181,8 +174,6 @@ static bool open_pack(plugin_job *job, void *data, plugin_error *error) {
     memcpy(session->model_name, name, sizeof session->model_name);
     return true;
 }
-
-bool plugin_work_open(plugin_job *job, void *data, plugin_error *error) { return watched(job, data, open_pack, error); }
 
 /* A stretch of a job's progress bar, and what the library's callbacks need. */
 struct stretch {
@@ -211,8 +202,8 @@ static bool invert(plugin_session *session, const plugin_request *request, struc
     options.seed = request->seed;
     if (request->identity) options.steps = request->identity;
     plugin_job_report(stretch->job, stretch->from, "%s", stretch->what);
-    if (!ok(session, library->generator_invert(session->generator, session->source, &options, on_progress, stretch,
-                                               plugin_job_token(stretch->job), &latent, NULL), error))
+    nada_call call = {sizeof call, on_progress, stretch, plugin_job_token(stretch->job)};
+    if (!ok(session, library->generator_invert(session->generator, session->source, &options, &call, &latent, NULL), error))
         return false;
     forget_latent(session);
     session->latent = latent, session->latent_of = *request;
@@ -229,28 +220,28 @@ static void drawing(const plugin_session *session, const nada_domain *const *dom
 }
 
 static plugin_picture *draw(const plugin_session *session, const nada_latent *latent, const nada_domain *domain,
-                            const plugin_request *request, int side) {
+                            const plugin_request *request, const nada_call *call, int side) {
     nada_render_options options;
     float strength;
     nada_image *image = NULL;
     drawing(session, &domain, request, &options, &strength);
-    if (session->library->generator_render(session->generator, latent, &options, &image, 1) != NADA_OK) return NULL;
+    if (session->library->generator_render(session->generator, latent, &options, call, &image, 1) != NADA_OK) return NULL;
     plugin_picture *picture = plugin_picture_new(session->library, image, side);
     session->library->image_free(image);
     return picture;
 }
 
-/* What the preview shows: the user's picture where there is one, else pairs of the adaptation's own. */
-static plugin_picture *look(const plugin_session *session, const plugin_request *request) {
-    if (session->latent) return draw(session, session->latent, session->domain, request, PLUGIN_PREVIEW_SIDE);
+/* What the preview shows: the user's picture where there is one, else pairs of the adaptation's own. NULL where `call` was cancelled. */
+static plugin_picture *look(const plugin_session *session, const plugin_request *request, const nada_call *call) {
+    if (session->latent) return draw(session, session->latent, session->domain, request, call, PLUGIN_PREVIEW_SIDE);
     nada_image *pairs = NULL;
-    if (!session->adaptation || session->library->adaptation_preview(session->adaptation, PAIRS, &pairs) != NADA_OK) return NULL;
+    if (!session->adaptation || session->library->adaptation_preview(session->adaptation, PAIRS, call, &pairs) != NADA_OK) return NULL;
     plugin_picture *picture = plugin_picture_new(session->library, pairs, PLUGIN_PREVIEW_SIDE);
     session->library->image_free(pairs);
     return picture;
 }
 
-static bool begin_adaptation(plugin_session *session, const plugin_request *request, plugin_error *error) {
+static bool begin_adaptation(plugin_session *session, const plugin_request *request, const nada_call *call, plugin_error *error) {
     const plugin_library *library = session->library;
     nada_adaptation_options options;
     if (!ok(session, library->model_adaptation_options(session->model, &options, sizeof options), error)) return false;
@@ -261,7 +252,7 @@ static bool begin_adaptation(plugin_session *session, const plugin_request *requ
     /* Snapshots would keep states and pictures that nobody asks for here. */
     options.snapshot_every = 0;
     nada_adaptation *adaptation = NULL;
-    if (!ok(session, library->adaptation_new(session->generator, &options, &adaptation), error)) return false;
+    if (!ok(session, library->adaptation_new(session->generator, &options, call, &adaptation), error)) return false;
     forget_domain(session);
     session->adaptation = adaptation, session->domain_of = *request, session->total = options.steps;
     return true;
@@ -284,14 +275,15 @@ static bool adapt(plugin_session *session, const plugin_request *request, struct
     const plugin_library *library = session->library;
     plugin_job *job = stretch->job;
     plugin_job_report(job, stretch->from, "%s", stretch->what);
-    if (!domain_is_of(session, request) && !begin_adaptation(session, request, error)) return false;
+    nada_call reading = heeding(job), running = {sizeof running, on_progress, stretch, plugin_job_token(job)};
+    if (!domain_is_of(session, request) && !begin_adaptation(session, request, &reading, error)) return false;
 
     char file[PLUGIN_FILE_MAX];
     bool saving = plugin_reached_file(file);
     double next_save = now() + SAVE_SECONDS;
     stretch->pause = now() + LOOK_SECONDS;
     for (;;) {
-        nada_status status = library->adaptation_run(session->adaptation, on_progress, stretch, plugin_job_token(job));
+        nada_status status = library->adaptation_run(session->adaptation, &running);
         nada_outcome outcome;
         if (library->adaptation_outcome(session->adaptation, &outcome, sizeof outcome) == NADA_OK) session->step = outcome.steps;
         if (status == NADA_OK) break;
@@ -300,12 +292,12 @@ static bool adapt(plugin_session *session, const plugin_request *request, struct
         if (cancelled || status != NADA_CANCELLED) {
             /* Also after a failure the state is that of the last complete step. */
             plugin_error second;
-            if (session->step > 0 && take_domain(session, true, &second)) plugin_job_show(job, look(session, request));
+            if (session->step > 0 && take_domain(session, true, &second)) plugin_job_show(job, look(session, request, NULL));
             return false;
         }
         double start = now();
         if (!take_domain(session, false, error)) return false;
-        plugin_job_show(job, look(session, request));
+        plugin_job_show(job, look(session, request, &reading));
         double looked = now();
         if (saving && looked >= next_save) {
             saving = library->domain_save(session->domain, file) == NADA_OK;
@@ -321,12 +313,12 @@ static bool adapt(plugin_session *session, const plugin_request *request, struct
 }
 
 /* An installed domain by name, or a file by its path. */
-static bool open_domain(plugin_session *session, const plugin_request *request, plugin_error *error) {
+static bool open_domain(plugin_session *session, const plugin_request *request, const nada_call *call, plugin_error *error) {
     const plugin_library *library = session->library;
     const char *name = request->domain;
     nada_domain *domain = NULL;
     if (strchr(name, '/')) {
-        if (!ok(session, library->domain_open(session->context, name, &domain), error)) return false;
+        if (!ok(session, library->domain_open(session->context, name, call, &domain), error)) return false;
     } else {
         nada_gallery *gallery = plugin_session_gallery(session, error);
         if (!gallery) return false;
@@ -336,7 +328,7 @@ static bool open_domain(plugin_session *session, const plugin_request *request, 
             plugin_fail(error, "domain: none of the %zu installed in %.1000s is called '%.200s'; give the name of one, or the path of a file", count,
                         library->gallery_folder(gallery), name);
         } else {
-            ok(session, library->gallery_domain(gallery, i, &domain), error);
+            ok(session, library->gallery_domain(gallery, i, call, &domain), error);
         }
         library->gallery_free(gallery);
         if (!domain) return false;
@@ -352,14 +344,15 @@ static bool have_domain(plugin_task *task, struct stretch *stretch, plugin_error
     plugin_session *session = task->session;
     plugin_reached reached = plugin_session_reached(session, &task->request);
     if (reached.complete || (reached.usable && task->as_reached)) return true;
-    return *task->request.domain ? open_domain(session, &task->request, error) : adapt(session, &task->request, stretch, error);
+    nada_call call = heeding(stretch->job);
+    return *task->request.domain ? open_domain(session, &task->request, &call, error) : adapt(session, &task->request, stretch, error);
 }
 
 static bool is_open(const plugin_session *session, plugin_error *error) {
     return session->generator || plugin_fail(error, "no model pack is open");
 }
 
-static bool restyle(plugin_job *job, void *data, plugin_error *error) {
+bool plugin_work_restyle(plugin_job *job, void *data, plugin_error *error) {
     plugin_task *task = data;
     plugin_session *session = task->session;
     if (!is_open(session, error)) return false;
@@ -374,25 +367,23 @@ static bool restyle(plugin_job *job, void *data, plugin_error *error) {
     if (inverts && !invert(session, &task->request, &inverting, error)) return false;
     if (adapts && !have_domain(task, &adapting, error)) return false;
     plugin_job_report(job, 0.95, "Drawing");
-    plugin_job_show(job, look(session, &task->request));
+    nada_call call = heeding(job);
+    plugin_job_show(job, look(session, &task->request, &call));
     plugin_job_report(job, 1, "Done");
     return true;
 }
 
-bool plugin_work_restyle(plugin_job *job, void *data, plugin_error *error) { return watched(job, data, restyle, error); }
-
-static bool new_domain(plugin_job *job, void *data, plugin_error *error) {
+bool plugin_work_new_domain(plugin_job *job, void *data, plugin_error *error) {
     plugin_task *task = data;
     const plugin_session *session = task->session;
     if (!is_open(session, error) || !plugin_words_known(session->library, session->model, &task->request, error)) return false;
     struct stretch adapting = {session->library, job, "Learning the words", 0, 1, 0, 0, 0};
     if (!have_domain(task, &adapting, error)) return false;
-    plugin_job_show(job, look(session, &task->request));
+    nada_call call = heeding(job);
+    plugin_job_show(job, look(session, &task->request, &call));
     plugin_job_report(job, 1, "Done");
     return true;
 }
-
-bool plugin_work_new_domain(plugin_job *job, void *data, plugin_error *error) { return watched(job, data, new_domain, error); }
 
 bool plugin_work_apply(plugin_job *job, void *data, plugin_error *error) {
     plugin_task *task = data;
@@ -401,15 +392,16 @@ bool plugin_work_apply(plugin_job *job, void *data, plugin_error *error) {
     if (!plugin_session_inverted(session, &task->request) || !plugin_session_reached(session, &task->request).usable)
         return plugin_fail(error, "the picture is not inverted, or there is no domain");
     plugin_job_report(job, 0.95, "Drawing");
-    nada_region_options region;
+    nada_frame_options frame;
     nada_render_options options;
     const nada_domain *domain = session->domain;
     float strength;
-    if (!ok(session, library->region_options_init(&region, sizeof region), error)) return false;
-    region.replace = task->replace, region.hard_edges = task->hard_edges;
+    if (!ok(session, library->frame_options_init(&frame, sizeof frame), error)) return false;
+    frame.replace = task->replace, frame.hard_edges = task->hard_edges;
+    nada_call call = heeding(job);
     drawing(session, &domain, &task->request, &options, &strength);
-    return ok(session, library->generator_render_region(session->generator, &task->source, &region, session->latent, &options, &task->target),
-              error);
+    return ok(session, library->generator_render_frame(session->generator, &task->source, &frame, session->latent, &options, &call,
+                                                       &task->target), error);
 }
 
 /* One picture of the generator with the domain; NULL where it cannot be drawn, as thumbnails are not needed. */
@@ -421,7 +413,7 @@ static nada_image *thumbnail(const plugin_session *session, const nada_domain *d
     if (library->generator_sample(session->generator, 1, 1, 0.7f, &latent) != NADA_OK) return NULL;
     plugin_request full;
     plugin_request_init(&full);
-    plugin_picture *picture = draw(session, latent, domain, &full, THUMBNAIL_SIDE);
+    plugin_picture *picture = draw(session, latent, domain, &full, NULL, THUMBNAIL_SIDE);
     library->latent_free(latent);
     if (!picture) return NULL;
     nada_pixels pixels = {picture->rgb, (size_t)picture->width * 3, (uint32_t)picture->width, (uint32_t)picture->height, NADA_FORMAT_RGB8,
@@ -456,7 +448,7 @@ bool plugin_work_install(plugin_job *job, void *data, plugin_error *error) {
 
 bool plugin_session_left(const plugin_session *session, const char *file, char words[PLUGIN_TEXT], uint32_t *step, plugin_error *error) {
     nada_domain *domain = NULL;
-    if (!ok(session, session->library->domain_open(session->context, file, &domain), error)) return false;
+    if (!ok(session, session->library->domain_open(session->context, file, NULL, &domain), error)) return false;
     snprintf(words, PLUGIN_TEXT, "%s", session->library->domain_target(domain));
     *step = session->library->domain_step(domain);
     session->library->domain_free(domain);
@@ -465,7 +457,7 @@ bool plugin_session_left(const plugin_session *session, const char *file, char w
 
 bool plugin_session_rescue(const plugin_session *session, const char *file, char installed[PLUGIN_PATH], plugin_error *error) {
     nada_domain *domain = NULL;
-    if (!ok(session, session->library->domain_open(session->context, file, &domain), error)) return false;
+    if (!ok(session, session->library->domain_open(session->context, file, NULL, &domain), error)) return false;
     nada_image *picture = thumbnail(session, domain);
     bool done = install(session, domain, "", picture, installed, error);
     session->library->image_free(picture);

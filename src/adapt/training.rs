@@ -320,12 +320,19 @@ impl Adaptation {
 
     /// One training step. On an error the state is that of the last complete step.
     pub fn step(&mut self) -> Result<StepReport> {
-        let report = self.step_unless(&Cancel::new())?;
+        self.step_unless(&Cancel::new())
+    }
+
+    /// As [`Adaptation::step`]; `Cancelled` once the flag is raised, which is looked at within the step.
+    pub fn step_unless(&mut self, cancel: &Cancel) -> Result<StepReport> {
+        cancel.check()?;
+        let report = self.train_one(cancel)?;
         self.attended = self.step;
         Ok(report)
     }
 
-    fn step_unless(&mut self, cancel: &Cancel) -> Result<StepReport> {
+    /// A step, after which what is due may be.
+    fn train_one(&mut self, cancel: &Cancel) -> Result<StepReport> {
         // A copy draws, so that a failed step can be tried again with the same numbers.
         let mut rng = self.rng.clone();
         let selected = self.select(&mut rng, cancel)?;
@@ -541,7 +548,7 @@ impl Adaptation {
         while self.attended < self.step || self.step < total {
             cancel.check()?;
             if self.attended == self.step {
-                self.step_unless(cancel)?;
+                self.train_one(cancel)?;
             }
             let due = |every: usize| every > 0 && (self.step.is_multiple_of(every) || self.step == total);
             let (judge_due, snapshot_due) = (self.settings.stop.is_some_and(|r| due(r.every)), due(self.settings.snapshot_every));
@@ -685,9 +692,9 @@ mod tests {
         let (mut whole, mut halted) = (run(), run());
         let outcome = whole.run(&Cancel::new(), &mut silent).unwrap();
         assert_eq!((outcome.ended, outcome.steps), (Ended::Rule, 4));
-        halted.step_unless(&Cancel::new()).unwrap();
+        halted.train_one(&Cancel::new()).unwrap();
         halted.attended = 1;
-        halted.step_unless(&Cancel::new()).unwrap();
+        halted.train_one(&Cancel::new()).unwrap();
         let again = halted.run(&Cancel::new(), &mut silent).unwrap();
         assert_eq!((again.ended, again.steps, again.chosen), (outcome.ended, outcome.steps, outcome.chosen));
         assert_eq!(halted.snapshots().iter().map(|s| s.step).collect::<Vec<_>>(), [2, 4]);

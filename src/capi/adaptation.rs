@@ -1,25 +1,25 @@
-//! Adapting a generator to words or pictures: in one call, or step by step.
+//! Adaptation: a generator that learns words or pictures, in one call or step by step.
 
-use super::cancel::{nada_cancel, token};
-use super::clip::nada_clip;
+use super::call::{nada_call, Call};
+use super::clip::{nada_clip, ClipResizeNumber, CLIP_RESIZES};
 use super::domain::{nada_domain, LoadedDomain};
 use super::generator::nada_generator;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::image::{nada_image, LoadedImage};
 use super::model::nada_model;
 use super::options::{self, Options};
-use super::progress::{nada_progress_callback, Callback};
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{array, c_string, choose, count32, finite, flag, handles, number_of, text, texts};
 use crate::adapt::{
-    Adaptation, AutoLayers, ClipResize, Concept, Ended, Judgement, LossWeights, Mode, Outcome, Parameters, Phase, Settings, Snapshot,
-    StopRule, Templates, WeightedClip,
+    Adaptation, AutoLayers, Concept, Ended, Judgement, LossWeights, Mode, Outcome, Parameters, Phase, Settings, Snapshot, StopRule,
+    Templates, WeightedClip,
 };
 use crate::memory::Need;
 use crate::picture::Picture;
 use crate::progress::Cancel;
-use std::ffi::{c_char, c_void, CString};
+use crate::settings;
+use std::ffi::{c_char, CString};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 /// An adaptation under way. The only handle that changes: one call at a time uses it, and a second one gets NADA_BUSY.
@@ -53,7 +53,7 @@ impl Training {
 }
 
 /// Which rules an adaptation follows.
-#[repr(u32)]
+#[repr(i32)]
 pub enum nada_mode {
     /// The twins share noise and mixing, layers are numbered exactly, and the loss has a floor under the edit's length.
     NADA_MODE_DEFAULT = 0,
@@ -62,7 +62,7 @@ pub enum nada_mode {
 }
 
 /// What is trained, and what a domain stores.
-#[repr(u32)]
+#[repr(i32)]
 pub enum nada_parameters {
     /// The weights themselves: domains as large as the generator.
     NADA_PARAMETERS_FULL = 0,
@@ -71,7 +71,7 @@ pub enum nada_parameters {
 }
 
 /// Which convolutions are trained.
-#[repr(u32)]
+#[repr(i32)]
 pub enum nada_phase {
     /// Every one.
     NADA_PHASE_CONVOLUTIONS = 0,
@@ -87,47 +87,28 @@ pub enum nada_phase {
     NADA_PHASE_ALL = 5,
 }
 
-/// How generated pictures are shrunk to a CLIP's resolution.
-#[repr(u32)]
-pub enum nada_clip_resize {
-    /// Bicubic with a low-pass, what torchvision does today.
-    NADA_CLIP_RESIZE_ANTIALIAS = 0,
-    /// Bicubic without, what it did in 2021.
-    NADA_CLIP_RESIZE_ALIASED = 1,
-    /// The mean over areas.
-    NADA_CLIP_RESIZE_AREA = 2,
-}
-
 /// A [`nada_mode`] as C passes it: any number.
-pub type ModeNumber = u32;
+pub type ModeNumber = i32;
 /// A [`nada_parameters`] as C passes it: any number.
-pub type ParametersNumber = u32;
+pub type ParametersNumber = i32;
 /// A [`nada_phase`] as C passes it: any number.
-pub type PhaseNumber = u32;
-/// A [`nada_clip_resize`] as C passes it: any number.
-pub type ClipResizeNumber = u32;
+pub type PhaseNumber = i32;
 
-const MODES: [(u32, Mode); 2] =
-    [(nada_mode::NADA_MODE_DEFAULT as u32, Mode::Default), (nada_mode::NADA_MODE_REFERENCE as u32, Mode::Reference)];
+const MODES: [(i32, Mode); 2] =
+    [(nada_mode::NADA_MODE_DEFAULT as i32, Mode::Default), (nada_mode::NADA_MODE_REFERENCE as i32, Mode::Reference)];
 
-pub(super) const PARAMETERS: [(u32, Parameters); 2] = [
-    (nada_parameters::NADA_PARAMETERS_FULL as u32, Parameters::Full),
-    (nada_parameters::NADA_PARAMETERS_STYLESPACE as u32, Parameters::Stylespace),
+pub(super) const PARAMETERS: [(i32, Parameters); 2] = [
+    (nada_parameters::NADA_PARAMETERS_FULL as i32, Parameters::Full),
+    (nada_parameters::NADA_PARAMETERS_STYLESPACE as i32, Parameters::Stylespace),
 ];
 
-const PHASES: [(u32, Phase); 6] = [
-    (nada_phase::NADA_PHASE_CONVOLUTIONS as u32, Phase::Convolutions),
-    (nada_phase::NADA_PHASE_TEXTURE as u32, Phase::Texture),
-    (nada_phase::NADA_PHASE_SHAPE as u32, Phase::Shape),
-    (nada_phase::NADA_PHASE_SHAPE_EXPANDED as u32, Phase::ShapeExpanded),
-    (nada_phase::NADA_PHASE_NO_FINE as u32, Phase::NoFine),
-    (nada_phase::NADA_PHASE_ALL as u32, Phase::All),
-];
-
-const CLIP_RESIZES: [(u32, ClipResize); 3] = [
-    (nada_clip_resize::NADA_CLIP_RESIZE_ANTIALIAS as u32, ClipResize::Antialias),
-    (nada_clip_resize::NADA_CLIP_RESIZE_ALIASED as u32, ClipResize::Aliased),
-    (nada_clip_resize::NADA_CLIP_RESIZE_AREA as u32, ClipResize::Area),
+const PHASES: [(i32, Phase); 6] = [
+    (nada_phase::NADA_PHASE_CONVOLUTIONS as i32, Phase::Convolutions),
+    (nada_phase::NADA_PHASE_TEXTURE as i32, Phase::Texture),
+    (nada_phase::NADA_PHASE_SHAPE as i32, Phase::Shape),
+    (nada_phase::NADA_PHASE_SHAPE_EXPANDED as i32, Phase::ShapeExpanded),
+    (nada_phase::NADA_PHASE_NO_FINE as i32, Phase::NoFine),
+    (nada_phase::NADA_PHASE_ALL as i32, Phase::All),
 ];
 
 /// What an adaptation is to do. Filled by nada_adaptation_options_init() with settings for full-size generators, or by
@@ -176,15 +157,15 @@ pub struct nada_adaptation_options {
     /// Pictures a step, 1 to 256.
     pub batch: u32,
     /// Weight of the directional loss: the edit goes the way that the words go.
-    pub direction_weight: f32,
+    pub losses_direction: f32,
     /// Weight of the global loss: pictures are what the target says.
-    pub global_weight: f32,
+    pub losses_global: f32,
     /// Weight of the manifold loss: pictures move as far as the words.
-    pub manifold_weight: f32,
+    pub losses_manifold: f32,
     /// Weight of the in-domain loss: pictures stay as different from one another as they were.
-    pub in_domain_weight: f32,
+    pub losses_in_domain: f32,
     /// Weight of the structure loss: small grey pictures stay alike.
-    pub structure_weight: f32,
+    pub losses_structure: f32,
     /// The cosine of small grey pictures, in [-1, 1], above which the structure loss is 0.
     pub structure_floor: f32,
     /// The least length of the edit in the directional loss's denominator (NADA_MODE_DEFAULT).
@@ -270,20 +251,20 @@ impl nada_adaptation_options {
             learning_rate,
             beta2,
             seed,
-            mode: number_of(mode, &MODES).unwrap_or(u32::MAX),
-            parameters: number_of(parameters, &PARAMETERS).unwrap_or(u32::MAX),
-            phase: number_of(phase, &PHASES).unwrap_or(u32::MAX),
+            mode: number_of(mode, &MODES).unwrap_or(-1),
+            parameters: number_of(parameters, &PARAMETERS).unwrap_or(-1),
+            phase: number_of(phase, &PHASES).unwrap_or(-1),
             train_to_rgb: train_to_rgb as u32,
             auto_layers_k: count32(k),
             auto_layers_iterations: count32(iterations),
             auto_layers_batch: count32(auto_batch),
             steps: count32(steps),
             batch: count32(batch),
-            direction_weight: direction,
-            global_weight: global,
-            manifold_weight: manifold,
-            in_domain_weight: in_domain,
-            structure_weight: structure,
+            losses_direction: direction,
+            losses_global: global,
+            losses_manifold: manifold,
+            losses_in_domain: in_domain,
+            losses_structure: structure,
             structure_floor,
             floor,
             enough,
@@ -291,7 +272,7 @@ impl nada_adaptation_options {
             mixing,
             truncation,
             augment: augment as u32,
-            clip_resize: number_of(clip_resize, &CLIP_RESIZES).unwrap_or(u32::MAX),
+            clip_resize: number_of(clip_resize, &CLIP_RESIZES).unwrap_or(-1),
             noise: noise as u32,
             snapshot_every: count32(snapshot_every),
             stop_latents: count32(latents),
@@ -306,6 +287,13 @@ impl nada_adaptation_options {
     }
 
     fn settings(&self) -> Result<Settings> {
+        let settings = self.unchecked()?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Whatever is out of range.
+    fn unchecked(&self) -> Result<Settings> {
         let auto_layers = (self.auto_layers_k > 0).then_some(AutoLayers {
             k: self.auto_layers_k as usize,
             iterations: self.auto_layers_iterations as usize,
@@ -321,7 +309,7 @@ impl nada_adaptation_options {
             plateau: self.stop_plateau,
             plateau_steps: self.stop_plateau_steps as usize,
         });
-        let settings = Settings {
+        Ok(Settings {
             mode: choose(self.mode, "options.mode", "nada_mode", &MODES)?,
             parameters: choose(self.parameters, "options.parameters", "nada_parameters", &PARAMETERS)?,
             phase: choose(self.phase, "options.phase", "nada_phase", &PHASES)?,
@@ -332,11 +320,11 @@ impl nada_adaptation_options {
             learning_rate: self.learning_rate,
             beta2: self.beta2,
             losses: LossWeights {
-                direction: self.direction_weight,
-                global: self.global_weight,
-                manifold: self.manifold_weight,
-                in_domain: self.in_domain_weight,
-                structure: self.structure_weight,
+                direction: self.losses_direction,
+                global: self.losses_global,
+                manifold: self.losses_manifold,
+                in_domain: self.losses_in_domain,
+                structure: self.losses_structure,
             },
             floor: self.floor,
             enough: self.enough,
@@ -350,9 +338,26 @@ impl nada_adaptation_options {
             seed: self.seed,
             snapshot_every: self.snapshot_every as usize,
             stop,
-        };
-        settings.check()?;
-        Ok(settings)
+        })
+    }
+
+    /// These with `settings` instead of their own.
+    fn with(&self, settings: &Settings) -> Self {
+        Self {
+            model: self.model,
+            source_text: self.source_text,
+            source_images: self.source_images,
+            source_image_count: self.source_image_count,
+            target_text: self.target_text,
+            target_images: self.target_images,
+            target_image_count: self.target_image_count,
+            clips: self.clips,
+            clip_weights: self.clip_weights,
+            clip_count: self.clip_count,
+            templates: self.templates,
+            template_count: self.template_count,
+            ..Self::from_settings(self.struct_size, settings)
+        }
     }
 }
 
@@ -396,7 +401,7 @@ unsafe impl Options for nada_snapshot {
 }
 
 /// How a run ended.
-#[repr(u32)]
+#[repr(i32)]
 pub enum nada_ended {
     /// It did not yet: it was cancelled, goes on by steps, or never ran.
     NADA_ENDED_NOT = 0,
@@ -407,7 +412,7 @@ pub enum nada_ended {
 }
 
 /// A [`nada_ended`] as C gets it.
-pub type EndedNumber = u32;
+pub type EndedNumber = i32;
 
 /// How far an adaptation is.
 #[repr(C)]
@@ -429,12 +434,12 @@ unsafe impl Options for nada_outcome {
     const NAME: &'static str = "nada_outcome";
     const FIRST_SIZE: usize = size_of::<Self>();
     fn defaults(struct_size: usize) -> Self {
-        Self { struct_size, ended: nada_ended::NADA_ENDED_NOT as u32, steps: 0, chosen: 0, reserved: 0 }
+        Self { struct_size, ended: nada_ended::NADA_ENDED_NOT as i32, steps: 0, chosen: 0, reserved: 0 }
     }
 }
 
 /// # Safety
-/// The pointers are NULL or as [`nada_adaptation_options`] asks. Without a token the context's flag ends the preparation.
+/// The pointers are NULL or as [`nada_adaptation_options`] asks.
 unsafe fn concept(words: *const c_char, images: *const *const nada_image, count: usize, name: &str) -> Result<Concept> {
     let pictures: Vec<&LoadedImage> = handles(images, count, &format!("options.{name}_images"))?;
     if !pictures.is_empty() {
@@ -451,8 +456,8 @@ unsafe fn concept(words: *const c_char, images: *const *const nada_image, count:
 }
 
 /// # Safety
-/// The pointers are NULL or as [`nada_adaptation_options`] asks. Without a token the context's flag ends the preparation.
-unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptation_options, token: Option<&Cancel>) -> Result<Training> {
+/// The pointers are NULL or as [`nada_adaptation_options`] asks.
+unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptation_options, cancel: &Cancel) -> Result<Training> {
     let g = borrow(generator, "generator")?;
     if options.is_null() {
         return Err(Failure::argument("options", "is NULL, must at least say the target"));
@@ -479,7 +484,7 @@ unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptatio
             }
             given.into_iter().zip(weights).map(|(c, weight)| WeightedClip { clip: c.clip.clone(), weight }).collect()
         }
-        (_, Some(model)) => model.clips()?,
+        (_, Some(model)) => model.clips(cancel)?,
         (_, None) => return Err(Failure::argument("options.clips", "has none, and there is no options.model that brings some")),
     };
     let templates = match (texts(o.templates, o.template_count, "options.templates")?, model) {
@@ -502,9 +507,7 @@ unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptatio
     warnings.extend(clips.iter().flat_map(|c| c.clip.warnings().iter().cloned()));
     let sizes = clips.iter().map(|c| c.clip.config()).collect();
     g.runtime.admit(Need::adapting(g.generator.config(), &settings, sizes, templates.0.len(), g.runtime.threads()))?;
-    let cancel = token.cloned().unwrap_or_else(|| g.runtime.cancel());
-    let adaptation =
-        g.runtime.run(|| Adaptation::new_unless(g.generator.clone(), &clips, source, target, &templates, settings, &cancel))?;
+    let adaptation = g.runtime.run(|| Adaptation::new_unless(g.generator.clone(), &clips, source, target, &templates, settings, cancel))?;
     Ok(Training {
         runtime: g.runtime.clone(),
         warning: c_string(&warnings.join(". ")),
@@ -524,8 +527,29 @@ pub unsafe extern "C" fn nada_adaptation_options_init(options: *mut nada_adaptat
     guard(|| options::write(options, struct_size, &nada_adaptation_options::defaults(struct_size)))
 }
 
+/// Sets one setting by its name, with a dot where the field has the first underscore of a group: "steps", "losses.structure",
+/// "stop.pairing"; "stop" and "auto_layers" take "none" and "default". `value` is text: "400", "true", "texture". docs/settings.md lists all
+/// with their ranges. Both are UTF-8.
+/// Threads: any, one at a time for each struct. Fails, and leaves the struct as it was: NADA_INVALID_ARGUMENT (no such setting, with the
+/// names like it; a value out of its range).
+#[no_mangle]
+pub unsafe extern "C" fn nada_adaptation_options_set(
+    options: *mut nada_adaptation_options,
+    name: *const c_char,
+    value: *const c_char,
+) -> nada_status {
+    guard(|| {
+        let (name, value) = (text(name, "name")?, text(value, "value")?);
+        let given = options::read_given(options)?;
+        let changed = settings::set(&given.unchecked()?, name, value)?;
+        let made = given.with(&changed);
+        options::check_held(name, made.unchecked()? == changed)?;
+        options::write(options, given.struct_size, &made)
+    })
+}
+
 /// Adapts a generator in one call: trains until the steps are done or the stop rule ends it, and gives the domain that the rule chose or
-/// that was reached. `on_progress` and `cancel` may be NULL. A cancelled call gives no domain; use an adaptation to keep what was
+/// that was reached. `call` may be NULL. A cancelled call gives no domain; use an adaptation to keep what was
 /// reached.
 /// Threads: any. Owner: the caller frees *domain with nada_domain_free().
 /// Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY, and what opening the model's CLIPs fails with.
@@ -533,19 +557,16 @@ pub unsafe extern "C" fn nada_adaptation_options_init(options: *mut nada_adaptat
 pub unsafe extern "C" fn nada_generator_adapt(
     generator: *const nada_generator,
     options: *const nada_adaptation_options,
-    on_progress: nada_progress_callback,
-    user_data: *mut c_void,
-    cancel: *const nada_cancel,
+    call: *const nada_call,
     domain: *mut *mut nada_domain,
 ) -> nada_status {
     guard(|| {
         out!(domain);
-        let own = (!cancel.is_null()).then(|| token(cancel)).transpose()?;
-        let training = begin(generator, options, own.as_ref())?;
-        let cancel = own.unwrap_or_default();
+        let Call { cancel, callback } = Call::read(call)?;
+        let training = begin(generator, options, &cancel)?;
         let mut state = training.lock()?;
         let adaptation = &mut state.adaptation;
-        let result = training.runtime.run_reporting(&Callback::new(on_progress, user_data), |report| {
+        let result = training.runtime.run_reporting(&callback, |report| {
             adaptation.run(&cancel, report)?;
             adaptation.result()
         })?;
@@ -554,19 +575,20 @@ pub unsafe extern "C" fn nada_generator_adapt(
     })
 }
 
-/// Makes an adaptation; nothing is trained yet.
+/// Makes an adaptation; nothing is trained yet. `call` may be NULL.
 /// Threads: any. Owner: `options` and all it points to are borrowed for the call; the caller frees *adaptation with
 /// nada_adaptation_free(). Generator, CLIPs and model may be freed before it.
-/// Fails: NADA_INVALID_ARGUMENT (also a text too long for a CLIP), NADA_OUT_OF_MEMORY, and what opening the model's CLIPs fails with.
+/// Fails: NADA_INVALID_ARGUMENT (also a text too long for a CLIP), NADA_CANCELLED, NADA_OUT_OF_MEMORY, and what opening the model's CLIPs fails with.
 #[no_mangle]
 pub unsafe extern "C" fn nada_adaptation_new(
     generator: *const nada_generator,
     options: *const nada_adaptation_options,
+    call: *const nada_call,
     adaptation: *mut *mut nada_adaptation,
 ) -> nada_status {
     guard(|| {
         out!(adaptation);
-        *adaptation = into_raw(begin(generator, options, None)?);
+        *adaptation = into_raw(begin(generator, options, &Call::read(call)?.cancel)?);
         Ok(())
     })
 }
@@ -579,16 +601,17 @@ pub unsafe extern "C" fn nada_adaptation_warning(adaptation: *const nada_adaptat
     value(c"".as_ptr(), || borrow(adaptation, "adaptation").map_or(c"".as_ptr(), |a| a.warning.as_ptr()))
 }
 
-/// Trains one step, also beyond options.steps and without snapshots or stop rule. *loss may be NULL.
-/// Threads: any, one at a time. A failure leaves the last complete step.
-/// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE.
+/// Trains one step, also beyond options.steps and without snapshots or stop rule. `call` and `loss` may be NULL.
+/// Threads: any, one at a time. A failure, also a cancelled call, leaves the last complete step.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_CANCELLED, NADA_NOT_FINITE.
 #[no_mangle]
-pub unsafe extern "C" fn nada_adaptation_step(adaptation: *mut nada_adaptation, loss: *mut f32) -> nada_status {
+pub unsafe extern "C" fn nada_adaptation_step(adaptation: *mut nada_adaptation, call: *const nada_call, loss: *mut f32) -> nada_status {
     guard(|| {
         let training = handle!(adaptation);
+        let Call { cancel, .. } = Call::read(call)?;
         let mut state = training.lock()?;
         let adaptation = &mut state.adaptation;
-        let report = training.runtime.run(|| adaptation.step())?;
+        let report = training.runtime.run(|| adaptation.step_unless(&cancel))?;
         if !loss.is_null() {
             *loss = report.loss;
         }
@@ -596,24 +619,18 @@ pub unsafe extern "C" fn nada_adaptation_step(adaptation: *mut nada_adaptation, 
     })
 }
 
-/// Trains until options.steps are done or the stop rule ends it, and takes snapshots. `on_progress` and `cancel` may be NULL. A cancelled
+/// Trains until options.steps are done or the stop rule ends it, and takes snapshots. `call` may be NULL. A cancelled
 /// run stays at its last complete step: its snapshots and domains can be taken, and another run goes on from there.
 /// Threads: any, one at a time.
 /// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
 #[no_mangle]
-pub unsafe extern "C" fn nada_adaptation_run(
-    adaptation: *mut nada_adaptation,
-    on_progress: nada_progress_callback,
-    user_data: *mut c_void,
-    cancel: *const nada_cancel,
-) -> nada_status {
+pub unsafe extern "C" fn nada_adaptation_run(adaptation: *mut nada_adaptation, call: *const nada_call) -> nada_status {
     guard(|| {
         let training = handle!(adaptation);
-        let cancel = token(cancel)?;
+        let Call { cancel, callback } = Call::read(call)?;
         let mut state = training.lock()?;
         let state = &mut *state;
         let adaptation = &mut state.adaptation;
-        let callback = Callback::new(on_progress, user_data);
         state.outcome = None;
         state.outcome = Some(training.runtime.run_reporting(&callback, |report| adaptation.run(&cancel, report))?);
         Ok(())
@@ -638,7 +655,7 @@ pub unsafe extern "C" fn nada_adaptation_outcome(
                     Ended::Steps => nada_ended::NADA_ENDED_STEPS,
                     Ended::Rule => nada_ended::NADA_ENDED_RULE,
                 };
-                nada_outcome { struct_size, ended: ended as u32, steps, chosen: count32(o.chosen), reserved: 0 }
+                nada_outcome { struct_size, ended: ended as i32, steps, chosen: count32(o.chosen), reserved: 0 }
             }
             _ => nada_outcome { steps, chosen: steps, ..nada_outcome::defaults(struct_size) },
         };
@@ -714,13 +731,15 @@ pub unsafe extern "C" fn nada_adaptation_snapshot_preview(
 /// An adaptation keeps the latents of as many pictures for its previews.
 const MOST_PAIRS: usize = 8;
 
-/// Draws `count` (1 to 8) pairs as they are now: pictures before adapting in the first row, after it in the second.
+/// Draws `count` (1 to 8) pairs as they are now: pictures before adapting in the first row, after it in the second. `call` may be
+/// NULL.
 /// Threads: any, one at a time. Owner: the caller frees *preview with nada_image_free().
-/// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
 #[no_mangle]
 pub unsafe extern "C" fn nada_adaptation_preview(
     adaptation: *const nada_adaptation,
     count: usize,
+    call: *const nada_call,
     preview: *mut *mut nada_image,
 ) -> nada_status {
     guard(|| {
@@ -729,10 +748,11 @@ pub unsafe extern "C" fn nada_adaptation_preview(
             return Err(Failure::argument("count", format_args!("{count} must be in 1..={MOST_PAIRS}")));
         }
         let training = handle!(adaptation);
+        let Call { cancel, .. } = Call::read(call)?;
         let state = training.lock()?;
         let adaptation = &state.adaptation;
         training.runtime.admit(Need::drawing_each(adaptation.config(), 2 * count, &[], 2 * 4))?;
-        *preview = into_raw(training.runtime.run(|| adaptation.preview(count))?.into());
+        *preview = into_raw(training.runtime.run(|| adaptation.preview_unless(count, &cancel))?.into());
         Ok(())
     })
 }

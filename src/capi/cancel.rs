@@ -1,10 +1,10 @@
-//! Cancel tokens.
+//! Cancel tokens: flags that end calls.
 
 use super::handle::{handle, into_raw, out, release, Handle};
 use super::status::{guard, nada_status, value, Result};
 use crate::progress::Cancel;
 
-/// A flag that any thread may raise to end a long call. Long calls look at it at least once a step.
+/// A flag that any thread may raise to end the calls that it was given to: see nada_call.
 pub struct nada_cancel(());
 
 impl Handle for nada_cancel {
@@ -61,9 +61,9 @@ pub unsafe extern "C" fn nada_cancel_free(cancel: *mut nada_cancel) {
 /// The token of a call, by its own share of the flag; without one a token that nobody triggers.
 /// # Safety
 /// `cancel` is NULL or a live handle.
-pub(super) unsafe fn token(cancel: *const nada_cancel) -> Result<Cancel> {
+pub(super) unsafe fn token(cancel: *const nada_cancel, argument: &str) -> Result<Cancel> {
     if cancel.is_null() {
         return Ok(Cancel::new());
     }
-    Ok(handle!(cancel).clone())
+    Ok(super::handle::borrow(cancel, argument)?.clone())
 }

@@ -1,7 +1,6 @@
 //! Contexts: where and with how many threads the library computes, and where it looks for model packs.
 
-use super::cancel::{nada_cancel, token};
-use super::handle::{handle, into_raw, out, release, Handle};
+use super::handle::{into_raw, out, release, Handle};
 use super::options::{self, Options};
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
@@ -110,21 +109,6 @@ pub unsafe extern "C" fn nada_context_new(options: *const nada_context_options, 
         out!(context);
         crate::threads::prepare();
         *context = into_raw(read(options)?);
-        Ok(())
-    })
-}
-
-/// Gives the context a token for the calls that read files through it, or through what was opened with it: generators, CLIPs, model packs,
-/// latents and domains, and the CLIPs of a pack that nada_adaptation_new() and nada_generator_adapt() read when they are first needed. Once
-/// it is triggered they return NADA_CANCELLED within a moment and leave nothing behind: the same call reads the file when the token is reset
-/// or another one is set. A call looks at the token that was set when it began; NULL (as at first) for none. Work that has a token of its own
-/// while it computes looks at that.
-/// Threads: any; it is the context's, so threads that load at the same time with tokens of their own need contexts of their own.
-/// Owner: `cancel` is borrowed for the call: the context keeps a share of its flag. Fails: NADA_INVALID_ARGUMENT.
-#[no_mangle]
-pub unsafe extern "C" fn nada_context_set_cancel(context: *const nada_context, cancel: *const nada_cancel) -> nada_status {
-    guard(|| {
-        handle!(context).runtime.set_cancel(token(cancel)?);
         Ok(())
     })
 }

@@ -1,13 +1,15 @@
-//! Domains: what adaptations produce.
+//! Domains: what adaptations make of a generator.
 
 use super::adaptation::{ParametersNumber, PARAMETERS};
+use super::call::{nada_call, Call};
 use super::context::nada_context;
 use super::generator::nada_generator;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::status::{guard, nada_status, value, Failure, Result};
-use super::values::{array, c_string, count32, handles, number_of, path, text};
+use super::values::{array, bytes, c_string, count32, handles, number_of, path, text};
 use crate::adapt::Domain;
-use std::ffi::{c_char, CString};
+use crate::checkpoint;
+use std::ffi::{c_char, c_void, CString};
 use std::sync::Arc;
 
 /// A domain: a change of a generator, with the words that asked for it and the fingerprint of the generator it belongs to. Never changes
@@ -55,16 +57,48 @@ pub(super) unsafe fn with_strengths<'a>(
     Ok(domains.into_iter().map(|d| d.domain.as_ref()).zip(strengths).collect())
 }
 
-/// Opens a domain file (safetensors), of this version, an earlier one, or a later one that requires nothing new. `file` is UTF-8.
+/// Opens a domain file (safetensors), of this version, an earlier one, or a later one that requires nothing new. `file` is UTF-8; `call`
+/// may be NULL.
 /// Threads: any. Owner: the caller frees *domain with nada_domain_free(); it may outlive the context.
 /// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED (it needs a later
 /// version, which the message names), NADA_CANCELLED.
 #[no_mangle]
-pub unsafe extern "C" fn nada_domain_open(context: *const nada_context, file: *const c_char, domain: *mut *mut nada_domain) -> nada_status {
+pub unsafe extern "C" fn nada_domain_open(
+    context: *const nada_context,
+    file: *const c_char,
+    call: *const nada_call,
+    domain: *mut *mut nada_domain,
+) -> nada_status {
     guard(|| {
         out!(domain);
-        let path = path(file, "file")?;
-        *domain = into_raw(LoadedDomain::new(Arc::new(handle!(context).runtime.load(|cancel| Domain::open_unless(&path, cancel))?)));
+        let (context, path) = (handle!(context), path(file, "file")?);
+        let Call { cancel, .. } = Call::read(call)?;
+        let opened = context.runtime.run(|| Domain::open_unless(&path, &cancel))?;
+        ::log::info!(target: "nada", "domain {:?} from {}", opened.description.target, path.display());
+        *domain = into_raw(LoadedDomain::new(Arc::new(opened)));
+        Ok(())
+    })
+}
+
+/// As nada_domain_open(), of the `size` bytes of a file that the program has in memory; `name` is what messages call them, NULL for "domain".
+/// Threads: any. Owner: `data` and `name` are borrowed for the call, `data` is copied; the caller frees *domain with nada_domain_free().
+/// Fails: as nada_domain_open(), and NADA_OUT_OF_MEMORY.
+#[no_mangle]
+pub unsafe extern "C" fn nada_domain_open_memory(
+    context: *const nada_context,
+    data: *const c_void,
+    size: usize,
+    name: *const c_char,
+    call: *const nada_call,
+    domain: *mut *mut nada_domain,
+) -> nada_status {
+    guard(|| {
+        out!(domain);
+        let context = handle!(context);
+        let (bytes, name) = bytes(data, size, name, "domain")?;
+        let Call { cancel, .. } = Call::read(call)?;
+        let opened = context.runtime.run(|| Domain::from_checkpoint(&checkpoint::open_bytes_unless(&name, bytes, &cancel)?))?;
+        *domain = into_raw(LoadedDomain::new(Arc::new(opened)));
         Ok(())
     })
 }

@@ -1,5 +1,6 @@
-//! The folder of installed domains.
+//! Galleries: folders of installed domains.
 
+use super::call::{nada_call, Call};
 use super::context::nada_context;
 use super::domain::{nada_domain, LoadedDomain};
 use super::generator::nada_generator;
@@ -161,16 +162,22 @@ pub unsafe extern "C" fn nada_gallery_thumbnail(gallery: *const nada_gallery, in
     })
 }
 
-/// Opens domain `index`.
+/// Opens domain `index`; `call` may be NULL.
 /// Threads: any. Owner: the caller frees *domain with nada_domain_free(); it may outlive the gallery.
 /// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND (deleted since), NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
 #[no_mangle]
-pub unsafe extern "C" fn nada_gallery_domain(gallery: *const nada_gallery, index: usize, domain: *mut *mut nada_domain) -> nada_status {
+pub unsafe extern "C" fn nada_gallery_domain(
+    gallery: *const nada_gallery,
+    index: usize,
+    call: *const nada_call,
+    domain: *mut *mut nada_domain,
+) -> nada_status {
     guard(|| {
         out!(domain);
         let gallery = handle!(gallery);
         let file = &gallery.installed(index)?.file;
-        *domain = into_raw(LoadedDomain::new(Arc::new(gallery.runtime.load(|cancel| Domain::open_unless(file, cancel))?)));
+        let Call { cancel, .. } = Call::read(call)?;
+        *domain = into_raw(LoadedDomain::new(Arc::new(gallery.runtime.run(|| Domain::open_unless(file, &cancel))?)));
         Ok(())
     })
 }

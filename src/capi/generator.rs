@@ -1,5 +1,6 @@
-//! Generators: sampling, mixing, rendering.
+//! Generators: what draws pictures of latents; sampling, mixing, rendering, saving.
 
+use super::call::{nada_call, Call};
 use super::context::nada_context;
 use super::domain::{nada_domain, with_strengths};
 use super::handle::{borrow, handle, into_raw, not_null, out, release, Handle};
@@ -8,12 +9,13 @@ use super::latent::{nada_latent, shape};
 use super::options::{self, Options};
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
-use super::values::{c_string, choose, count32, path, product, room_for, within};
+use super::values::{bytes, c_string, choose, count32, flag, path, product, room_for, within};
 use crate::adapt::Domain;
+use crate::checkpoint;
 use crate::memory::Need;
-use crate::nn::generator::{Generator, Latent, Space};
+use crate::nn::generator::{Generator, Latent, Layout, Space};
 use crate::pipeline::{Drawing, NoiseKind};
-use std::ffi::{c_char, CString};
+use std::ffi::{c_char, c_void, CString};
 use std::sync::{Arc, OnceLock};
 
 /// A StyleGAN2 generator: what draws pictures from latents. Never changes once opened.
@@ -38,7 +40,7 @@ impl Handle for nada_generator {
 }
 
 /// The noise of the synthesis layers.
-#[repr(u32)]
+#[repr(i32)]
 pub enum nada_noise {
     /// The maps that came with the generator.
     NADA_NOISE_CONST = 0,
@@ -49,7 +51,7 @@ pub enum nada_noise {
 }
 
 /// A [`nada_noise`] as C passes it: any number.
-pub type NoiseNumber = u32;
+pub type NoiseNumber = i32;
 
 /// Options of the functions that render and restyle.
 #[repr(C)]
@@ -82,7 +84,7 @@ unsafe impl Options for nada_render_options {
             domain_count: 0,
             noise_seed: 0,
             truncation: 1.0,
-            noise: nada_noise::NADA_NOISE_CONST as u32,
+            noise: nada_noise::NADA_NOISE_CONST as i32,
         }
     }
 }
@@ -103,9 +105,9 @@ impl<'a> Render<'a> {
             "options.noise",
             "nada_noise",
             &[
-                (nada_noise::NADA_NOISE_CONST as u32, NoiseKind::Const),
-                (nada_noise::NADA_NOISE_NONE as u32, NoiseKind::None),
-                (nada_noise::NADA_NOISE_RANDOM as u32, NoiseKind::Random { seed: o.noise_seed }),
+                (nada_noise::NADA_NOISE_CONST as i32, NoiseKind::Const),
+                (nada_noise::NADA_NOISE_NONE as i32, NoiseKind::None),
+                (nada_noise::NADA_NOISE_RANDOM as i32, NoiseKind::Random { seed: o.noise_seed }),
             ],
         )?;
         let truncation = within(o.truncation, 0.0, 1.5, "options.truncation")?;
@@ -128,20 +130,68 @@ impl<'a> Render<'a> {
     }
 }
 
+/// A file format of generators.
+#[repr(i32)]
+pub enum nada_layout {
+    /// safetensors, this library's own.
+    NADA_LAYOUT_NADA = 0,
+    /// A .pt for rosinality's stylegan2-pytorch and what builds on it (StyleGAN-NADA, pSp, e4e). It has no place for classes.
+    NADA_LAYOUT_ROSINALITY = 1,
+    /// A .pkl for NVIDIA's stylegan2-ada-pytorch.
+    NADA_LAYOUT_ADA_PYTORCH = 2,
+}
+
+/// A [`nada_layout`] as C passes it: any number.
+pub type LayoutNumber = i32;
+
+const LAYOUTS: [(i32, Layout); 3] = [
+    (nada_layout::NADA_LAYOUT_NADA as i32, Layout::Nada),
+    (nada_layout::NADA_LAYOUT_ROSINALITY as i32, Layout::Rosinality),
+    (nada_layout::NADA_LAYOUT_ADA_PYTORCH as i32, Layout::AdaPytorch),
+];
+
 /// Opens a StyleGAN2 generator from any supported file: rosinality's or BasicSR's layout as safetensors or torch file, or NVIDIA's pickle.
-/// `file` is UTF-8.
+/// `file` is UTF-8; `call` may be NULL.
 /// Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the context.
 /// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED, NADA_CANCELLED.
 #[no_mangle]
 pub unsafe extern "C" fn nada_generator_open(
     context: *const nada_context,
     file: *const c_char,
+    call: *const nada_call,
     generator: *mut *mut nada_generator,
 ) -> nada_status {
     guard(|| {
         out!(generator);
         let (context, path) = (handle!(context), path(file, "file")?);
-        let opened = context.runtime.load(|cancel| Generator::open_unless(&path, cancel))?;
+        let Call { cancel, .. } = Call::read(call)?;
+        let opened = context.runtime.run(|| Generator::open_unless(&path, &cancel))?;
+        ::log::info!(target: "nada", "generator of {} px from {}", opened.config().size(), path.display());
+        *generator = into_raw(LoadedGenerator::new(context.runtime.clone(), Arc::new(opened)));
+        Ok(())
+    })
+}
+
+/// As nada_generator_open(), of the `size` bytes of a file that the program has in memory; `name` is what messages call them, NULL for
+/// "generator".
+/// Threads: any. Owner: `data` and `name` are borrowed for the call, `data` is copied; the caller frees *generator with
+/// nada_generator_free(). Fails: as nada_generator_open(), and NADA_OUT_OF_MEMORY.
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_open_memory(
+    context: *const nada_context,
+    data: *const c_void,
+    size: usize,
+    name: *const c_char,
+    call: *const nada_call,
+    generator: *mut *mut nada_generator,
+) -> nada_status {
+    guard(|| {
+        out!(generator);
+        let context = handle!(context);
+        let (bytes, name) = bytes(data, size, name, "generator")?;
+        let Call { cancel, .. } = Call::read(call)?;
+        let open = || Generator::from_checkpoint(&checkpoint::open_bytes_unless(&name, bytes, &cancel)?);
+        let opened = context.runtime.run(open)?;
         *generator = into_raw(LoadedGenerator::new(context.runtime.clone(), Arc::new(opened)));
         Ok(())
     })
@@ -212,6 +262,42 @@ pub unsafe extern "C" fn nada_generator_with_class(
         let made = g.runtime.run(|| g.generator.with_class(class_index as usize))?;
         *of_class = into_raw(LoadedGenerator::new(g.runtime.clone(), Arc::new(made)));
         Ok(())
+    })
+}
+
+/// Makes a generator without classes of one that has a class (nada_generator_with_class()), for formats and programs that know none: it draws
+/// as that class. One without classes is copied; weights are shared.
+/// Threads: any. Owner: the caller frees *plain with nada_generator_free().
+/// Fails: NADA_INVALID_ARGUMENT (classes, and none was chosen).
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_without_classes(generator: *const nada_generator, plain: *mut *mut nada_generator) -> nada_status {
+    guard(|| {
+        out!(plain);
+        let g = handle!(generator);
+        let made = g.runtime.run(|| g.generator.without_classes())?;
+        *plain = into_raw(LoadedGenerator::new(g.runtime.clone(), Arc::new(made)));
+        Ok(())
+    })
+}
+
+/// Writes a generator in a format, a nada_layout, under a temporary name and renames it: a failure leaves what was there. Numbers stay as they
+/// are, bit by bit; to build domains in, save what nada_generator_with_domains() makes. `half` is 1 for f16 numbers (NADA_LAYOUT_NADA alone):
+/// half the size, and another generator: domains of the f32 one do not fit. `file` is UTF-8.
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_UNSUPPORTED (what the format has no place for), NADA_IO, NADA_NOT_FOUND (its folder).
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_save(
+    generator: *const nada_generator,
+    file: *const c_char,
+    layout: LayoutNumber,
+    half: u32,
+) -> nada_status {
+    guard(|| {
+        let (g, path) = (handle!(generator), path(file, "file")?);
+        let (layout, half) = (choose(layout, "layout", "nada_layout", &LAYOUTS)?, flag(half, "half")?);
+        if layout == Layout::Rosinality && g.generator.config().conv_clamp.is_some() {
+            ::log::warn!(target: "nada", "{}: the generator clamps its activations, which rosinality's code does not", path.display());
+        }
+        g.runtime.run(|| g.generator.save(&path, layout, half))
     })
 }
 
@@ -328,17 +414,19 @@ pub unsafe extern "C" fn nada_generator_mix_linear(
     })
 }
 
-/// Renders every point of a latent: `images` has room for `image_count` handles, which must be nada_latent_count(). `options` may be
-/// NULL. Pictures have nada_generator_width() times nada_generator_height() pixels
-/// and are opaque, unless the generator draws alpha.
+/// Renders every point of a latent: `images` has room for `image_count` handles, which must be nada_latent_count(). `options` and
+/// `call` may be NULL. Pictures have nada_generator_width() times nada_generator_height() pixels and are opaque, unless the generator
+/// draws alpha.
 /// Threads: any; the same generator, latent and domains may be rendered by several threads at once.
 /// Owner: the caller frees each image with nada_image_free(); on failure all are NULL.
-/// Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (a domain of another generator), NADA_OUT_OF_MEMORY, NADA_NOT_FINITE.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (a domain of another generator), NADA_CANCELLED, NADA_OUT_OF_MEMORY,
+/// NADA_NOT_FINITE.
 #[no_mangle]
 pub unsafe extern "C" fn nada_generator_render(
     generator: *const nada_generator,
     latent: *const nada_latent,
     options: *const nada_render_options,
+    call: *const nada_call,
     images: *mut *mut nada_image,
     image_count: usize,
 ) -> nada_status {
@@ -348,6 +436,7 @@ pub unsafe extern "C" fn nada_generator_render(
             *images.add(i) = std::ptr::null_mut();
         }
         let (g, latent, render) = (handle!(generator), handle!(latent), Render::read(options)?);
+        let Call { cancel, .. } = Call::read(call)?;
         let count = shape(latent)[0];
         if image_count != count {
             return Err(Failure::argument("image_count", format_args!("{image_count}, but the latent has {count} points")));
@@ -357,8 +446,8 @@ pub unsafe extern "C" fn nada_generator_render(
         room_for(product(&[count, c.width(), c.height(), c.colours() + 4]), "pictures")?;
         g.runtime.admit(Need::drawing(g.generator.config(), count, &render.domains))?;
         let pictures = g.runtime.run(|| match render.domains.as_slice() {
-            [] => render.drawing.pictures(&g.generator, latent),
-            domains => render.drawing.pictures(&g.generator.with_domains(domains)?, latent),
+            [] => render.drawing.pictures(&g.generator, latent, &cancel),
+            domains => render.drawing.pictures(&g.generator.with_domains(domains)?, latent, &cancel),
         })?;
         for (i, picture) in pictures.into_iter().enumerate().take(image_count) {
             *images.add(i) = into_raw::<nada_image>(picture.into());

@@ -1,12 +1,13 @@
 //! Images: pixels of the host, of files and of generators.
 
+use super::call::{nada_call, Call};
 use super::context::processors;
 use super::handle::{borrow, handle, into_raw, not_null, out, release, Handle};
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
-use super::values::{c_string, choose, count32, path, room_for};
+use super::values::{bytes, c_string, choose, count32, path, room_for};
 use crate::picture::pixels::{self, Format, Layout, Transfer};
-use crate::picture::{Picture, MAX_SIDE};
+use crate::picture::{Input, Picture, MAX_SIDE};
 use std::ffi::{c_char, c_void, CString};
 use std::ops::Deref;
 
@@ -25,10 +26,19 @@ impl From<Picture> for LoadedImage {
 }
 
 impl LoadedImage {
-    /// An image of a file; `open` may use all processors.
-    fn open(open: impl FnOnce() -> crate::Result<(Picture, Vec<String>)> + Send) -> Result<Self> {
+    /// An image of a file: the whole for None, else its middle square, of so many pixels a side at the most and 0 for all that it has.
+    /// # Safety
+    /// `call` is as [`nada_call`] asks.
+    unsafe fn open(input: Input, max_size: Option<u32>, call: *const nada_call) -> Result<Self> {
+        let Call { cancel, .. } = Call::read(call)?;
+        let input = input.unless(&cancel);
         // An image belongs to no context, so this work has threads of its own for its length.
-        let (picture, warnings) = Runtime::new(processors(), 0)?.run(open)?;
+        let (picture, warnings) = Runtime::new(processors(), 0)?.run(|| match max_size {
+            None => Picture::read(&input),
+            Some(0) => Picture::read_square(&input, MAX_SIDE),
+            Some(size) => Picture::read_square(&input, (size as usize).min(MAX_SIDE)),
+        })?;
+        warnings.iter().for_each(|warning| ::log::warn!(target: "nada", "{warning}"));
         Ok(Self { picture, warning: c_string(&warnings.join("\n")) })
     }
 }
@@ -46,7 +56,7 @@ impl Handle for nada_image {
 }
 
 /// How a pixel is stored; 16-bit and float channels in the machine's byte order, alpha straight (not premultiplied).
-#[repr(u32)]
+#[repr(i32)]
 #[derive(Clone, Copy)]
 pub enum nada_pixel_format {
     /// 3 bytes: R, G, B.
@@ -66,7 +76,7 @@ pub enum nada_pixel_format {
 }
 
 /// How colour numbers relate to light. Alpha is linear in both.
-#[repr(u32)]
+#[repr(i32)]
 #[derive(Clone, Copy)]
 pub enum nada_transfer {
     /// The sRGB curve (IEC 61966-2-1).
@@ -108,9 +118,9 @@ pub struct nada_pixels_mut {
 }
 
 /// A [`nada_pixel_format`] as C passes it: any number.
-pub type PixelFormat = u32;
+pub type PixelFormat = i32;
 /// A [`nada_transfer`] as C passes it: any number.
-pub type TransferCurve = u32;
+pub type TransferCurve = i32;
 
 impl nada_pixels_mut {
     pub(super) fn shared(&self) -> nada_pixels {
@@ -131,20 +141,20 @@ impl nada_pixels {
             &format!("{argument}.format"),
             "nada_pixel_format",
             &[
-                (NADA_FORMAT_RGB8 as u32, Format::Rgb8),
-                (NADA_FORMAT_RGBA8 as u32, Format::Rgba8),
-                (NADA_FORMAT_BGRA8 as u32, Format::Bgra8),
-                (NADA_FORMAT_GRAY8 as u32, Format::Gray8),
-                (NADA_FORMAT_RGB16 as u32, Format::Rgb16),
-                (NADA_FORMAT_RGBA16 as u32, Format::Rgba16),
-                (NADA_FORMAT_RGBA32F as u32, Format::Rgba32F),
+                (NADA_FORMAT_RGB8 as i32, Format::Rgb8),
+                (NADA_FORMAT_RGBA8 as i32, Format::Rgba8),
+                (NADA_FORMAT_BGRA8 as i32, Format::Bgra8),
+                (NADA_FORMAT_GRAY8 as i32, Format::Gray8),
+                (NADA_FORMAT_RGB16 as i32, Format::Rgb16),
+                (NADA_FORMAT_RGBA16 as i32, Format::Rgba16),
+                (NADA_FORMAT_RGBA32F as i32, Format::Rgba32F),
             ],
         )?;
         let transfer = choose(
             self.transfer,
             &format!("{argument}.transfer"),
             "nada_transfer",
-            &[(NADA_TRANSFER_SRGB as u32, Transfer::Srgb), (NADA_TRANSFER_LINEAR as u32, Transfer::Linear)],
+            &[(NADA_TRANSFER_SRGB as i32, Transfer::Srgb), (NADA_TRANSFER_LINEAR as i32, Transfer::Linear)],
         )?;
         Ok(Layout { width: self.width as usize, height: self.height as usize, stride: self.stride, format, transfer })
     }
@@ -152,16 +162,35 @@ impl nada_pixels {
 
 /// Reads a PNG, JPEG, WebP, TIFF, BMP or GIF file of any depth; the content decides, not the name. Of an animation the first picture is
 /// read. The image is turned as the file says, and its numbers become sRGB by what the file says of them: an ICC profile, PNG's cICP, gAMA
-/// and cHRM, or a camera's mark. What could not be honoured: nada_image_warning(). `file` is UTF-8.
+/// and cHRM, or a camera's mark. What could not be honoured: nada_image_warning(). `file` is UTF-8; `call` may be
+/// NULL: its token is looked at between rows, and not in the middle of a decoder that holds the whole picture.
 /// Threads: any. Owner: the caller frees *image with nada_image_free().
-/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT (also a format that is not read, of which the message says how to
+/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_CANCELLED, NADA_BAD_FORMAT (also a format that is not read, of which the message says how to
 /// convert it, a file that is cut off, and more than 67108864 pixels: see nada_image_open_square()).
 #[no_mangle]
-pub unsafe extern "C" fn nada_image_open(file: *const c_char, image: *mut *mut nada_image) -> nada_status {
+pub unsafe extern "C" fn nada_image_open(file: *const c_char, call: *const nada_call, image: *mut *mut nada_image) -> nada_status {
     guard(|| {
         out!(image);
-        let file = path(file, "file")?;
-        *image = into_raw(LoadedImage::open(|| Picture::open_with_warnings(&file))?);
+        *image = into_raw(LoadedImage::open(Input::file(&path(file, "file")?), None, call)?);
+        Ok(())
+    })
+}
+
+/// As nada_image_open(), of the `size` bytes of a file that the program has in memory; `name` is what messages call them, NULL for "picture".
+/// Threads: any. Owner: `data` and `name` are borrowed for the call; the caller frees *image with nada_image_free().
+/// Fails: as nada_image_open(), and NADA_OUT_OF_MEMORY.
+#[no_mangle]
+pub unsafe extern "C" fn nada_image_open_memory(
+    data: *const c_void,
+    size: usize,
+    name: *const c_char,
+    call: *const nada_call,
+    image: *mut *mut nada_image,
+) -> nada_status {
+    guard(|| {
+        out!(image);
+        let (bytes, name) = bytes(data, size, name, "picture")?;
+        *image = into_raw(LoadedImage::open(Input::memory(&name, bytes), None, call)?);
         Ok(())
     })
 }
@@ -172,12 +201,15 @@ pub unsafe extern "C" fn nada_image_open(file: *const c_char, image: *mut *mut n
 /// Threads: any. Owner: the caller frees *image with nada_image_free().
 /// Fails: as nada_image_open().
 #[no_mangle]
-pub unsafe extern "C" fn nada_image_open_square(file: *const c_char, max_size: u32, image: *mut *mut nada_image) -> nada_status {
+pub unsafe extern "C" fn nada_image_open_square(
+    file: *const c_char,
+    max_size: u32,
+    call: *const nada_call,
+    image: *mut *mut nada_image,
+) -> nada_status {
     guard(|| {
         out!(image);
-        let file = path(file, "file")?;
-        let most = if max_size == 0 { MAX_SIDE } else { (max_size as usize).min(MAX_SIDE) };
-        *image = into_raw(LoadedImage::open(|| Picture::open_square(&file, most))?);
+        *image = into_raw(LoadedImage::open(Input::file(&path(file, "file")?), Some(max_size), call)?);
         Ok(())
     })
 }

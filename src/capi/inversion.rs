@@ -1,24 +1,24 @@
-//! Inverting pictures, and restyling them in one call.
+//! Inversion: the latent of a picture, and restyling in one call.
 
-use super::cancel::nada_cancel;
+use super::call::{nada_call, Call, Callback};
 use super::clip::nada_clip;
 use super::generator::{nada_generator, nada_render_options, LoadedGenerator, Render};
 use super::handle::{borrow, handle, into_raw, out};
 use super::image::nada_image;
 use super::latent::nada_latent;
 use super::options::{self, Options};
-use super::progress::{nada_progress_callback, Callback};
 use super::status::{guard, nada_status, Failure, Result};
-use super::values::{choose, flag, number_of};
+use super::values::{choose, flag, number_of, text};
 use crate::invert::{invert, Inversion, Settings, Space};
 use crate::memory::Need;
 use crate::nn::clip::Clip;
 use crate::pipeline::Restyle;
 use crate::progress::Cancel;
-use std::ffi::c_void;
+use crate::settings;
+use std::ffi::c_char;
 use std::sync::Arc;
 
-/// Options of nada_generator_invert(), nada_generator_restyle() and nada_generator_restyle_region().
+/// Options of nada_generator_invert(), nada_generator_restyle() and nada_generator_restyle_frame().
 #[repr(C)]
 pub struct nada_inversion_options {
     /// sizeof(nada_inversion_options) where the program was compiled.
@@ -47,8 +47,8 @@ pub struct nada_inversion_options {
     pub reserved: u32,
 }
 
-const SPACES: [(u32, Space); 2] =
-    [(super::latent::nada_space::NADA_SPACE_W as u32, Space::W), (super::latent::nada_space::NADA_SPACE_W_PLUS as u32, Space::WPlus)];
+const SPACES: [(i32, Space); 2] =
+    [(super::latent::nada_space::NADA_SPACE_W as i32, Space::W), (super::latent::nada_space::NADA_SPACE_W_PLUS as i32, Space::WPlus)];
 
 impl nada_inversion_options {
     pub(super) fn from_settings(struct_size: usize, settings: &Settings) -> Self {
@@ -59,7 +59,7 @@ impl nada_inversion_options {
             clip: std::ptr::null(),
             learning_rate,
             seed,
-            space: number_of(space, &SPACES).unwrap_or(u32::MAX),
+            space: number_of(space, &SPACES).unwrap_or(-1),
             steps: super::values::count32(steps),
             pyramid_weight,
             clip_weight,
@@ -71,7 +71,14 @@ impl nada_inversion_options {
     }
 
     fn settings(&self) -> Result<Settings> {
-        let settings = Settings {
+        let settings = self.unchecked()?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Whatever is out of range.
+    fn unchecked(&self) -> Result<Settings> {
+        Ok(Settings {
             space: choose(self.space, "options.space", "space to invert into (NADA_SPACE_W or NADA_SPACE_W_PLUS)", &SPACES)?,
             steps: self.steps as usize,
             learning_rate: self.learning_rate,
@@ -81,9 +88,7 @@ impl nada_inversion_options {
             noise_regularisation: self.noise_regularisation,
             enough_psnr: self.enough_psnr,
             seed: self.seed,
-        };
-        settings.check()?;
-        Ok(settings)
+        })
     }
 }
 
@@ -109,13 +114,7 @@ impl Search {
     /// With a look at the memory that the search needs.
     /// # Safety
     /// The pointers are NULL or as the functions below ask.
-    pub unsafe fn read(
-        g: &LoadedGenerator,
-        options: *const nada_inversion_options,
-        on_progress: nada_progress_callback,
-        user_data: *mut c_void,
-        cancel: *const nada_cancel,
-    ) -> Result<Self> {
+    pub unsafe fn read(g: &LoadedGenerator, options: *const nada_inversion_options, call: *const nada_call) -> Result<Self> {
         let options = options::read(options)?;
         let settings = options.settings()?;
         let clip = match options.clip.is_null() {
@@ -127,7 +126,8 @@ impl Search {
         };
         let clip_config = clip.as_ref().map(|c| c.config());
         g.runtime.admit(Need::inverting(g.generator.config(), &settings, clip_config))?;
-        Ok(Self { settings, clip, cancel: super::cancel::token(cancel)?, callback: Callback::new(on_progress, user_data) })
+        let Call { cancel, callback } = Call::read(call)?;
+        Ok(Self { settings, clip, cancel, callback })
     }
 }
 
@@ -138,8 +138,26 @@ pub unsafe extern "C" fn nada_inversion_options_init(options: *mut nada_inversio
     guard(|| options::write(options, struct_size, &nada_inversion_options::defaults(struct_size)))
 }
 
+/// As nada_adaptation_options_set(): "steps", "clip_weight", "space".
+/// Threads: any, one at a time for each struct. Fails, and leaves the struct as it was: NADA_INVALID_ARGUMENT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_inversion_options_set(
+    options: *mut nada_inversion_options,
+    name: *const c_char,
+    value: *const c_char,
+) -> nada_status {
+    guard(|| {
+        let (name, value) = (text(name, "name")?, text(value, "value")?);
+        let given = options::read_given(options)?;
+        let changed = settings::set(&given.unchecked()?, name, value)?;
+        let made = nada_inversion_options { clip: given.clip, ..nada_inversion_options::from_settings(given.struct_size, &changed) };
+        options::check_held(name, made.unchecked()? == changed)?;
+        options::write(options, given.struct_size, &made)
+    })
+}
+
 /// Finds the latent whose picture is `image` (any size: its largest centred square is resized), by optimisation from the mean latent.
-/// `options`, `on_progress` and `cancel` may be NULL. *latent is one point of W+; *psnr (may be NULL) is how close it comes, in dB,
+/// `options` and `call` may be NULL. *latent is one point of W+; *psnr (may be NULL) is how close it comes, in dB,
 /// drawn with the noise maps that were found, or without noise (NADA_NOISE_NONE) where options.optimise_noise is 0.
 /// Threads: any. Owner: the caller frees *latent with nada_latent_free().
 /// Fails: NADA_INVALID_ARGUMENT (also a picture of which all pixels of the square are transparent), NADA_CANCELLED, NADA_NOT_FINITE,
@@ -149,16 +167,14 @@ pub unsafe extern "C" fn nada_generator_invert(
     generator: *const nada_generator,
     image: *const nada_image,
     options: *const nada_inversion_options,
-    on_progress: nada_progress_callback,
-    user_data: *mut c_void,
-    cancel: *const nada_cancel,
+    call: *const nada_call,
     latent: *mut *mut nada_latent,
     psnr: *mut f32,
 ) -> nada_status {
     guard(|| {
         out!(latent);
         let (g, picture) = (handle!(generator), handle!(image));
-        let Search { settings, clip, cancel, callback } = Search::read(g, options, on_progress, user_data, cancel)?;
+        let Search { settings, clip, cancel, callback } = Search::read(g, options, call)?;
         let Inversion { latent: found, psnr: reached, .. } =
             g.runtime.run_reporting(&callback, |report| invert(&g.generator, picture, clip.as_deref(), &settings, &cancel, report))?;
         if !psnr.is_null() {
@@ -169,8 +185,8 @@ pub unsafe extern "C" fn nada_generator_invert(
     })
 }
 
-/// Restyles a picture in one call: inverts it, then renders what was found with the domains of `render`. `inversion`, `render`,
-/// `on_progress` and `cancel` may be NULL; a NULL `render` draws without noise, as the search does (or with the maps that it found). The
+/// Restyles a picture in one call: inverts it, then renders what was found with the domains of `render`. `inversion`, `render`
+/// and `call` may be NULL; a NULL `render` draws without noise, as the search does (or with the maps that it found). The
 /// result has nada_generator_size() pixels a side, and is as transparent as the square of the image.
 /// Threads: any. Owner: the caller frees *restyled with nada_image_free().
 /// Fails: as nada_generator_invert() and nada_generator_render().
@@ -180,15 +196,13 @@ pub unsafe extern "C" fn nada_generator_restyle(
     image: *const nada_image,
     inversion: *const nada_inversion_options,
     render: *const nada_render_options,
-    on_progress: nada_progress_callback,
-    user_data: *mut c_void,
-    cancel: *const nada_cancel,
+    call: *const nada_call,
     restyled: *mut *mut nada_image,
 ) -> nada_status {
     guard(|| {
         out!(restyled);
         let (g, picture) = (handle!(generator), handle!(image));
-        let Search { settings, clip, cancel, callback } = Search::read(g, inversion, on_progress, user_data, cancel)?;
+        let Search { settings, clip, cancel, callback } = Search::read(g, inversion, call)?;
         let Render { domains, drawing } = Render::read_after_search(render)?;
         g.runtime.admit(Need::drawing(g.generator.config(), 1, &domains))?;
         let restyle = Restyle { generator: &g.generator, domains: &domains, inversion: &settings, clip: clip.as_deref(), drawing };

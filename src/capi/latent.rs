@@ -1,12 +1,13 @@
 //! Latents: points of a generator's latent spaces.
 
+use super::call::{nada_call, Call};
 use super::context::nada_context;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::status::{guard, nada_status, value, Failure};
-use super::values::{array, choose, number_of, path, product, room_for};
+use super::values::{array, bytes, choose, number_of, path, product, room_for};
 use crate::nn::generator::{Latent, Space};
 use candle_core::{Device, Tensor};
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 
 /// Points of a latent space, and the noise maps that belong to them where an inversion optimised them. Never changes once made.
 pub struct nada_latent(());
@@ -17,7 +18,7 @@ impl Handle for nada_latent {
 }
 
 /// A latent space of a generator.
-#[repr(u32)]
+#[repr(i32)]
 #[derive(Clone, Copy)]
 pub enum nada_space {
     /// Input noise, [count, dimension].
@@ -29,12 +30,12 @@ pub enum nada_space {
 }
 
 /// A [`nada_space`] as C passes it: any number.
-pub type SpaceNumber = u32;
+pub type SpaceNumber = i32;
 
-pub(super) const SPACES: [(u32, Space); 3] = [
-    (nada_space::NADA_SPACE_Z as u32, Space::Z),
-    (nada_space::NADA_SPACE_W as u32, Space::W),
-    (nada_space::NADA_SPACE_W_PLUS as u32, Space::WPlus),
+pub(super) const SPACES: [(i32, Space); 3] = [
+    (nada_space::NADA_SPACE_Z as i32, Space::Z),
+    (nada_space::NADA_SPACE_W as i32, Space::W),
+    (nada_space::NADA_SPACE_W_PLUS as i32, Space::WPlus),
 ];
 
 /// [count, rows, dimension]; Z and W have one row.
@@ -47,7 +48,8 @@ pub(super) fn shape(latent: &Latent) -> [usize; 3] {
 }
 
 /// Opens latents: a safetensors file with the key z, w or wplus, whichever `space` says, a numpy .npy file that holds them, or what other
-/// tools write: encoders a .pt with one tensor, NVIDIA's projector an .npz, rosinality's a .pt with its noise maps. `file` is UTF-8.
+/// tools write: encoders a .pt with one tensor, NVIDIA's projector an .npz, rosinality's a .pt with its noise maps. `file` is UTF-8;
+/// `call` may be NULL.
 /// Threads: any. Owner: the caller frees *latent with nada_latent_free(); it may outlive the context.
 /// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
 #[no_mangle]
@@ -55,12 +57,37 @@ pub unsafe extern "C" fn nada_latent_open(
     context: *const nada_context,
     file: *const c_char,
     space: SpaceNumber,
+    call: *const nada_call,
     latent: *mut *mut nada_latent,
 ) -> nada_status {
     guard(|| {
         out!(latent);
-        let cancel = handle!(context).runtime.cancel();
+        handle!(context);
+        let Call { cancel, .. } = Call::read(call)?;
         *latent = into_raw(Latent::read(&path(file, "file")?, Some(choose(space, "space", "nada_space", &SPACES)?), &cancel)?);
+        Ok(())
+    })
+}
+
+/// As nada_latent_open(), of the `size` bytes of a file that the program has in memory; `name` is what messages call them, NULL for "latent".
+/// Threads: any. Owner: `data` and `name` are borrowed for the call; the caller frees *latent with nada_latent_free().
+/// Fails: as nada_latent_open(), and NADA_OUT_OF_MEMORY.
+#[no_mangle]
+pub unsafe extern "C" fn nada_latent_open_memory(
+    context: *const nada_context,
+    data: *const c_void,
+    size: usize,
+    name: *const c_char,
+    space: SpaceNumber,
+    call: *const nada_call,
+    latent: *mut *mut nada_latent,
+) -> nada_status {
+    guard(|| {
+        out!(latent);
+        handle!(context);
+        let (bytes, name) = bytes(data, size, name, "latent")?;
+        let Call { cancel, .. } = Call::read(call)?;
+        *latent = into_raw(Latent::read_bytes(&name, bytes, Some(choose(space, "space", "nada_space", &SPACES)?), &cancel)?);
         Ok(())
     })
 }

@@ -1,7 +1,8 @@
 //! The C ABI: opaque handles, statuses, options that grow, and a panic boundary around every function.
 //!
 //! One file per handle, and nothing in them but translation and safety: what a function computes lives in the modules below. The doc
-//! comments here are what C programmers read; cbindgen (build.rs) writes them into `include/nada.h`, whose head states the rules that
+//! comments here are what C programmers read; build.rs writes them into `include/nada.h` (cbindgen translates, build/header.rs puts them in
+//! the order of use, a file's first sentence as the heading of its section), whose head states the rules that
 //! all functions share (ownership, threads, errors, `struct_size`).
 //!
 //! How soundness is kept:
@@ -22,21 +23,23 @@ compile_error!(
 );
 
 pub mod adaptation;
+pub mod call;
 pub mod cancel;
 pub mod clip;
 pub mod context;
 pub mod domain;
+pub mod evaluation;
+pub mod frame;
 pub mod gallery;
 pub mod generator;
 mod handle;
 pub mod image;
 pub mod inversion;
 pub mod latent;
+pub mod log;
 pub mod model;
 pub mod model_list;
 mod options;
-pub mod progress;
-pub mod region;
 mod runtime;
 pub mod status;
 mod values;

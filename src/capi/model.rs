@@ -1,6 +1,7 @@
 //! Model packs: folders that bring a generator, CLIPs, the words they know and a recipe.
 
 use super::adaptation::nada_adaptation_options;
+use super::call::{nada_call, Call};
 use super::clip::{nada_clip, LoadedClip};
 use super::context::{nada_context, Context};
 use super::generator::{nada_generator, LoadedGenerator};
@@ -68,12 +69,28 @@ impl LoadedModel {
         })
     }
 
-    fn generator(&self) -> Result<Arc<Generator>> {
-        once(&self.generator, || self.runtime.load(|cancel| Ok(Arc::new(self.pack.load_generator_unless(cancel)?))))
+    pub fn generator(&self, cancel: &Cancel) -> Result<Arc<Generator>> {
+        once(&self.generator, || {
+            let generator = self.runtime.run(|| self.pack.load_generator_unless(cancel))?;
+            ::log::info!(target: "nada", "generator of {} px from the pack {}", generator.config().size(), self.pack.folder.display());
+            Ok(Arc::new(generator))
+        })
     }
 
-    pub fn clips(&self) -> Result<Vec<WeightedClip>> {
-        once(&self.clips, || self.runtime.load(|cancel| self.pack.load_clips_unless(cancel)))
+    pub fn clips(&self, cancel: &Cancel) -> Result<Vec<WeightedClip>> {
+        once(&self.clips, || {
+            let clips = self.runtime.run(|| self.pack.load_clips_unless(cancel))?;
+            ::log::info!(target: "nada", "{} CLIPs from the pack {}", clips.len(), self.pack.folder.display());
+            Ok(clips)
+        })
+    }
+
+    pub fn pack(&self) -> &ModelPack {
+        &self.pack
+    }
+
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
     }
 
     pub fn templates(&self) -> Templates {
@@ -163,49 +180,57 @@ pub unsafe extern "C" fn nada_model_description(model: *const nada_model) -> *co
     string(model, |m| &m.description)
 }
 
-/// The generator of the pack; read on the first call, which nada_context_set_cancel() can end: the next one then reads it.
+/// The generator of the pack; read on the first call: where that one is cancelled, the next one reads it. `call` may be NULL.
 /// Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the model.
 /// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
 #[no_mangle]
-pub unsafe extern "C" fn nada_model_generator(model: *const nada_model, generator: *mut *mut nada_generator) -> nada_status {
+pub unsafe extern "C" fn nada_model_generator(
+    model: *const nada_model,
+    call: *const nada_call,
+    generator: *mut *mut nada_generator,
+) -> nada_status {
     guard(|| {
         out!(generator);
         let model = handle!(model);
-        *generator = into_raw(LoadedGenerator::new(model.runtime.clone(), model.generator()?));
+        let Call { cancel, .. } = Call::read(call)?;
+        *generator = into_raw(LoadedGenerator::new(model.runtime.clone(), model.generator(&cancel)?));
         Ok(())
     })
 }
 
-/// Number of CLIPs of the pack, read on the first call, which nada_context_set_cancel() can end: the next one then reads them.
+/// Number of CLIPs of the pack, read on the first call: where that one is cancelled, the next one reads them. `call` may be NULL.
 /// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
 #[no_mangle]
-pub unsafe extern "C" fn nada_model_clip_count(model: *const nada_model, count: *mut usize) -> nada_status {
+pub unsafe extern "C" fn nada_model_clip_count(model: *const nada_model, call: *const nada_call, count: *mut usize) -> nada_status {
     guard(|| {
         out!(count);
-        *count = handle!(model).clips()?.len();
+        let model = handle!(model);
+        *count = model.clips(&Call::read(call)?.cancel)?.len();
         Ok(())
     })
 }
 
-/// CLIP `index` of the pack, and the weight of its losses (`weight` may be NULL).
+/// CLIP `index` of the pack, and the weight of its losses (`weight` may be NULL, and so may `call`).
 /// Threads: any. Owner: the caller frees *clip with nada_clip_free(); it may outlive the model.
 /// Fails: as nada_model_clip_count().
 #[no_mangle]
 pub unsafe extern "C" fn nada_model_clip(
     model: *const nada_model,
     index: usize,
+    call: *const nada_call,
     clip: *mut *mut nada_clip,
     weight: *mut f32,
 ) -> nada_status {
     guard(|| {
         out!(clip);
-        let clips = handle!(model).clips()?;
+        let model = handle!(model);
+        let clips = model.clips(&Call::read(call)?.cancel)?;
         let found = clips.get(index);
         let found = found.ok_or_else(|| Failure::argument("index", format_args!("{index}, but the model has {} CLIPs", clips.len())))?;
         if !weight.is_null() {
             *weight = found.weight;
         }
-        *clip = into_raw(LoadedClip::new(found.clip.clone()));
+        *clip = into_raw(LoadedClip::new(model.runtime.clone(), found.clip.clone()));
         Ok(())
     })
 }

@@ -73,6 +73,24 @@ pub(super) unsafe fn read<T: Options>(source: *const T) -> Result<T> {
     Ok(value)
 }
 
+/// As [`read`], of a struct that must be there.
+/// # Safety
+/// As [`read`].
+pub(super) unsafe fn read_given<T: Options>(source: *const T) -> Result<T> {
+    if source.is_null() {
+        return Err(Failure::argument("options", "is NULL"));
+    }
+    read(source)
+}
+
+/// For a setting that a struct has 32 bits for, and its value more.
+pub(super) fn check_held(name: &str, held: bool) -> Result<()> {
+    match held {
+        true => Ok(()),
+        false => Err(Failure::argument(name, format_args!("is larger than {}, the most that the struct's field holds", u32::MAX))),
+    }
+}
+
 /// Fails to compile where a struct has padding behind its last field.
 macro_rules! ends_with {
     ($name:ident, $last:ident: $type:ty) => {

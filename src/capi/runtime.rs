@@ -5,11 +5,11 @@
 //! that finds none idle starts another, and at most [`IDLE_POOLS`] wait for the next one. So a callback may take as long as it likes, may itself call the library, and may wait for
 //! another thread that does: no call ever waits for another one's pool.
 
-use super::progress::Callback;
+use super::call::Callback;
 use super::status::{nada_status, Failure, Result};
 use crate::memory::Need;
 use crate::picture::Picture;
-use crate::progress::{Cancel, Flow, OnProgress, Progress};
+use crate::progress::{Flow, OnProgress, Progress};
 use std::sync::{mpsc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -24,8 +24,6 @@ pub(super) struct Runtime {
     threads: usize,
     /// Bytes that a call may need by estimate; 0 for what the machine has left.
     memory_limit: u64,
-    /// What calls that read files look at.
-    cancel: Mutex<Cancel>,
     idle: Mutex<Vec<Pool>>,
 }
 
@@ -93,31 +91,21 @@ struct Report {
 impl Runtime {
     /// Starts the first pool, so that a context that exists can work.
     pub fn new(threads: usize, memory_limit: u64) -> Result<Self> {
-        Ok(Self { threads, memory_limit, cancel: Mutex::default(), idle: Mutex::new(vec![Pool::new(threads)?]) })
+        Ok(Self { threads, memory_limit, idle: Mutex::new(vec![Pool::new(threads)?]) })
     }
 
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// The flag that a call which begins now looks at while it reads files.
-    pub fn cancel(&self) -> Cancel {
-        self.cancel.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub fn set_cancel(&self, cancel: Cancel) {
-        *self.cancel.lock().unwrap_or_else(PoisonError::into_inner) = cancel;
-    }
-
-    /// Runs `read` on the context's threads with the flag that it has to look at.
-    pub fn load<T: Send>(&self, read: impl FnOnce(&Cancel) -> crate::Result<T> + Send) -> Result<T> {
-        let cancel = self.cancel();
-        self.run(|| read(&cancel))
-    }
-
     /// Fails where a call needs more than it may.
     pub fn admit(&self, need: Need) -> Result<()> {
-        Ok(need.admit(self.memory_limit, "nada_context_options.memory_limit")?)
+        let admitted = need.admit(self.memory_limit, "nada_context_options.memory_limit");
+        admitted.map_err(|e| {
+            let mut failure = Failure::from(e);
+            failure.parts.memory = need.bytes();
+            failure
+        })
     }
 
     fn loan(&self) -> Result<Loan<'_>> {

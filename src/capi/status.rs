@@ -1,16 +1,22 @@
-//! Statuses, the last error message of a thread, and the boundary that panics do not cross.
+//! Errors: what a call answered, and what went wrong.
 
+// And the boundary that panics do not cross.
+
+use super::options::{self, Options};
+use super::values::{c_path, c_string};
 use crate::error::{Error, Kind};
 use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::{c_char, CStr, CString};
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::PathBuf;
 
 /// What a call answered. Numbers never change and are never used again; newer libraries may add some, so treat unknown ones as failures.
 #[repr(i32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum nada_status {
     /// All went well.
+    #[default]
     NADA_OK = 0,
     /// An argument is NULL, out of range, of the wrong shape, not finite or not UTF-8; the message names it.
     NADA_INVALID_ARGUMENT = 1,
@@ -39,22 +45,70 @@ pub enum nada_status {
 }
 use nada_status::*;
 
-/// A failed call on its way out: the status it returns and the message it leaves.
-#[derive(Debug)]
+/// What went wrong, for programs that offer help. The library fills it; newer libraries may append fields. Its texts are never NULL: "" where
+/// there is nothing to say. They are the thread's, and valid until the next failing call on it.
+#[repr(C)]
+pub struct nada_error {
+    /// As passed to nada_last_error().
+    pub struct_size: usize,
+    /// As nada_last_error_message() gives it.
+    pub message: *const c_char,
+    /// The file or folder that could not be found, read, written or used.
+    pub file: *const c_char,
+    /// The tensor or the field in it.
+    pub key: *const c_char,
+    /// The argument, or the field of a struct, that is wrong.
+    pub argument: *const c_char,
+    /// What would have to be there, such as "a tensor of shape [3, 512]".
+    pub needed: *const c_char,
+    /// The bytes that the call would need where that is more than it may (NADA_OUT_OF_MEMORY), by estimate; else 0.
+    pub memory: u64,
+    /// What the call returned; NADA_OK where none failed on this thread.
+    pub status: i32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+options::ends_with!(nada_error, reserved: u32);
+
+unsafe impl Options for nada_error {
+    const NAME: &'static str = "nada_error";
+    const FIRST_SIZE: usize = size_of::<Self>();
+    fn defaults(struct_size: usize) -> Self {
+        let none = c"".as_ptr();
+        Self { struct_size, message: none, file: none, key: none, argument: none, needed: none, memory: 0, status: 0, reserved: 0 }
+    }
+}
+
+/// A failed call on its way out: the status it returns and the message it leaves, with what [`nada_error`] tells apart.
+#[derive(Debug, Default)]
 pub(super) struct Failure {
     pub status: nada_status,
     pub message: String,
+    pub parts: Box<Parts>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    pub file: Option<PathBuf>,
+    pub key: String,
+    pub argument: String,
+    pub needed: String,
+    /// In bytes.
+    pub memory: u64,
 }
 
 pub(super) type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
     pub fn new(status: nada_status, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), ..Self::default() }
     }
 
     pub fn argument(name: &str, message: impl std::fmt::Display) -> Self {
-        Self::new(NADA_INVALID_ARGUMENT, format!("{name}: {message}"))
+        let mut failure = Self::new(NADA_INVALID_ARGUMENT, format!("{name}: {message}"));
+        failure.parts.argument = name.into();
+        failure
     }
 }
 
@@ -72,19 +126,50 @@ impl From<Error> for Failure {
             Kind::OutOfMemory => NADA_OUT_OF_MEMORY,
             Kind::Internal => NADA_INTERNAL,
         };
-        Self::new(status, error.to_string())
+        let mut failure = Self::new(status, error.to_string());
+        let parts = &mut failure.parts;
+        match error {
+            Error::InvalidArgument { argument, .. } => parts.argument = argument,
+            Error::NotFound { what, message } => (parts.file, parts.needed) = (Some(what.into()), message),
+            Error::Io { path, .. } => parts.file = Some(path),
+            Error::Format { path, key, needed, .. } => (parts.file, parts.key, parts.needed) = (Some(path), key, needed),
+            Error::Unsupported { what, .. } => parts.file = Some(what.into()),
+            Error::Mismatch(_) | Error::Cancelled | Error::NotFinite(_) | Error::OutOfMemory(_) | Error::Internal(_) => {}
+        }
+        failure
     }
 }
 
-thread_local! {
-    static LAST: RefCell<CString> = RefCell::new(CString::default());
+/// What [`nada_last_error`] points into.
+#[derive(Default)]
+struct Last {
+    status: nada_status,
+    message: CString,
+    file: CString,
+    key: CString,
+    argument: CString,
+    needed: CString,
+    memory: u64,
 }
 
-/// Keeps `message` for [`nada_last_error_message`]. On a thread that is being torn down there is nowhere to keep it, and nobody to ask.
-fn remember(message: &str) {
-    let clean: Vec<u8> = message.bytes().filter(|b| *b != 0).collect();
-    let text = CString::new(clean).unwrap_or_default();
-    let _ = LAST.try_with(|last| *last.borrow_mut() = text);
+thread_local! {
+    static LAST: RefCell<Last> = RefCell::new(Last::default());
+}
+
+/// Keeps `failure` for [`nada_last_error`]. On a thread that is being torn down there is nowhere to keep it, and nobody to ask.
+fn remember(failure: &Failure) {
+    let Failure { status, message, parts } = failure;
+    let Parts { file, key, argument, needed, memory } = &**parts;
+    let last = Last {
+        status: *status,
+        message: c_string(message),
+        file: file.as_deref().map(c_path).unwrap_or_default(),
+        key: c_string(key),
+        argument: c_string(argument),
+        needed: c_string(needed),
+        memory: *memory,
+    };
+    let _ = LAST.try_with(|kept| *kept.borrow_mut() = last);
 }
 
 fn panic_message(payload: Box<dyn Any + Send>) -> String {
@@ -108,7 +193,9 @@ pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> nada_status {
         Ok(Err(failure)) => failure,
         Err(payload) => Failure::new(NADA_PANIC, panic_message(payload)),
     };
-    remember(&failure.message);
+    // First, as a callback of the log may make calls that fail.
+    ::log::debug!(target: "nada", "{:?}: {}", failure.status, failure.message);
+    remember(&failure);
     failure.status
 }
 
@@ -155,7 +242,31 @@ pub extern "C" fn nada_status_description(status: i32) -> *const c_char {
 /// Threads: each has its own message. Owner: the library; valid until the next failing call on this thread. Never NULL.
 #[no_mangle]
 pub extern "C" fn nada_last_error_message() -> *const c_char {
-    LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
+    LAST.try_with(|last| last.borrow().message.as_ptr()).unwrap_or(c"".as_ptr())
+}
+
+/// The last call that failed on this thread, in parts: for programs that offer to fetch a missing file, or to try with less. Calls that
+/// succeed leave it alone. struct_size is sizeof(nada_error).
+/// Threads: each has its own. Owner: the texts are the library's, valid until the next failing call on this thread.
+/// Fails: NADA_INVALID_ARGUMENT, which is the last failure then.
+#[no_mangle]
+pub unsafe extern "C" fn nada_last_error(error: *mut nada_error, struct_size: usize) -> nada_status {
+    guard(|| {
+        let known = LAST.try_with(|last| {
+            let last = last.borrow();
+            nada_error {
+                message: last.message.as_ptr(),
+                file: last.file.as_ptr(),
+                key: last.key.as_ptr(),
+                argument: last.argument.as_ptr(),
+                needed: last.needed.as_ptr(),
+                memory: last.memory,
+                status: last.status as i32,
+                ..nada_error::defaults(struct_size)
+            }
+        });
+        options::write(error, struct_size, &known.unwrap_or_else(|_| nada_error::defaults(struct_size)))
+    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::handle::{borrow, Handle};
 use super::status::{nada_status, Failure, Result};
-use std::ffi::{c_char, CStr, CString};
+use std::ffi::{c_char, c_void, CStr, CString};
 use std::path::{Path, PathBuf};
 
 /// # Safety
@@ -40,6 +40,20 @@ unsafe fn path_of_bytes(pointer: *const c_char, argument: &str) -> Result<PathBu
     Ok(PathBuf::from(text(pointer, argument)?))
 }
 
+/// A copy of the bytes of a file that the caller has in memory, and what messages call it: `name`, or `otherwise` for NULL.
+/// # Safety
+/// As [`array`] and [`text`].
+pub(super) unsafe fn bytes(data: *const c_void, size: usize, name: *const c_char, otherwise: &str) -> Result<(Vec<u8>, PathBuf)> {
+    let name = if name.is_null() { PathBuf::from(otherwise) } else { path(name, "name")? };
+    let given = array(data.cast::<u8>(), size, "data")?;
+    let mut bytes = Vec::new();
+    if bytes.try_reserve_exact(size).is_err() {
+        return Err(Failure::new(nada_status::NADA_OUT_OF_MEMORY, format!("{}: no room for a copy of {size} bytes", name.display())));
+    }
+    bytes.extend_from_slice(given);
+    Ok((bytes, name))
+}
+
 /// An array of `count` values; NULL is right for none.
 /// # Safety
 /// `pointer` is NULL or readable for `count` values during `'a`.
@@ -69,7 +83,7 @@ pub(super) unsafe fn texts(pointer: *const *const c_char, count: usize, argument
 }
 
 /// The value that the number of an enumerator stands for. Enumerators come in as numbers, since C may pass any.
-pub(super) fn choose<T: Copy>(number: u32, argument: &str, enumeration: &str, table: &[(u32, T)]) -> Result<T> {
+pub(super) fn choose<T: Copy>(number: i32, argument: &str, enumeration: &str, table: &[(i32, T)]) -> Result<T> {
     match table.iter().find(|(n, _)| *n == number) {
         Some((_, value)) => Ok(*value),
         None => Err(Failure::argument(argument, format_args!("{number} is no {enumeration}"))),
@@ -77,7 +91,7 @@ pub(super) fn choose<T: Copy>(number: u32, argument: &str, enumeration: &str, ta
 }
 
 /// The number of the enumerator that stands for `value`.
-pub(super) fn number_of<T: Copy + PartialEq>(value: T, table: &[(u32, T)]) -> Result<u32> {
+pub(super) fn number_of<T: Copy + PartialEq>(value: T, table: &[(i32, T)]) -> Result<i32> {
     match table.iter().find(|(_, v)| *v == value) {
         Some((number, _)) => Ok(*number),
         None => Err(Failure::new(nada_status::NADA_INTERNAL, "a value without a number in this ABI")),

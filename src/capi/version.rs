@@ -1,11 +1,11 @@
-//! Versions.
+//! Versions: whether library and program fit together.
 
 use super::status::{guard, nada_status, Failure};
 use std::ffi::{c_char, CStr};
 
-/// The ABI that this header describes. It grows when something is added that older libraries lack, and its high 16 bits when something
-/// that was there changed; see nada_abi_check().
-pub const NADA_ABI_VERSION: u32 = 3;
+/// The ABI that this header describes. Its low 16 bits grow when something is added that older libraries lack; its high 16 bits, which are the
+/// number in the name of the library's file (libnada.so.3), when something that was there changed. See nada_abi_check().
+pub const NADA_ABI_VERSION: u32 = 0x30000;
 
 /// NADA_ABI_VERSION of the library that is loaded. A program works with it when the high 16 bits equal those of its header's
 /// NADA_ABI_VERSION and the whole is not smaller.

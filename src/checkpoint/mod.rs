@@ -38,7 +38,7 @@ mod write;
 mod write_pickle;
 mod zip;
 
-pub(crate) use npy::is_npy;
+pub(crate) use npy::{begins_as_npy, is_npy};
 pub use npy::{read_npy, read_npy_bytes, read_npy_unless, write_npy};
 pub(crate) use place::above;
 pub use sniff::Kind;
@@ -118,6 +118,13 @@ pub fn open_unless(path: &Path, cancel: &Cancel) -> Result<Checkpoint> {
 /// As [`open`], of bytes in memory; `name` is the file that errors name.
 pub fn open_bytes(name: &Path, bytes: Vec<u8>) -> Result<Checkpoint> {
     read_as(Source::memory(name, bytes), None)
+}
+
+/// As [`open_bytes`]; reads of tensors end with `Cancelled` once `cancel` is raised.
+pub fn open_bytes_unless(name: &Path, bytes: Vec<u8>, cancel: &Cancel) -> Result<Checkpoint> {
+    let mut file = open_bytes(name, bytes)?;
+    file.cancel = cancel.clone();
+    Ok(file)
 }
 
 /// As [`open_bytes`], by one reader whatever the bytes look like.
@@ -233,20 +240,22 @@ impl Checkpoint {
     /// missing (with those most like it), the shape is not `shape` (`None`: any), or a value is NaN or infinite.
     pub fn f32(&self, key: &str, shape: Option<&[usize]>) -> Result<Tensor> {
         self.cancel.check()?;
-        let entry = self.entry(key)?;
+        let entry = self.entry(key).map_err(|e| match shape {
+            Some(shape) => e.about(self.full(key), format!("a tensor of shape {shape:?}")),
+            None => e,
+        })?;
         let source = self.source(entry);
         if let Some(shape) = shape.filter(|&shape| shape != entry.shape) {
-            return Err(source.error(format!("tensor '{}' has shape {:?}, where {shape:?} is needed", self.full(key), entry.shape)));
+            let full = self.full(key);
+            let message = format!("tensor '{full}' has shape {:?}, where {shape:?} is needed", entry.shape);
+            return Err(source.error(message).about(full, format!("a tensor of shape {shape:?}")));
         }
         let (values, finite) = source.unless_cancelled(entry.f32(source))?;
         if let Some(at) = (!finite).then(|| values.iter().position(|x| !x.is_finite())).flatten() {
             let n = values.iter().filter(|x| !x.is_finite()).count();
-            return Err(source.error(format!(
-                "tensor '{}' is not finite: {} at element {at}, {n} such values in {}",
-                self.full(key),
-                values[at],
-                values.len()
-            )));
+            let full = self.full(key);
+            let message = format!("tensor '{full}' is not finite: {} at element {at}, {n} such values in {}", values[at], values.len());
+            return Err(source.error(message).about(full, "finite numbers"));
         }
         Ok(Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)?)
     }
@@ -273,7 +282,8 @@ impl Checkpoint {
         self.entries.get(&full).ok_or_else(|| {
             let near = near_keys(&full, self.entries.keys());
             let hint = if near.is_empty() { String::new() } else { format!("; nearest there: '{}'", near.join("', '")) };
-            crate::error::Error::format(&self.path, format!("has no tensor '{full}'{hint}"))
+            let message = format!("has no tensor '{full}'{hint}");
+            crate::error::Error::format(&self.path, message).about(full, "a tensor")
         })
     }
 }

@@ -17,6 +17,11 @@ pub(crate) fn is_npy(path: &Path) -> Result<bool> {
     begins_with(path, "a file", MAGIC)
 }
 
+/// Whether bytes in memory begin as such a file.
+pub(crate) fn begins_as_npy(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
 /// Reads an array as an f32 tensor of the same shape (f4, f8, f2 and integer arrays, little-endian; C or Fortran order).
 /// NaN and infinity are kept: whoever wants a latent or a picture says what he makes of them.
 pub fn read_npy(path: &Path) -> Result<Tensor> {

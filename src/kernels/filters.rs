@@ -18,7 +18,7 @@ pub enum Filter {
 }
 
 /// Keys' cubic convolution kernel (1981, equation 15 with free a).
-fn cubic(x: f64, a: f64) -> f64 {
+pub(crate) fn cubic(x: f64, a: f64) -> f64 {
     let x = x.abs();
     if x < 1.0 {
         ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0

@@ -3,13 +3,13 @@
 //! Nothing here is held as floats but the result: files are decoded row by row (PNG) or to 8 or 16 bits (the others), and go through the
 //! conversion of colours and the shrinking in bands of rows.
 
-use super::formats::{open, WANTED};
-use super::region::Region;
+use super::formats::open;
+use super::frame::Region;
+use super::input::Input;
 use super::shrink::Shrink;
 use super::source::{Place, Wanted};
 use super::{check_size, Picture};
 use crate::error::Result;
-use crate::files::begins_with_picture;
 use image::metadata::Orientation;
 use rayon::prelude::*;
 use std::path::Path;
@@ -46,7 +46,16 @@ impl Picture {
     /// As [`Picture::open`], with sentences for the user, each of which names the file: of a profile that cannot be used, of pictures that
     /// are left out, or of an end that is missing.
     pub fn open_with_warnings(path: &Path) -> Result<(Self, Vec<String>)> {
-        let mut source = open(path, Wanted::Whole)?;
+        Self::read(&Input::file(path))
+    }
+
+    /// As [`Picture::open_with_warnings`], of a file or of bytes in memory; also `Cancelled`.
+    pub fn read(input: &Input) -> Result<(Self, Vec<String>)> {
+        input.unless_cancelled(Self::read_whole(input))
+    }
+
+    fn read_whole(input: &Input) -> Result<(Self, Vec<String>)> {
+        let mut source = open(input, Wanted::Whole)?;
         let (width, height) = source.seen();
         let warnings = std::mem::take(&mut source.warnings);
         let mut data = vec![0f32; width * height * 4];
@@ -80,8 +89,17 @@ impl Picture {
     /// Warnings and errors as [`Picture::open_with_warnings`], but files may have up to [`super::MAX_FILE_SIDE`] and [`super::MAX_FILE_PIXELS`].
     /// `InvalidArgument` where `most` is 0 or over [`super::MAX_SIDE`].
     pub fn open_square(path: &Path, most: usize) -> Result<(Self, Vec<String>)> {
+        Self::read_square(&Input::file(path), most)
+    }
+
+    /// As [`Picture::open_square`], of a file or of bytes in memory; also `Cancelled`.
+    pub fn read_square(input: &Input, most: usize) -> Result<(Self, Vec<String>)> {
         check_size("most", most, most.min(1))?;
-        let mut source = open(path, Wanted::Square)?;
+        input.unless_cancelled(Self::read_middle(input, most))
+    }
+
+    fn read_middle(input: &Input, most: usize) -> Result<(Self, Vec<String>)> {
+        let mut source = open(input, Wanted::Square)?;
         let warnings = std::mem::take(&mut source.warnings);
         let place = Place::new(source.orientation, source.width, source.height);
         let square = place.square();
@@ -102,12 +120,12 @@ impl Picture {
 
     /// Width and height of a file's picture, turned as the file says. Only the header is read. Errors as [`Picture::open_square`].
     pub fn size_of_file(path: &Path) -> Result<(usize, usize)> {
-        Ok(open(path, Wanted::Square)?.seen())
+        Ok(open(&Input::file(path), Wanted::Square)?.seen())
     }
 
     /// Reads a file to its end and says what it holds, without the whole in memory. Errors as [`Picture::open_square`].
     pub fn look_at(path: &Path) -> Result<FileInfo> {
-        let mut source = open(path, Wanted::Square)?;
+        let mut source = open(&Input::file(path), Wanted::Square)?;
         let (width, height) = source.seen();
         let (format, warnings) = (source.format, std::mem::take(&mut source.warnings));
         let mut transparent = false;
@@ -143,5 +161,5 @@ impl Picture {
 
 /// Whether a file begins as pictures do, also of formats that are not read. Errors as [`Picture::open`].
 pub fn is_picture(path: &Path) -> Result<bool> {
-    Ok(begins_with_picture(path, WANTED)?.is_some())
+    Ok(Input::file(path).format()?.is_some())
 }

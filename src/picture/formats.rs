@@ -3,15 +3,15 @@
 use super::check_size;
 use super::colour::{icc_name, Colours, Stated};
 use super::exif;
+use super::input::{Bytes, Input};
 use super::jpeg::Jpeg;
 use super::source::{command, damaged, png_error, Alpha, Conversion, Layout, Pixels, Source, Wanted};
 use crate::error::{Error, Result};
-use crate::files::{begins_with_picture, open_ordinary, PictureFormat};
+use crate::files::PictureFormat;
 use crate::machine::admit_loading;
 use image::codecs::{bmp::BmpDecoder, gif::GifDecoder, tiff::TiffDecoder, webp::WebPDecoder};
 use image::metadata::Orientation;
 use image::{ColorType, ExtendedColorType, ImageDecoder, ImageError, Limits};
-use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use tiff::tags::Tag;
@@ -38,6 +38,7 @@ const MAX_PROFILE: u64 = 4 << 20;
 
 /// What the readers of the formats have in common.
 struct Opening<'a> {
+    input: Input<'a>,
     path: &'a Path,
     wanted: Wanted,
     format: &'static str,
@@ -45,9 +46,10 @@ struct Opening<'a> {
 }
 
 /// Reads the header of a picture of a known format.
-pub(super) fn open(path: &Path, wanted: Wanted) -> Result<Source<'_>> {
-    let known = begins_with_picture(path, WANTED)?;
-    let opening = |format| Opening { path, wanted, format, warnings: Vec::new() };
+pub(super) fn open<'a>(input: &Input<'a>, wanted: Wanted) -> Result<Source<'a>> {
+    let path = input.path;
+    let known = input.format()?;
+    let opening = |format| Opening { input: input.clone(), path, wanted, format, warnings: Vec::new() };
     match known {
         Some(PictureFormat::Png) => opening("PNG").png(),
         Some(PictureFormat::Jpeg) => opening("JPEG").jpeg(),
@@ -68,8 +70,8 @@ impl<'a> Opening<'a> {
         self.warnings.push(format!("{}: {message}", self.path.display()));
     }
 
-    fn file(&self) -> Result<BufReader<File>> {
-        Ok(BufReader::new(open_ordinary(self.path, WANTED)?.0))
+    fn file(&self) -> Result<BufReader<Bytes>> {
+        Ok(self.input.open()?.0)
     }
 
     /// Before memory is taken. `decoded`: what the decoder holds at once.
@@ -108,11 +110,12 @@ impl<'a> Opening<'a> {
             layout,
             rows: Conversion { path: self.path, layout, colours },
             pixels,
+            cancel: self.input.cancel,
             warnings: self.warnings,
         }
     }
 
-    fn png_reader(&self) -> Result<png::Reader<BufReader<File>>> {
+    fn png_reader(&self) -> Result<png::Reader<BufReader<Bytes>>> {
         let limits = png::Limits { bytes: DECODERS_OWN as usize };
         let mut decoder = png::Decoder::new_with_limits(self.file()?, limits);
         decoder.set_transformations(png::Transformations::EXPAND);
@@ -122,7 +125,7 @@ impl<'a> Opening<'a> {
     /// The kinds of the chunks before the pixels: the crate leaves damaged ones out without a word.
     fn png_chunks(&self) -> Result<Vec<[u8; 4]>> {
         let (mut file, mut kinds, mut head) = (self.file()?, Vec::new(), [0; 8]);
-        let mut next = |file: &mut BufReader<File>, skip: i64| {
+        let mut next = |file: &mut BufReader<Bytes>, skip: i64| {
             file.seek_relative(skip)?;
             file.read_exact(&mut head)?;
             let [a, b, c, d, kind @ ..] = head;
@@ -205,7 +208,7 @@ impl<'a> Opening<'a> {
     }
 
     fn jpeg(mut self) -> Result<Source<'a>> {
-        let (mut file, length) = open_ordinary(self.path, WANTED)?;
+        let (mut file, length) = self.input.open()?;
         if length > MAX_JPEG {
             return Err(Error::format(self.path, format!("is a JPEG file of {length} bytes; at most {MAX_JPEG} are supported")));
         }
@@ -245,8 +248,8 @@ impl<'a> Opening<'a> {
 
     fn webp(mut self) -> Result<Source<'a>> {
         // The decoder takes memory for what a chunk says of its length.
-        let (file, length) = open_ordinary(self.path, WANTED)?;
-        if !chunks_lie_inside(&mut BufReader::new(file), length).map_err(|e| Error::io(self.path, e))? {
+        let (mut file, length) = self.input.open()?;
+        if !chunks_lie_inside(&mut file, length).map_err(|e| Error::io(self.path, e))? {
             return Err(Error::format(self.path, "is a WebP picture that is cut off"));
         }
         let wrong = |e| damaged(self.path, "WebP", e);
@@ -320,7 +323,7 @@ impl<'a> Opening<'a> {
 
     fn tiff(mut self) -> Result<Source<'a>> {
         let wrong = |e| damaged(self.path, "TIFF", e);
-        let length = open_ordinary(self.path, WANTED)?.1;
+        let length = self.input.open()?.1;
         // The crate takes memory for the values of a tag before it looks whether the file has them.
         if !tags_lie_inside(&mut self.file()?, length).unwrap_or(false) {
             return Err(Error::format(self.path, "is a TIFF picture with tags that lie outside of the file: it is damaged or cut off"));
@@ -367,7 +370,7 @@ impl<'a> Opening<'a> {
 }
 
 /// Whether every chunk of a RIFF file ends before the file does.
-fn chunks_lie_inside(file: &mut BufReader<File>, length: u64) -> std::io::Result<bool> {
+fn chunks_lie_inside(file: &mut BufReader<Bytes>, length: u64) -> std::io::Result<bool> {
     let mut at = 12;
     file.seek(SeekFrom::Start(at))?;
     while at + 8 <= length {
@@ -386,10 +389,10 @@ fn chunks_lie_inside(file: &mut BufReader<File>, length: u64) -> std::io::Result
 }
 
 /// Whether the values of all tags of a TIFF file of `length` bytes can be in it (TIFF 6.0, section 2; BigTIFF's offsets have 8 bytes).
-fn tags_lie_inside(file: &mut BufReader<File>, length: u64) -> std::io::Result<bool> {
+fn tags_lie_inside(file: &mut BufReader<Bytes>, length: u64) -> std::io::Result<bool> {
     /// Directories that are looked at; more hold no picture that is read.
     const DIRECTORIES: usize = 64;
-    fn number(file: &mut BufReader<File>, bytes: usize, little: bool) -> std::io::Result<u64> {
+    fn number(file: &mut BufReader<Bytes>, bytes: usize, little: bool) -> std::io::Result<u64> {
         let mut digits = [0; 8];
         file.read_exact(&mut digits[..bytes])?;
         let value = digits[..bytes].iter();

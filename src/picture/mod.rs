@@ -1,12 +1,13 @@
-//! Pictures in memory and on disk, the borrowed pixel buffers of other programs ([`pixels`]), and parts of large ones ([`region`]).
+//! Pictures in memory and on disk, the borrowed pixel buffers of other programs ([`pixels`]), and parts of large ones ([`frame`]).
 
 mod colour;
 mod exif;
 mod file;
 mod formats;
+pub mod frame;
+mod input;
 mod jpeg;
 pub mod pixels;
-pub mod region;
 mod resample;
 mod shrink;
 mod source;
@@ -14,6 +15,7 @@ mod write;
 
 pub use file::{is_picture, FileInfo};
 pub use formats::{MAX_FILE_PIXELS, MAX_FILE_SIDE};
+pub use input::Input;
 pub use write::Encoding;
 
 use crate::error::{Error, Result};

@@ -1,12 +1,22 @@
 //! Separable bicubic resampling (Keys 1981, "Cubic Convolution Interpolation for Digital Image Processing", a = -0.5).
 
 use super::Picture;
-use crate::kernels::{weights, Filter};
+use crate::kernels::{cubic, weights, Filter};
 
 /// For each output position the first input position and the weights of it and its followers, which sum to 1.
 pub(super) fn taps(from: usize, to: usize) -> Vec<(usize, Vec<f32>)> {
     let narrow = |(first, weights): (usize, Vec<f64>)| (first, weights.into_iter().map(|w| w as f32).collect());
     weights(Filter::BicubicAntialias, from, to).into_iter().map(narrow).collect()
+}
+
+/// The first input position, which may lie before the input or behind it, and the weights of it and its followers, of the output at
+/// `centre`, by the kernel widened `widen` times.
+pub(super) fn taps_at(centre: f64, widen: f64) -> (i64, Vec<f32>) {
+    let first = (centre - 2.0 * widen + 0.5).floor() as i64;
+    let end = (centre + 2.0 * widen + 0.5).floor() as i64;
+    let weights: Vec<f64> = (first..end).map(|j| cubic((j as f64 + 0.5 - centre) / widen, -0.5)).collect();
+    let sum: f64 = weights.iter().sum();
+    (first, weights.iter().map(|w| (w / sum) as f32).collect())
 }
 
 /// `picture` and both sizes are already checked.

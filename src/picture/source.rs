@@ -1,12 +1,13 @@
 //! A picture's file of which the header is read: its rows, and the way from their bytes to a [`super::Picture`]'s numbers.
 
 use super::colour::Colours;
+use super::frame::Region;
+use super::input::Bytes;
 use super::jpeg::Jpeg;
-use super::region::Region;
 use crate::error::{Error, Result};
+use crate::progress::Cancel;
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError};
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
@@ -52,11 +53,12 @@ pub(super) struct Source<'a> {
     pub layout: Layout,
     pub rows: Conversion<'a>,
     pub pixels: Pixels,
+    pub cancel: Cancel,
     pub warnings: Vec<String>,
 }
 
 pub(super) enum Pixels {
-    Png(Box<png::Reader<BufReader<File>>>),
+    Png(Box<png::Reader<BufReader<Bytes>>>),
     Jpeg(Jpeg),
     Other(Box<dyn ImageDecoder>),
 }
@@ -191,7 +193,7 @@ impl<'a> Source<'a> {
     /// Gives `each` the rows of `area` in bands from the top: the first row's number in the area, and the rows' bytes without padding. All
     /// rows of the file are read, so that one that is cut off is an error wherever the area lies.
     pub(super) fn bands(self, area: Region, mut each: impl FnMut(&Conversion, usize, &[u8]) -> Result<()>) -> Result<()> {
-        let Self { path, format, width, height, layout, rows, pixels, .. } = self;
+        let Self { path, format, width, height, layout, rows, pixels, cancel, .. } = self;
         let line = layout.bytes(width);
         let inside = layout.bytes(area.x)..layout.bytes(area.x + area.width);
         let count = (BAND / inside.len()).clamp(1, area.height);
@@ -204,6 +206,7 @@ impl<'a> Source<'a> {
             band.extend_from_slice(&row[inside.clone()]);
             let last = y + 1 - area.y;
             if last - first == count || last == area.height {
+                cancel.check()?;
                 each(&rows, first, &band)?;
                 band.clear();
                 first = last;

@@ -96,6 +96,135 @@ static void versions_and_errors(void) {
     CHECK(context == NULL);
     CHECK(nada_context_threads(NULL) == 0);
     FAILS(nada_abi_check(NADA_ABI_VERSION + 1), NADA_MISMATCH, "newer");
+    FAILS(nada_abi_check(3), NADA_MISMATCH, "compile");
+}
+
+/* What a program learns of a failure beside its sentence. */
+static void failures_in_parts(nada_context *context) {
+    nada_error error;
+    nada_generator *generator = NULL;
+    FAILS(nada_generator_open(context, "/nowhere/generator.pt", NULL, &generator), NADA_NOT_FOUND, "/nowhere/generator.pt");
+    MUST(nada_last_error(&error, sizeof error));
+    CHECK(error.struct_size == sizeof error && error.status == NADA_NOT_FOUND && error.memory == 0);
+    CHECK(strcmp(error.file, "/nowhere/generator.pt") == 0 && strcmp(error.message, nada_last_error_message()) == 0);
+    CHECK(strcmp(error.argument, "") == 0 && strcmp(error.key, "") == 0 && error.needed != NULL);
+    CHECK(nada_generator_open(context, NULL, NULL, &generator) == NADA_INVALID_ARGUMENT);
+    MUST(nada_last_error(&error, sizeof error));
+    CHECK(strcmp(error.argument, "file") == 0 && strcmp(error.file, "") == 0);
+}
+
+static char *contents(const char *file, size_t *size) {
+    FILE *in = fopen(file, "rb");
+    char *bytes = malloc(64 << 20);
+    if (!in || !bytes) exit(1);
+    *size = fread(bytes, 1, 64 << 20, in);
+    fclose(in);
+    return bytes;
+}
+
+/* Files that the program has in memory, and generators in other programs' formats. */
+static void memory(nada_context *context, const nada_generator *generator, const nada_domain *domain, const char *picture, const char *out) {
+    nada_generator *again = NULL, *plain = NULL;
+    nada_image *image = NULL;
+    nada_latent *latent = NULL;
+    nada_domain *other = NULL;
+    nada_clip *clip = NULL;
+    nada_error error;
+    size_t size = 0;
+    char *bytes = contents(picture, &size);
+    MUST(nada_image_open_memory(bytes, size, NULL, NULL, &image));
+    CHECK(nada_image_width(image) > 0);
+    nada_image_free(image);
+    FAILS(nada_image_open_memory(bytes, size / 2, "half", NULL, &image), NADA_BAD_FORMAT, "half");
+    FAILS(nada_clip_open_memory(context, bytes, size, "a.clip", NADA_ACTIVATION_OF_FILE, NULL, &clip), NADA_BAD_FORMAT, "a.clip");
+    CHECK(clip == NULL);
+    free(bytes);
+
+    MUST(nada_generator_without_classes(generator, &plain));
+    MUST(nada_generator_save(plain, in_folder(out, "copy.safetensors"), NADA_LAYOUT_NADA, 0));
+    MUST(nada_generator_save(plain, in_folder(out, "copy.pkl"), NADA_LAYOUT_ADA_PYTORCH, 0));
+    nada_generator_free(plain);
+    bytes = contents(in_folder(out, "copy.safetensors"), &size);
+    MUST(nada_generator_open_memory(context, bytes, size, "copy", NULL, &again));
+    CHECK(strcmp(nada_generator_fingerprint(again), nada_generator_fingerprint(generator)) == 0);
+    nada_generator_free(again);
+    free(bytes);
+
+    MUST(nada_domain_save(domain, in_folder(out, "kept.safetensors")));
+    bytes = contents(in_folder(out, "kept.safetensors"), &size);
+    MUST(nada_domain_open_memory(context, bytes, size, NULL, NULL, &other));
+    CHECK(strcmp(nada_domain_target(other), nada_domain_target(domain)) == 0);
+    nada_domain_free(other);
+    CHECK(nada_generator_open_memory(context, bytes, size, "kept", NULL, &again) == NADA_BAD_FORMAT);
+    MUST(nada_last_error(&error, sizeof error));
+    CHECK(strcmp(error.file, "kept") == 0);
+    free(bytes);
+
+    MUST(nada_generator_sample(generator, 1, 5, 0.7f, &latent));
+    MUST(nada_latent_save(latent, in_folder(out, "one.safetensors")));
+    nada_latent_free(latent);
+    bytes = contents(in_folder(out, "one.safetensors"), &size);
+    MUST(nada_latent_open_memory(context, bytes, size, NULL, NADA_SPACE_W, NULL, &latent));
+    CHECK(nada_latent_count(latent) == 1);
+    nada_latent_free(latent);
+    free(bytes);
+}
+
+/* Embeddings are of length 1, and a score is their product. */
+static void embeddings(const nada_clip *clip, const nada_image *picture) {
+    const char *words[] = {"a photo", "a pencil sketch"}, *templates[] = {"{}", "a picture of {}"};
+    size_t dimension = nada_clip_dimension(clip), i;
+    float *texts = malloc(2 * dimension * sizeof *texts), *image = malloc(dimension * sizeof *image), scores[2], length = 0, product = 0;
+    MUST(nada_clip_embed_texts(clip, words, 2, templates, 2, NULL, texts, 2 * dimension));
+    MUST(nada_clip_embed_images(clip, &picture, 1, NADA_CLIP_RESIZE_ANTIALIAS, NULL, image, dimension));
+    MUST(nada_clip_score(clip, &picture, 1, words, 2, templates, 2, NULL, scores, 2));
+    for (i = 0; i < dimension; i++) length += image[i] * image[i], product += image[i] * texts[dimension + i];
+    CHECK(fabsf(length - 1) < 1e-4f && fabsf(product - scores[1]) < 1e-4f);
+    FAILS(nada_clip_embed_texts(clip, words, 2, NULL, 0, NULL, texts, dimension), NADA_INVALID_ARGUMENT, "length");
+    free(image);
+    free(texts);
+}
+
+static void evaluation(const nada_model *model, const nada_domain *domain) {
+    nada_evaluation *evaluation = NULL;
+    nada_measures measures;
+    nada_clip_measures judged;
+    nada_image *sheet = NULL;
+    nada_status status = nada_model_evaluate(model, &domain, NULL, 1, NULL, NULL, NULL, &evaluation);
+    /* The pack for valgrind has no held-out latents. */
+    if (status == NADA_UNSUPPORTED) {
+        CHECK(strstr(nada_last_error_message(), "held_out") && evaluation == NULL);
+        return;
+    }
+    MUST(status);
+    MUST(nada_evaluation_measures(evaluation, &measures, sizeof measures));
+    CHECK(measures.pictures > 0 && measures.pairing >= 0 && measures.pairing <= 1);
+    CHECK(measures.has_truth == (strlen(nada_evaluation_truth(evaluation)) > 0) && measures.distance >= 0);
+    CHECK(nada_evaluation_clip_count(evaluation) >= 1 && strlen(nada_evaluation_clip_name(evaluation, 0)) > 0);
+    MUST(nada_evaluation_clip_measures(evaluation, 0, &judged, sizeof judged));
+    CHECK(judged.quality > -1 && judged.quality < 1 && judged.diversity_before > 0);
+    MUST(nada_evaluation_sheet(evaluation, &sheet));
+    CHECK(nada_image_width(sheet) > 0);
+    nada_image_free(sheet);
+    nada_evaluation_free(evaluation);
+    nada_evaluation_free(NULL);
+}
+
+static void listen(nada_log_level level, const char *message, void *user_data) {
+    CHECK(level >= NADA_LOG_ERROR && level <= NADA_LOG_TRACE && strlen(message) > 0);
+    if (strstr(message, "/nowhere/listened.png")) ++*(int *)user_data;
+}
+
+static void the_log(void) {
+    nada_image *image = NULL;
+    int heard = 0;
+    MUST(nada_log_set_callback(listen, &heard, NADA_LOG_DEBUG));
+    CHECK(nada_image_open("/nowhere/listened.png", NULL, &image) == NADA_NOT_FOUND);
+    CHECK(heard == 1);
+    MUST(nada_log_set_callback(NULL, NULL, NADA_LOG_OFF));
+    CHECK(nada_image_open("/nowhere/listened.png", NULL, &image) == NADA_NOT_FOUND);
+    CHECK(heard == 1);
+    FAILS(nada_log_set_callback(listen, NULL, 99), NADA_INVALID_ARGUMENT, "level");
 }
 
 static void packs(nada_context *context) {
@@ -132,19 +261,19 @@ static void images(const char *file, const char *out) {
     MUST(nada_image_to_pixels(image, &light));
     CHECK(floats[3] > 0.07f && floats[3] < 0.071f); /* alpha 18 / 255, linear in both */
     MUST(nada_image_save_png(image, in_folder(out, "small.png")));
-    MUST(nada_image_open(in_folder(out, "small.png"), &other));
+    MUST(nada_image_open(in_folder(out, "small.png"), NULL, &other));
     CHECK(nada_image_width(other) == 3);
     nada_image_free(other);
     target.stride = 11;
     FAILS(nada_image_to_pixels(image, &target), NADA_INVALID_ARGUMENT, "stride");
     nada_image_free(image);
-    MUST(nada_image_open(file, &image));
+    MUST(nada_image_open(file, NULL, &image));
     CHECK(strcmp(nada_image_warning(image), "") == 0 && strcmp(nada_image_warning(NULL), "") == 0);
     nada_image_free(image);
-    MUST(nada_image_open_square(file, 8, &image));
+    MUST(nada_image_open_square(file, 8, NULL, &image));
     CHECK(nada_image_width(image) == 8 && nada_image_height(image) == 8);
     nada_image_free(image);
-    MUST(nada_image_open_square(file, 0, &image));
+    MUST(nada_image_open_square(file, 0, NULL, &image));
     CHECK(nada_image_width(image) > 8 && nada_image_width(image) == nada_image_height(image));
     nada_image_free(image);
     nada_image_free(NULL);
@@ -178,7 +307,7 @@ static void latents(nada_context *context, nada_generator *generator, const char
     for (i = 0; i < numbers; i++) CHECK(isfinite(data[i]));
     FAILS(nada_latent_copy_data(mixed, data, 3), NADA_INVALID_ARGUMENT, "length");
     MUST(nada_latent_save(mixed, in_folder(out, "mixed.safetensors")));
-    MUST(nada_latent_open(context, in_folder(out, "mixed.safetensors"), NADA_SPACE_W_PLUS, &again));
+    MUST(nada_latent_open(context, in_folder(out, "mixed.safetensors"), NADA_SPACE_W_PLUS, NULL, &again));
     CHECK(nada_latent_count(again) == 2);
     nada_latent_free(again);
     MUST(nada_latent_from_data(context, NADA_SPACE_W_PLUS, data, 2, rows, dimension, &again));
@@ -217,7 +346,7 @@ struct shared_render {
 
 static void *render_in_thread(void *argument) {
     struct shared_render *job = argument;
-    MUST(nada_generator_render(job->generator, job->latent, NULL, &job->image, 1));
+    MUST(nada_generator_render(job->generator, job->latent, NULL, NULL, &job->image, 1));
     /* This thread failed nothing. */
     CHECK(strcmp(nada_last_error_message(), "") == 0);
     return NULL;
@@ -268,28 +397,28 @@ static void domains(nada_context *context, nada_generator *generator, const nada
     MUST(nada_domain_parameters(domain, &parameters));
     CHECK(parameters == NADA_PARAMETERS_FULL || parameters == NADA_PARAMETERS_STYLESPACE);
     MUST(nada_domain_save(domain, in_folder(out, "sketch.safetensors")));
-    MUST(nada_domain_open(context, in_folder(out, "sketch.safetensors"), &again));
+    MUST(nada_domain_open(context, in_folder(out, "sketch.safetensors"), NULL, &again));
     CHECK(strcmp(nada_domain_target(again), "a pencil sketch") == 0);
 
     MUST(nada_generator_sample(generator, 1, 5, 0.7f, &latent));
     MUST(nada_render_options_init(&render, sizeof render));
     render.noise = NADA_NOISE_NONE;
-    MUST(nada_generator_render(generator, latent, &render, &plain, 1));
+    MUST(nada_generator_render(generator, latent, &render, NULL, &plain, 1));
     list[0] = again;
     render.domains = list;
     render.domain_count = 1;
-    MUST(nada_generator_render(generator, latent, &render, &whole, 1));
+    MUST(nada_generator_render(generator, latent, &render, NULL, &whole, 1));
     render.strengths = &strength;
-    MUST(nada_generator_render(generator, latent, &render, &half, 1));
+    MUST(nada_generator_render(generator, latent, &render, NULL, &half, 1));
     CHECK(differ(plain, whole) && differ(half, whole));
     MUST(nada_generator_with_domains(generator, list, NULL, 1, &adapted));
     render.domain_count = 0;
-    MUST(nada_generator_render(adapted, latent, &render, &same, 1));
+    MUST(nada_generator_render(adapted, latent, &render, NULL, &same, 1));
     CHECK(!differ(same, whole));
     strength = 2.0f;
     render.domain_count = 1;
     nada_image_free(same);
-    FAILS(nada_generator_render(generator, latent, &render, &same, 1), NADA_INVALID_ARGUMENT, "strength");
+    FAILS(nada_generator_render(generator, latent, &render, NULL, &same, 1), NADA_INVALID_ARGUMENT, "strength");
     CHECK(same == NULL);
 
     nada_image_free(half);
@@ -326,7 +455,7 @@ static void gallery(nada_context *context, const nada_domain *domain, const nada
     nada_image_free(thumbnail);
     MUST(nada_gallery_thumbnail(gallery, 1, &thumbnail));
     CHECK(thumbnail == NULL);
-    MUST(nada_gallery_domain(gallery, 0, &again));
+    MUST(nada_gallery_domain(gallery, 0, NULL, &again));
     CHECK(nada_domain_step(again) == nada_domain_step(domain));
     nada_domain_free(again);
     nada_gallery_free(gallery);
@@ -334,7 +463,7 @@ static void gallery(nada_context *context, const nada_domain *domain, const nada
 }
 
 static void adapt(nada_context *context, nada_model *model, nada_generator *generator, nada_clip *clip, const nada_image *picture,
-                  const char *out) {
+                  const char *picture_file, const char *out) {
     nada_adaptation_options options;
     nada_adaptation *adaptation = NULL;
     nada_domain *domain = NULL;
@@ -343,6 +472,7 @@ static void adapt(nada_context *context, nada_model *model, nada_generator *gene
     nada_outcome outcome;
     nada_snapshot snapshot;
     struct watch watch;
+    nada_call call;
     const nada_clip *clips[1];
     const char *templates[] = {"{}", "a picture of {}"};
     float loss = NAN;
@@ -350,21 +480,27 @@ static void adapt(nada_context *context, nada_model *model, nada_generator *gene
     memset(&watch, 0, sizeof watch);
     watch.thread = pthread_self();
     clips[0] = clip;
+    MUST(nada_call_init(&call, sizeof call));
+    CHECK(call.struct_size == sizeof call && !call.on_progress && !call.user_data && !call.cancel);
+    call.on_progress = on_progress;
+    call.user_data = &watch;
 
     /* In one call. */
     MUST(nada_model_adaptation_options(model, &options, sizeof options));
     quick(&options);
     options.target_text = "a pencil sketch";
     watch.generator = generator;
-    MUST(nada_generator_adapt(generator, &options, on_progress, &watch, NULL, &domain));
+    MUST(nada_generator_adapt(generator, &options, &call, &domain));
     CHECK(watch.calls == 2);
     domains(context, generator, domain, out);
     gallery(context, domain, picture, out);
+    memory(context, generator, domain, picture_file, out);
+    evaluation(model, domain);
     nada_domain_free(domain);
 
     /* Stopped by the callback: no domain. */
     watch.stop_at = 1;
-    CHECK(nada_generator_adapt(generator, &options, on_progress, &watch, NULL, &domain) == NADA_CANCELLED);
+    CHECK(nada_generator_adapt(generator, &options, &call, &domain) == NADA_CANCELLED);
     CHECK(domain == NULL);
 
     /* Step by step, with a CLIP and templates of our own; cancelled by a token at step 1, then run to the end. */
@@ -379,13 +515,14 @@ static void adapt(nada_context *context, nada_model *model, nada_generator *gene
     options.template_count = 2;
     options.parameters = NADA_PARAMETERS_STYLESPACE;
     options.target_text = "a flibbertigibbet";
-    MUST(nada_adaptation_new(generator, &options, &adaptation));
+    MUST(nada_adaptation_new(generator, &options, NULL, &adaptation));
     CHECK(strstr(nada_adaptation_warning(adaptation), "flibbertigibbet"));
     MUST(nada_cancel_new(&cancel));
     watch.adaptation = adaptation;
     watch.cancel = cancel;
     watch.at = 1;
-    CHECK(nada_adaptation_run(adaptation, on_progress, &watch, cancel) == NADA_CANCELLED);
+    call.cancel = cancel;
+    CHECK(nada_adaptation_run(adaptation, &call) == NADA_CANCELLED);
     CHECK(nada_cancel_is_triggered(cancel) == 1);
     MUST(nada_adaptation_outcome(adaptation, &outcome, sizeof outcome));
     CHECK(outcome.ended == NADA_ENDED_NOT && outcome.steps == 1);
@@ -394,7 +531,7 @@ static void adapt(nada_context *context, nada_model *model, nada_generator *gene
     nada_domain_free(domain);
     MUST(nada_cancel_reset(cancel));
     watch.cancel = NULL;
-    MUST(nada_adaptation_run(adaptation, on_progress, &watch, cancel));
+    MUST(nada_adaptation_run(adaptation, &call));
     MUST(nada_adaptation_outcome(adaptation, &outcome, sizeof outcome));
     CHECK(outcome.ended == NADA_ENDED_STEPS && outcome.steps == 2 && outcome.chosen == 2);
     CHECK(watch.previews > 0);
@@ -407,11 +544,16 @@ static void adapt(nada_context *context, nada_model *model, nada_generator *gene
     MUST(nada_adaptation_snapshot_domain(adaptation, count - 1, &domain));
     CHECK(nada_domain_step(domain) == 2);
     nada_domain_free(domain);
-    MUST(nada_adaptation_step(adaptation, &loss));
+    MUST(nada_adaptation_step(adaptation, NULL, &loss));
     CHECK(isfinite(loss));
+    MUST(nada_cancel_trigger(cancel));
+    FAILS(nada_adaptation_step(adaptation, &call, &loss), NADA_CANCELLED, "cancelled");
+    FAILS(nada_adaptation_preview(adaptation, 1, &call, &preview), NADA_CANCELLED, "cancelled");
+    CHECK(preview == NULL);
+    MUST(nada_cancel_reset(cancel));
     MUST(nada_adaptation_result(adaptation, &domain));
     nada_domain_free(domain);
-    MUST(nada_adaptation_preview(adaptation, 2, &preview));
+    MUST(nada_adaptation_preview(adaptation, 2, NULL, &preview));
     MUST(nada_image_save_png(preview, in_folder(out, "preview.png")));
     nada_image_free(preview);
     FAILS(nada_adaptation_snapshot_domain(adaptation, 99, &domain), NADA_INVALID_ARGUMENT, "index");
@@ -425,7 +567,7 @@ static void adapt(nada_context *context, nada_model *model, nada_generator *gene
     options.target_images = &picture;
     options.target_image_count = 1;
     options.steps = 1;
-    MUST(nada_generator_adapt(generator, &options, NULL, NULL, NULL, &domain));
+    MUST(nada_generator_adapt(generator, &options, NULL, &domain));
     nada_domain_free(domain);
 }
 
@@ -434,6 +576,7 @@ static void invert(const nada_model *model, nada_generator *generator, const nad
     nada_latent *latent = NULL;
     nada_image *image = NULL;
     struct watch watch;
+    nada_call call = {sizeof call, on_progress, &watch, NULL};
     float psnr = NAN;
     memset(&watch, 0, sizeof watch);
     watch.thread = pthread_self();
@@ -441,39 +584,40 @@ static void invert(const nada_model *model, nada_generator *generator, const nad
     CHECK(options.steps > 0 && options.clip == NULL);
     MUST(nada_model_inversion_options(model, &options, sizeof options));
     options.steps = 2;
-    MUST(nada_generator_invert(generator, picture, &options, on_progress, &watch, NULL, &latent, &psnr));
+    MUST(nada_generator_invert(generator, picture, &options, &call, &latent, &psnr));
     CHECK(watch.calls >= 1 && watch.calls <= 2);
     CHECK(isfinite(psnr));
     CHECK(nada_latent_count(latent) == 1 && nada_latent_rows(latent) == nada_generator_rows(generator));
     nada_latent_free(latent);
     watch.stop_at = 1;
-    CHECK(nada_generator_invert(generator, picture, &options, on_progress, &watch, NULL, &latent, &psnr) == NADA_CANCELLED);
+    CHECK(nada_generator_invert(generator, picture, &options, &call, &latent, &psnr) == NADA_CANCELLED);
     CHECK(latent == NULL);
-    MUST(nada_generator_restyle(generator, picture, &options, NULL, NULL, NULL, NULL, &image));
+    MUST(nada_generator_restyle(generator, picture, &options, NULL, NULL, &image));
     CHECK(nada_image_width(image) == nada_generator_size(generator));
     MUST(nada_image_save_png(image, in_folder(out, "restyled.png")));
     nada_image_free(image);
 }
 
 /* A part of a picture in place, and into a layer above it. */
-static void regions(const nada_model *model, const nada_generator *generator) {
+static void frames(const nada_model *model, const nada_generator *generator) {
     enum { WIDTH = 90, HEIGHT = 70, BYTES = WIDTH * HEIGHT * 4 };
     static unsigned char pixels[BYTES], before[BYTES], layer[BYTES];
     nada_pixels source = {pixels, WIDTH * 4, WIDTH, HEIGHT, NADA_FORMAT_BGRA8, NADA_TRANSFER_SRGB};
     nada_pixels_mut target = {pixels, WIDTH * 4, WIDTH, HEIGHT, NADA_FORMAT_BGRA8, NADA_TRANSFER_SRGB};
-    nada_region_options region;
+    nada_frame frame = {sizeof frame, 40, 40, 40, 0};
+    nada_frame_options where;
     nada_inversion_options options;
     nada_image *square = NULL;
     nada_latent *latent = NULL;
     int x, y, changed = 0, outside = 0;
     for (x = 0; x < BYTES; x++) pixels[x] = (unsigned char)(x % 251);
     memcpy(before, pixels, BYTES);
-    MUST(nada_region_options_init(&region, sizeof region));
-    CHECK(region.struct_size == sizeof region && region.opacity == 1.0f && region.feather < 0);
-    region.region.x = 10, region.region.y = 20, region.region.width = 60, region.region.height = 40;
+    MUST(nada_frame_options_init(&where, sizeof where));
+    CHECK(where.struct_size == sizeof where && where.opacity == 1.0f && where.feather < 0 && where.frame == NULL);
+    where.frame = &frame;
     MUST(nada_model_inversion_options(model, &options, sizeof options));
     options.steps = 2;
-    MUST(nada_generator_restyle_region(generator, &source, &region, &options, NULL, NULL, NULL, NULL, &target));
+    MUST(nada_generator_restyle_frame(generator, &source, &where, &options, NULL, NULL, &target));
     for (y = 0; y < HEIGHT; y++)
         for (x = 0; x < WIDTH; x++) {
             int differs = memcmp(pixels + 4 * (y * WIDTH + x), before + 4 * (y * WIDTH + x), 4) != 0;
@@ -482,16 +626,25 @@ static void regions(const nada_model *model, const nada_generator *generator) {
         }
     CHECK(outside == 0);
     CHECK(changed > 1000);
-    MUST(nada_image_from_region(&source, &region, 16, &square));
+    MUST(nada_image_from_frame(&source, &frame, 16, &square));
     CHECK(nada_image_width(square) == 16 && nada_image_height(square) == 16);
-    MUST(nada_generator_invert(generator, square, &options, NULL, NULL, NULL, &latent, NULL));
+    MUST(nada_generator_invert(generator, square, &options, NULL, &latent, NULL));
     memset(layer, 0x5a, BYTES);
     target.data = layer;
-    region.replace = 1;
-    region.opacity = 0.5f;
-    region.hard_edges = NADA_EDGE_LEFT | NADA_EDGE_BOTTOM;
-    MUST(nada_generator_render_region(generator, &source, &region, latent, NULL, &target));
-    CHECK(layer[0] == 0x5a && layer[4 * (40 * WIDTH + 10) + 3] == 0);
+    where.replace = 1;
+    where.opacity = 0.5f;
+    where.hard_edges = NADA_EDGE_LEFT | NADA_EDGE_BOTTOM;
+    MUST(nada_generator_render_frame(generator, &source, &where, latent, NULL, NULL, &target));
+    CHECK(layer[0] == 0x5a && layer[4 * (40 * WIDTH + 19) + 3] == 0x5a && layer[4 * (40 * WIDTH + 59) + 3] != 0x5a);
+    /* Turned: corners of the square that it no longer covers stay, and what it reaches beside it is written. */
+    memset(layer, 0x5a, BYTES);
+    frame.angle = 45;
+    where.hard_edges = 0;
+    MUST(nada_generator_render_frame(generator, &source, &where, latent, NULL, NULL, &target));
+    CHECK(layer[4 * (21 * WIDTH + 21) + 3] == 0x5a && layer[4 * (40 * WIDTH + 15) + 3] != 0x5a);
+    nada_image_free(square);
+    MUST(nada_image_from_frame(&source, &frame, 0, &square));
+    CHECK(nada_image_width(square) == 40);
     nada_latent_free(latent);
     nada_image_free(square);
 }
@@ -508,11 +661,13 @@ int main(int argc, char **argv) {
     char warning[256], cut[10];
     const char *folder, *out;
     nada_cancel *cancel = NULL;
+    nada_call call = {sizeof call, NULL, NULL, NULL};
     if (argc != 4) return fprintf(stderr, "usage: %s MODEL_FOLDER PICTURE OUT_FOLDER\n", argv[0]), 2;
     folder = argv[1];
     out = argv[3];
 
     versions_and_errors();
+    the_log();
     images(argv[2], out);
     MUST(nada_context_options_init(&options, sizeof options));
     options.threads = 2;
@@ -535,36 +690,37 @@ int main(int argc, char **argv) {
     FAILS(nada_model_check_length(model, "a sketch of a sketch of a sketch of a sketch of a sketch of a sketch of a sketch of a sketch"),
           NADA_INVALID_ARGUMENT, "too long");
     MUST(nada_cancel_new(&cancel));
-    MUST(nada_context_set_cancel(context, cancel));
     MUST(nada_cancel_trigger(cancel));
-    FAILS(nada_model_generator(model, &generator), NADA_CANCELLED, "cancelled");
-    MUST(nada_context_set_cancel(context, NULL));
+    call.cancel = cancel;
+    FAILS(nada_model_generator(model, &call, &generator), NADA_CANCELLED, "cancelled");
     nada_cancel_free(cancel);
-    MUST(nada_model_generator(model, &generator));
-    MUST(nada_model_clip_count(model, &count));
+    MUST(nada_model_generator(model, NULL, &generator));
+    MUST(nada_model_clip_count(model, NULL, &count));
     CHECK(count >= 1);
-    MUST(nada_model_clip(model, 0, &first, &weight));
+    MUST(nada_model_clip(model, 0, NULL, &first, &weight));
     CHECK(weight > 0 && nada_clip_resolution(first) > 0 && nada_clip_dimension(first) > 0);
 
-    MUST(nada_generator_open(context, in_folder(folder, "generator.safetensors"), &opened));
+    MUST(nada_generator_open(context, in_folder(folder, "generator.safetensors"), NULL, &opened));
     CHECK(strcmp(nada_generator_fingerprint(generator), nada_generator_fingerprint(opened)) == 0);
     CHECK(nada_generator_size(opened) == nada_generator_size(generator));
-    MUST(nada_clip_open(context, in_folder(folder, "clip-a"), &clip));
+    MUST(nada_clip_open(context, in_folder(folder, "clip-a"), NULL, &clip));
     CHECK(strstr(nada_clip_name(clip), "clip-a"));
     CHECK(strcmp(nada_clip_warning(clip), "") == 0 && strcmp(nada_clip_warning(NULL), "") == 0);
     nada_clip_free(clip);
-    MUST(nada_clip_open_as(context, in_folder(folder, "clip-a"), NADA_ACTIVATION_OF_FILE, &clip));
-    MUST(nada_image_open(argv[2], &picture));
+    MUST(nada_clip_open_as(context, in_folder(folder, "clip-a"), NADA_ACTIVATION_OF_FILE, NULL, &clip));
+    MUST(nada_image_open(argv[2], NULL, &picture));
     /* Everything keeps what it needs. */
     nada_model_free(model);
     MUST(nada_model_open(context, folder, &model));
 
-    FAILS(nada_generator_render((nada_generator *)clip, NULL, NULL, &picture, 0), NADA_INVALID_ARGUMENT, "nada_generator");
+    FAILS(nada_generator_render((nada_generator *)clip, NULL, NULL, NULL, &picture, 0), NADA_INVALID_ARGUMENT, "nada_generator");
     latents(context, generator, out);
     render_concurrently(generator);
-    adapt(context, model, generator, clip, picture, out);
+    adapt(context, model, generator, clip, picture, argv[2], out);
+    embeddings(clip, picture);
+    failures_in_parts(context);
     invert(model, generator, picture, out);
-    regions(model, generator);
+    frames(model, generator);
     packs(context);
 
     nada_context_free(context);

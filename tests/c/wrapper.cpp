@@ -3,8 +3,12 @@
 //     wrapper PICTURE OUT_FOLDER
 #include <nada.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <stdexcept>
 #include <type_traits>
 
@@ -42,15 +46,17 @@ int main(int argc, char **argv) try {
     nada::model model(context);
     nada::model_list list(context);
     CHECK(list.warning().find("NADA_MODELS") == std::string::npos);
-    CHECK(list.count() >= 1 && !list.folder(0).empty() && list.name(list.count()).empty());
-    CHECK(model.phrases().find("a pencil sketch") != std::string::npos);
+    CHECK(list.size() >= 1 && !list[0].folder.empty() && list[list.size()].name.empty());
+    size_t starters = 0;
+    for (const nada::found_model &found : list) starters += found.name == "starter";
+    CHECK(starters == 1);
+    const std::vector<std::string> phrases = model.phrases();
+    CHECK(std::count(phrases.begin(), phrases.end(), "a pencil sketch") == 1);
     CHECK(model.check_text("a pencil sketch").empty());
     CHECK(model.check_text("a flibbertigibbet").find("flibbertigibbet") != std::string::npos);
     nada::cancel stop;
     stop.trigger();
-    context.set_cancel(stop);
-    CHECK(status_of([&] { model.generator(); }) == NADA_CANCELLED);
-    context.set_cancel();
+    CHECK(status_of([&] { model.generator(stop); }) == NADA_CANCELLED);
     nada::generator generator = model.generator();
     nada::image picture = nada::image::open(argv[1]);
 
@@ -80,7 +86,7 @@ int main(int argc, char **argv) try {
     nada::cancel cancel;
     cancel.trigger();
     CHECK(cancel.is_triggered());
-    CHECK(status_of([&] { generator.adapt(adapt, {}, &cancel); }) == NADA_CANCELLED);
+    CHECK(status_of([&] { generator.adapt(adapt, cancel); }) == NADA_CANCELLED);
 
     nada::adaptation adaptation(generator, adapt);
     adaptation.step();
@@ -102,18 +108,44 @@ int main(int argc, char **argv) try {
     std::vector<unsigned char> bytes(64 * 48 * 4, 99), layer(bytes.size());
     nada_pixels source = {bytes.data(), 64 * 4, 64, 48, NADA_FORMAT_RGBA8, NADA_TRANSFER_SRGB};
     nada_pixels_mut target = {layer.data(), 64 * 4, 64, 48, NADA_FORMAT_RGBA8, NADA_TRANSFER_SRGB};
-    nada_region_options region = nada::region_options();
-    generator.render_region(source, region, inversion.found, {{&domain}}, target);
-    CHECK(std::memcmp(&layer[0], &bytes[0], 4) == 0 && std::memcmp(&layer[4 * (24 * 64 + 32)], &bytes[0], 4) != 0);
-    generator.restyle_region(source, region, {}, target, invert);
-    CHECK(nada::image::from_region(source, region, 16).width() == 16);
+    nada_frame_options where = nada::frame_options();
+    generator.render_frame(source, where, inversion.found, {{&domain}}, target);
+    CHECK(layer[0] == 0 && layer[4 * (24 * 64 + 32) + 3] == 99 && std::memcmp(&layer[4 * (24 * 64 + 32)], &bytes[0], 4) != 0);
+    const nada_frame turned = nada::frame(32, 24, 20, 30);
+    where.frame = &turned;
+    generator.restyle_frame(source, where, {}, target, invert);
+    CHECK(nada::image::from_frame(source, 16).width() == 16 && nada::image::from_frame(source, turned).width() == 20);
+
+    std::ifstream in(argv[1], std::ios::binary);
+    const std::vector<unsigned char> file_bytes{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+    CHECK(nada::image::open(file_bytes).width() == picture.width());
+    const nada::clip clip = model.clip(0);
+    const std::vector<std::string> words = {"a photo", "a pencil sketch"};
+    const std::vector<float> texts = clip.embed(words), row = clip.embed(picture), scores = clip.score(picture, words);
+    float product = 0;
+    for (size_t i = 0; i < row.size(); i++) product += row[i] * texts[i];
+    CHECK(texts.size() == 2 * row.size() && scores.size() == 2 && std::fabs(product - scores[0]) < 1e-4f);
+    nada::evaluation evaluation = model.evaluate({{&domain}});
+    CHECK(evaluation.measures().pictures > 0 && evaluation.clip_count() >= 1 && evaluation.sheet().width() > 0);
+    generator.with_domains({{&domain}}).save(out + "/sketch.pkl", NADA_LAYOUT_ADA_PYTORCH);
+    std::string logged;
+    nada::set_log([&](nada_log_level, const char *line) { logged += line; }, NADA_LOG_DEBUG);
+    try {
+        nada::generator missing(context, "/nowhere.pt");
+        CHECK(false);
+    } catch (const nada::error &e) {
+        CHECK(e.file() == "/nowhere.pt" && e.status() == NADA_NOT_FOUND && logged.find("/nowhere.pt") != std::string::npos);
+    }
+    nada::set_log({});
 
     nada::gallery empty(context, out + "/domains");
-    CHECK(empty.count() == 0);
+    CHECK(empty.size() == 0 && empty.begin() == empty.end());
     const std::string file = empty.install(domain, "", &images[0]);
     CHECK(empty.install(domain) != file);
     nada::gallery gallery(context, out + "/domains");
-    CHECK(gallery.count() == 2 && gallery.file(0) == file && gallery.thumbnail(0) && !gallery.thumbnail(1));
+    std::vector<std::string> files;
+    for (const nada::entry &entry : gallery) files.push_back(entry.file);
+    CHECK(files.size() == 2 && files[0] == file && gallery[1].target == "a pencil sketch" && gallery.thumbnail(0) && !gallery.thumbnail(1));
     CHECK(gallery.domain(0).fingerprint() == generator.fingerprint());
     return failures != 0;
 } catch (const std::exception &e) {

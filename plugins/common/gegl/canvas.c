@@ -84,11 +84,9 @@ bool plugin_canvas_source(const plugin_canvas *canvas, plugin_session *session, 
     bool done = read_pixels(buffer, plugin_square(canvas->region), &pixels, error);
     g_object_unref(buffer);
     if (!done) return false;
-    nada_region_options region;
     nada_image *image = NULL;
     nada_pixels source = plugin_pixels_const(&pixels);
-    nada_status status = library->region_options_init(&region, sizeof region);
-    if (status == NADA_OK) status = library->image_from_region(&source, &region, plugin_session_size(session), &image);
+    nada_status status = library->image_from_frame(&source, NULL, plugin_session_size(session), &image);
     free(pixels.data);
     if (status != NADA_OK) return plugin_library_fail(library, error);
     plugin_session_set_source(session, image);

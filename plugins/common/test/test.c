@@ -47,9 +47,9 @@ static bool fails_with(const char *chosen, const char *words) {
 static void test_library(const char *folder, const char *abi) {
     plugin_error error = {""};
     CHECK(fails_with("/no/such/libnada.so", "No such file"));
-    CHECK(fails_with("/tmp", "no libnada.so.0 in that folder"));
+    CHECK(fails_with("/tmp", "no libnada.so.3 in that folder"));
     CHECK(fails_with("/bin/true", "NADA_LIBRARY is"));
-    CHECK(fails_with(abi, "has ABI 3.1, but this plug-in needs 0."));
+    CHECK(fails_with(abi, "has ABI 7.1, but this plug-in needs 3."));
     setenv("NADA_LIBRARY", folder, 1);
     MUST(plugin_library_open(&library, &error), error);
     CHECK(strstr(library.path, "libnada.so"));
@@ -215,10 +215,8 @@ static void draw_into(plugin_task *task, unsigned char *rgb, int side) {
 
 static void set_source(plugin_session *session, const unsigned char *rgb, int side) {
     nada_pixels pixels = {rgb, (size_t)side * 3, (uint32_t)side, (uint32_t)side, NADA_FORMAT_RGB8, NADA_TRANSFER_SRGB};
-    nada_region_options region;
     nada_image *image = NULL;
-    library.region_options_init(&region, sizeof region);
-    CHECK(library.image_from_region(&pixels, &region, plugin_session_size(session), &image) == NADA_OK);
+    CHECK(library.image_from_frame(&pixels, NULL, plugin_session_size(session), &image) == NADA_OK);
     plugin_session_set_source(session, image);
 }
 
@@ -323,11 +321,11 @@ static void test_session(void) {
     nada_adaptation *adaptation;
     nada_domain *domain;
     char file[PLUGIN_PATH];
-    CHECK(library.context_new(NULL, &context) == NADA_OK && library.model_generator(model, &generator) == NADA_OK);
+    CHECK(library.context_new(NULL, &context) == NADA_OK && library.model_generator(model, NULL, &generator) == NADA_OK);
     CHECK(library.model_adaptation_options(model, &options, sizeof options) == NADA_OK);
     options.target_text = "a pencil sketch", options.steps = STEPS, options.seed = 1;
-    CHECK(library.adaptation_new(generator, &options, &adaptation) == NADA_OK);
-    CHECK(library.adaptation_run(adaptation, NULL, NULL, NULL) == NADA_OK);
+    CHECK(library.adaptation_new(generator, &options, NULL, &adaptation) == NADA_OK);
+    CHECK(library.adaptation_run(adaptation, NULL) == NADA_OK);
     CHECK(library.adaptation_result(adaptation, &domain) == NADA_OK);
     snprintf(file, sizeof file, "%s/own.nada.safetensors", getenv("NADA_DOMAINS"));
     CHECK(library.domain_save(domain, file) == NADA_OK);

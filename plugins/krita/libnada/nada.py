@@ -12,7 +12,7 @@ from collections import namedtuple
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
 
 # NADA_ABI_VERSION of the header that this file describes.
-ABI_VERSION = 3
+ABI_VERSION = 0x30000
 
 OK, CANCELLED = 0, 7
 CONTINUE, STOP = 0, 1
@@ -61,8 +61,8 @@ class AdaptationOptions(ctypes.Structure):
         ("mode", c_uint32), ("parameters", c_uint32), ("phase", c_uint32), ("train_to_rgb", c_uint32),
         ("auto_layers_k", c_uint32), ("auto_layers_iterations", c_uint32), ("auto_layers_batch", c_uint32),
         ("steps", c_uint32), ("batch", c_uint32),
-        ("direction_weight", c_float), ("global_weight", c_float), ("manifold_weight", c_float), ("in_domain_weight", c_float),
-        ("structure_weight", c_float), ("structure_floor", c_float), ("floor", c_float), ("enough", c_float), ("decay", c_uint32),
+        ("losses_direction", c_float), ("losses_global", c_float), ("losses_manifold", c_float), ("losses_in_domain", c_float),
+        ("losses_structure", c_float), ("structure_floor", c_float), ("floor", c_float), ("enough", c_float), ("decay", c_uint32),
         ("mixing", c_float), ("truncation", c_float), ("augment", c_uint32), ("clip_resize", c_uint32), ("noise", c_uint32),
         ("snapshot_every", c_uint32), ("stop_latents", c_uint32), ("stop_every", c_uint32), ("stop_pairing", c_float),
         ("stop_structure", c_float), ("stop_patience", c_uint32), ("stop_earliest", c_uint32), ("stop_plateau", c_float),
@@ -87,12 +87,12 @@ class Pixels(ctypes.Structure):
                 ("transfer", c_uint32)]
 
 
-class Region(ctypes.Structure):
-    _fields_ = [("x", c_uint32), ("y", c_uint32), ("width", c_uint32), ("height", c_uint32)]
+class Frame(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t), ("centre_x", c_double), ("centre_y", c_double), ("side", c_double), ("angle", c_double)]
 
 
-class RegionOptions(ctypes.Structure):
-    _fields_ = [("struct_size", c_size_t), ("region", Region), ("feather", c_float), ("opacity", c_float), ("replace", c_uint32),
+class FrameOptions(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t), ("frame", POINTER(Frame)), ("feather", c_float), ("opacity", c_float), ("replace", c_uint32),
                 ("hard_edges", c_uint32)]
 
 
@@ -103,47 +103,52 @@ class Progress(ctypes.Structure):
 
 CALLBACK = ctypes.CFUNCTYPE(c_int32, POINTER(Progress), c_void_p)
 
+
+class Call(ctypes.Structure):
+    """What a call that may take long heeds."""
+    _fields_ = [("struct_size", c_size_t), ("on_progress", CALLBACK), ("user_data", c_void_p), ("cancel", c_void_p)]
+
 # The C name of each struct, for the test that compares them with the header.
 STRUCTS = {
     "nada_context_options": ContextOptions, "nada_adaptation_options": AdaptationOptions, "nada_inversion_options": InversionOptions,
-    "nada_render_options": RenderOptions, "nada_pixels": Pixels, "nada_pixels_mut": Pixels, "nada_region": Region,
-    "nada_region_options": RegionOptions, "nada_progress": Progress,
+    "nada_render_options": RenderOptions, "nada_pixels": Pixels, "nada_pixels_mut": Pixels, "nada_frame": Frame,
+    "nada_frame_options": FrameOptions, "nada_progress": Progress, "nada_call": Call,
 }
 
 _TEXT = [c_char_p, c_size_t, POINTER(c_size_t)]
 _OUT = POINTER(c_void_p)
+_CALL = POINTER(Call)
 # Functions that answer with a nada_status.
 STATUS_FUNCTIONS = {
     "nada_context_options_init": [POINTER(ContextOptions), c_size_t],
     "nada_context_new": [POINTER(ContextOptions), _OUT],
     "nada_cancel_new": [_OUT],
     "nada_cancel_trigger": [c_void_p],
-    "nada_context_set_cancel": [c_void_p, c_void_p],
     "nada_model_list_new": [c_void_p, _OUT],
     "nada_model_open": [c_void_p, c_char_p, _OUT],
-    "nada_model_generator": [c_void_p, _OUT],
+    "nada_model_generator": [c_void_p, _CALL, _OUT],
     "nada_model_adaptation_options": [c_void_p, POINTER(AdaptationOptions), c_size_t],
     "nada_model_inversion_options": [c_void_p, POINTER(InversionOptions), c_size_t],
     "nada_model_check_text": [c_void_p, c_char_p] + _TEXT,
     "nada_model_phrases": [c_void_p] + _TEXT,
-    "nada_adaptation_new": [c_void_p, POINTER(AdaptationOptions), _OUT],
-    "nada_adaptation_run": [c_void_p, CALLBACK, c_void_p, c_void_p],
-    "nada_adaptation_preview": [c_void_p, c_size_t, _OUT],
+    "nada_adaptation_new": [c_void_p, POINTER(AdaptationOptions), _CALL, _OUT],
+    "nada_adaptation_run": [c_void_p, _CALL],
+    "nada_adaptation_preview": [c_void_p, c_size_t, _CALL, _OUT],
     "nada_adaptation_result": [c_void_p, _OUT],
-    "nada_domain_open": [c_void_p, c_char_p, _OUT],
+    "nada_domain_open": [c_void_p, c_char_p, _CALL, _OUT],
     "nada_image_from_pixels": [POINTER(Pixels), _OUT],
-    "nada_image_from_region": [POINTER(Pixels), POINTER(RegionOptions), c_uint32, _OUT],
+    "nada_image_from_frame": [POINTER(Pixels), POINTER(Frame), c_uint32, _OUT],
     "nada_image_to_pixels": [c_void_p, POINTER(Pixels)],
-    "nada_generator_invert": [c_void_p, c_void_p, POINTER(InversionOptions), CALLBACK, c_void_p, c_void_p, _OUT, POINTER(c_float)],
+    "nada_generator_invert": [c_void_p, c_void_p, POINTER(InversionOptions), _CALL, _OUT, POINTER(c_float)],
     "nada_generator_sample": [c_void_p, c_size_t, c_uint64, c_float, _OUT],
-    "nada_generator_render": [c_void_p, c_void_p, POINTER(RenderOptions), _OUT, c_size_t],
-    "nada_generator_render_region": [c_void_p, POINTER(Pixels), POINTER(RegionOptions), c_void_p, POINTER(RenderOptions),
-                                     POINTER(Pixels)],
+    "nada_generator_render": [c_void_p, c_void_p, POINTER(RenderOptions), _CALL, _OUT, c_size_t],
+    "nada_generator_render_frame": [c_void_p, POINTER(Pixels), POINTER(FrameOptions), c_void_p, POINTER(RenderOptions), _CALL,
+                                    POINTER(Pixels)],
     "nada_render_options_init": [POINTER(RenderOptions), c_size_t],
-    "nada_region_options_init": [POINTER(RegionOptions), c_size_t],
+    "nada_frame_options_init": [POINTER(FrameOptions), c_size_t],
     "nada_gallery_open": [c_void_p, c_char_p, _OUT],
     "nada_gallery_thumbnail": [c_void_p, c_size_t, _OUT],
-    "nada_gallery_domain": [c_void_p, c_size_t, _OUT],
+    "nada_gallery_domain": [c_void_p, c_size_t, _CALL, _OUT],
     "nada_gallery_install": [c_void_p, c_void_p, c_char_p, c_void_p] + _TEXT,
 }
 # Functions that give a value and cannot fail.
@@ -195,7 +200,7 @@ def library_candidates():
     """Where the library is looked for, in order: NADA_LIBRARY alone where it is set, else beside this file, else by the system."""
     if os.environ.get("NADA_LIBRARY"):
         return [os.environ["NADA_LIBRARY"]]
-    names = {"win32": ["nada.dll"], "darwin": ["libnada.0.dylib", "libnada.dylib"]}.get(sys.platform, ["libnada.so.0", "libnada.so"])
+    names = {"win32": ["nada.dll"], "darwin": ["libnada.3.dylib", "libnada.dylib"]}.get(sys.platform, ["libnada.so.3", "libnada.so"])
     here = os.path.dirname(os.path.abspath(__file__))
     beside = [os.path.join(here, name) for name in names if os.path.exists(os.path.join(here, name))]
     return beside + names[:1]
@@ -226,8 +231,8 @@ class Library:
             raise LibraryError("is not libnada: it has no nada_abi_version()") from None
         if found >> 16 != ABI_VERSION >> 16 or found < ABI_VERSION:
             newer = "newer" if found >> 16 > ABI_VERSION >> 16 else "older"
-            raise LibraryError("its ABI version is %d, the plug-in needs %d: the library is %s than the plug-in" %
-                               (found, ABI_VERSION, newer))
+            raise LibraryError("its ABI version is %d.%d, the plug-in needs %d.%d: the library is %s than the plug-in" %
+                               (found >> 16, found & 0xffff, ABI_VERSION >> 16, ABI_VERSION & 0xffff, newer))
         for name, (result, arguments) in VALUE_FUNCTIONS.items():
             function = getattr(dll, name)
             function.restype, function.argtypes = result, arguments
@@ -333,10 +338,6 @@ class Context(Handle):
     def threads(self):
         return self.library.dll.nada_context_threads(self)
 
-    def set_cancel(self, cancel):
-        """What ends calls that read files, once it is triggered; None for nothing."""
-        self.library.dll.nada_context_set_cancel(self, cancel)
-
     def models(self):
         """The model packs that are found, as ModelEntry."""
         models = self._make(ModelList, "nada_model_list_new", self)
@@ -350,8 +351,8 @@ class Context(Handle):
     def model(self, name):
         return self._make(Model, "nada_model_open", self, os.fsencode(name))
 
-    def domain(self, file):
-        return self._make(Domain, "nada_domain_open", self, os.fsencode(file))
+    def domain(self, file, cancel=None):
+        return self._make(Domain, "nada_domain_open", self, os.fsencode(file), heeding(cancel))
 
     def gallery(self, folder=None):
         return self._make(Gallery, "nada_gallery_open", self, os.fsencode(folder) if folder else None)
@@ -384,8 +385,8 @@ class Model(Handle):
         """A sentence on the words that the pack does not know, or ""."""
         return self._long_string("nada_model_check_text", text.encode())
 
-    def generator(self):
-        return self._make(Generator, "nada_model_generator", self)
+    def generator(self, cancel=None):
+        return self._make(Generator, "nada_model_generator", self, heeding(cancel))
 
     def adaptation_options(self):
         return _filled(self.library, AdaptationOptions, "nada_model_adaptation_options", self)
@@ -467,10 +468,15 @@ class Gallery(Handle):
         return _text(buffer.value)
 
 
-class Watch:
-    """A progress callback for one call. An exception in Python must not cross C: it ends the call, and `after` raises it."""
+def heeding(cancel):
+    """The Call that a Cancel ends; None for None. It is to live until the call returns."""
+    return Call(ctypes.sizeof(Call), CALLBACK(), None, cancel._as_parameter_) if cancel else None
 
-    def __init__(self, library, on_progress):
+
+class Watch:
+    """The Call with a progress callback. An exception in Python must not cross C: it ends the call, and leaving the block raises it."""
+
+    def __init__(self, library, on_progress, cancel):
         self._error = None
 
         def called(progress, _):
@@ -482,10 +488,10 @@ class Watch:
             except BaseException as error:
                 self._error = error
                 return STOP
-        self.callback = CALLBACK(called)
+        self._call = Call(ctypes.sizeof(Call), CALLBACK(called), None, cancel._as_parameter_ if cancel else None)
 
     def __enter__(self):
-        return self.callback
+        return self._call
 
     def __exit__(self, kind, error, trace):
         if self._error is not None:
@@ -500,11 +506,11 @@ class Adaptation(Handle):
         return self._string("nada_adaptation_warning")
 
     def run(self, on_progress=None, cancel=None):
-        with Watch(self.library, on_progress) as callback:
-            self.library.dll.nada_adaptation_run(self, callback, None, cancel)
+        with Watch(self.library, on_progress, cancel) as call:
+            self.library.dll.nada_adaptation_run(self, call)
 
-    def preview(self, count):
-        return self._make(Image, "nada_adaptation_preview", self, count)
+    def preview(self, count, cancel=None):
+        return self._make(Image, "nada_adaptation_preview", self, count, heeding(cancel))
 
     def result(self):
         return self._make(Domain, "nada_adaptation_result", self)
@@ -521,39 +527,38 @@ class Generator(Handle):
     def fingerprint(self):
         return self._string("nada_generator_fingerprint")
 
-    def adaptation(self, model, source, target, **changes):
+    def adaptation(self, model, source, target, cancel=None, **changes):
         """An adaptation by `model`'s recipe to words; `changes` are fields of nada_adaptation_options."""
         options = model.adaptation_options()
         source, target = source.encode(), target.encode()
         options.source_text, options.target_text = source, target
         _change(options, changes)
-        return self._make(Adaptation, "nada_adaptation_new", self, ctypes.byref(options))
+        return self._make(Adaptation, "nada_adaptation_new", self, ctypes.byref(options), heeding(cancel))
 
     def invert(self, image, model, on_progress=None, cancel=None, **changes):
         """The latent of an Image and how close it comes, in dB; `changes` are fields of nada_inversion_options."""
         options = model.inversion_options()
         _change(options, changes)
         latent, psnr = c_void_p(), c_float()
-        with Watch(self.library, on_progress) as callback:
-            self.library.dll.nada_generator_invert(self, image, ctypes.byref(options), callback, None, cancel, ctypes.byref(latent),
-                                                   ctypes.byref(psnr))
+        with Watch(self.library, on_progress, cancel) as call:
+            self.library.dll.nada_generator_invert(self, image, ctypes.byref(options), call, ctypes.byref(latent), ctypes.byref(psnr))
         return Latent(self.library, latent.value), psnr.value
 
     def sample(self, count, seed, truncation):
         return self._make(Latent, "nada_generator_sample", self, count, seed, truncation)
 
-    def render(self, latent, domains=()):
+    def render(self, latent, domains=(), cancel=None):
         """The Image of a latent of one point. `domains`: pairs of Domain and strength."""
         options, _keep = self._render_options(domains)
         pointer = c_void_p()
-        self.library.dll.nada_generator_render(self, latent, ctypes.byref(options), ctypes.byref(pointer), 1)
+        self.library.dll.nada_generator_render(self, latent, ctypes.byref(options), heeding(cancel), ctypes.byref(pointer), 1)
         return Image(self.library, pointer.value)
 
-    def render_region(self, source, latent, domains, target, **changes):
-        """Draws into `target`, a Pixels of the size of `source`; `changes` are fields of nada_region_options."""
+    def render_frame(self, source, latent, domains, target, cancel=None, **changes):
+        """Draws into `target`, a Pixels of the size of `source`; `changes` are fields of nada_frame_options."""
         options, _keep = self._render_options(domains)
-        self.library.dll.nada_generator_render_region(self, source, region_options(self.library, **changes), latent,
-                                                      ctypes.byref(options), target)
+        self.library.dll.nada_generator_render_frame(self, source, frame_options(self.library, **changes), latent,
+                                                     ctypes.byref(options), heeding(cancel), target)
 
     def _render_options(self, domains):
         options = _filled(self.library, RenderOptions, "nada_render_options_init")
@@ -573,8 +578,8 @@ def _change(options, changes):
         setattr(options, field, value)
 
 
-def region_options(library, **changes):
-    options = _filled(library, RegionOptions, "nada_region_options_init")
+def frame_options(library, **changes):
+    options = _filled(library, FrameOptions, "nada_frame_options_init")
     _change(options, changes)
     return options
 
@@ -598,5 +603,5 @@ def view(data, width, height, format, transfer=SRGB):
 def image_from_square(library, pixels, max_size):
     """The largest centred square of `pixels` as an Image of at most `max_size` pixels a side."""
     pointer = c_void_p()
-    library.dll.nada_image_from_region(pixels, region_options(library), max_size, ctypes.byref(pointer))
+    library.dll.nada_image_from_frame(pixels, None, max_size, ctypes.byref(pointer))
     return Image(library, pointer.value)

@@ -83,6 +83,8 @@ class Engine:
         self._domains, self._latents = Recent(), Recent()
         # The fingerprint and latent of the picture that was inverted last.
         self._last = None
+        # The token of the work that holds the lock.
+        self._cancel = None
 
     @property
     def library(self):
@@ -103,12 +105,12 @@ class Engine:
 
     @contextlib.contextmanager
     def _watched(self, cancel):
-        """While this lasts, files are read until `cancel` is triggered. The lock is held."""
-        self.context().set_cancel(cancel)
+        """While this lasts, triggering `cancel` ends what reads files or draws. The lock is held."""
+        self._cancel = cancel
         try:
             yield
         finally:
-            self.context().set_cancel(None)
+            self._cancel = None
 
     def watched(self, task, cancel):
         """What `task()` gives; where it reads files, triggering `cancel` ends it with nada.Cancelled."""
@@ -127,7 +129,7 @@ class Engine:
         """The opened pack and its generator."""
         if name not in self._models:
             model = self.context().model(name)
-            self._models[name] = (model, model.generator())
+            self._models[name] = (model, model.generator(self._cancel))
             self.log.add("model pack %s from %s" % (model.name, model.folder))
         return self._models[name]
 
@@ -163,7 +165,7 @@ class Engine:
 
     def _domain(self, file):
         status = os.stat(file)
-        return self._domains.find((file, status.st_mtime_ns, status.st_size), lambda: self.context().domain(file))
+        return self._domains.find((file, status.st_mtime_ns, status.st_size), lambda: self.context().domain(file, self._cancel))
 
     def _adapt(self, wish, report, cancel):
         """A new domain by the pack's recipe, installed where the wish says so: Domain, file or "", warning."""
@@ -171,7 +173,7 @@ class Engine:
         changes = {"seed": wish.seed, "snapshot_every": PREVIEW_EVERY}
         if wish.steps:
             changes["steps"] = wish.steps
-        adaptation = generator.adaptation(model, wish.source, wish.target, **changes)
+        adaptation = generator.adaptation(model, wish.source, wish.target, cancel, **changes)
         stage = "Learning \u201c%s\u201d" % wish.target
         report(Report(stage, 0, 0, None))
 
@@ -180,7 +182,7 @@ class Engine:
         adaptation.run(on_progress, cancel)
         domain, file = adaptation.result(), ""
         if wish.install:
-            thumbnail = generator.render(self._face(generator), [(domain, 1.0)])
+            thumbnail = generator.render(self._face(generator), [(domain, 1.0)], cancel)
             look_at(cancel)
             file = self.context().gallery(self.gallery_folder).install(domain, wish.name or None, thumbnail)
             self.log.add("new domain %s" % file)
@@ -220,14 +222,14 @@ class Engine:
             report(Report("Drawing", 0, 0, None))
             target = pixels.room(len(source))
             # Where the picture ends there is nothing to blend into.
-            generator.render_region(picture.view(source), latent, [(domain, wish.strength)], picture.view(target), replace=1,
-                                    hard_edges=picture.edges)
+            generator.render_frame(picture.view(source), latent, [(domain, wish.strength)], picture.view(target), cancel, replace=1,
+                                   hard_edges=picture.edges)
             del source
             look()
             if picture.mask is not None:
                 pixels.multiply_alpha(target, pixels.FORMATS[picture.depth], picture.mask)
             target = pixels.to_krita(target, picture.depth, look)
-            preview = generator.render(latent, [(domain, wish.strength)]).bitmap()
+            preview = generator.render(latent, [(domain, wish.strength)], cancel).bitmap()
             return Restyled(target, domain.target, file, psnr, warning, preview)
 
     def _invert(self, model, generator, wish, view, report, cancel):
@@ -257,7 +259,7 @@ class Engine:
             latent = self._last[1]
         else:
             latent = self._face(generator)
-        return generator.render(latent, [(domain, strength)]).bitmap()
+        return generator.render(latent, [(domain, strength)], self._cancel).bitmap()
 
     def diagnostics(self, host=()):
         """For bug reports: versions, paths, models, gallery, the last error, the last log lines. Never fails. `host`: lines of its own."""

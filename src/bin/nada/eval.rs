@@ -5,8 +5,7 @@ use crate::outputs::{ForceArgs, Kind, Outputs};
 use crate::ui::{name, plain, Ui};
 use clap::Args;
 use nada::adapt::Domain;
-use nada::eval::{self, HeldOut, Report};
-use nada::pack::ModelPack;
+use nada::eval::{self, Report};
 use nada::{Error, Result};
 use serde_json::{json, Value};
 use std::path::PathBuf;
@@ -56,7 +55,7 @@ impl Eval {
         };
         let truth = match self.truth {
             Some(name) => Some(name),
-            None => known_truth(&pack, &target)?,
+            None => eval::known_truth(&pack, &target)?,
         };
         let templates = match self.templates.template.is_empty() {
             true => pack.templates(),
@@ -77,14 +76,6 @@ impl Eval {
         }
         ui.answer(&table(&done.report), value)
     }
-}
-
-/// The ground truth whose phrases hold the target.
-fn known_truth(pack: &ModelPack, target: &str) -> Result<Option<String>> {
-    let Some(words) = &pack.words else { return Ok(None) };
-    let truths = HeldOut::open(pack)?;
-    let mut filters = words.filters.iter().filter(|(_, phrases)| phrases.iter().any(|p| p == target));
-    Ok(filters.find(|(name, _)| truths.truths().contains(&name.as_str())).map(|(name, _)| name.clone()))
 }
 
 fn table(r: &Report) -> String {

@@ -17,6 +17,7 @@ use nada::nn::generator::Generator;
 use nada::pack::ModelPack;
 use nada::picture::{Encoding, Picture};
 use nada::pipeline::{self, NoiseKind, Restyled};
+use nada::progress::Cancel;
 use nada::{Error, Result};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -150,7 +151,7 @@ impl Restyle {
         let (restyled, latent, psnr) = match &self.latent {
             Some(file) => {
                 let latent = open_latent(file, None, &ui.cancel)?;
-                (drawing.picture(&generator.with_domains(&with_strengths)?, &latent)?.with_alpha_of(&picture)?, latent, None)
+                (drawing.picture(&generator.with_domains(&with_strengths)?, &latent, &ui.cancel)?.with_alpha_of(&picture)?, latent, None)
             }
             None => {
                 let clips = if inversion.clip_weight > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
@@ -180,7 +181,7 @@ impl Restyle {
         }
         output.save(ui, |to| restyled.save(to))?;
         if let Some(sheet) = &mut sheet {
-            let inverted = drawing.picture(&generator, &latent)?;
+            let inverted = drawing.picture(&generator, &latent, &Cancel::new())?;
             let row = [picture.square(side)?, inverted, restyled.clone()];
             let picture = Picture::contact_sheet(&row, 3)?;
             sheet.save(ui, |to| picture.save(to))?;

@@ -101,6 +101,11 @@ impl Clip {
         Self::load(&checkpoint.path, checkpoint, None)
     }
 
+    /// As [`Clip::open_as`], of a file in memory, which has nothing beside it: what a configuration would say is known of OpenAI's files alone.
+    pub fn from_bytes(name: &Path, bytes: Vec<u8>, activation: Option<Activation>, cancel: &Cancel) -> Result<Self> {
+        Self::load_beside(name, &checkpoint::open_bytes_unless(name, bytes, cancel)?, activation, None)
+    }
+
     /// The CLIP's tensors in a file, without what trainers put before their names and beside them.
     pub fn place(file: &Checkpoint) -> Checkpoint {
         place(file)
@@ -108,11 +113,16 @@ impl Clip {
 
     /// `path` is what the user named: the file, or its folder.
     fn load(path: &Path, checkpoint: &Checkpoint, activation: Option<Activation>) -> Result<Self> {
+        Self::load_beside(path, checkpoint, activation, checkpoint.path.parent())
+    }
+
+    /// `beside`: the folder in which there may be more files of the CLIP.
+    fn load_beside(path: &Path, checkpoint: &Checkpoint, activation: Option<Activation>, beside: Option<&Path>) -> Result<Self> {
         let folder = checkpoint.path.parent().unwrap_or(Path::new(""));
         let checkpoint = &place(checkpoint);
         let weights = Weights::new(checkpoint)?;
         let name = named(path, folder);
-        let mut described = files::config(folder, weights.layout())?;
+        let mut described = beside.map_or(Ok(None), |folder| files::config(folder, weights.layout()))?;
         let config = Config::read(&weights, described.as_ref(), activation.unwrap_or(Activation::QuickGelu))?;
         if let (Some(file), Some(wanted)) = (&described, activation.filter(|wanted| config.activation() != Some(*wanted))) {
             let said = config.activation().map_or("another for each tower".into(), |said| said.to_string());

@@ -98,27 +98,42 @@ impl Latent {
     /// Errors: `InvalidArgument` (space) where it is None and the file does not show it; `Format` where the shape is not that of the space, a
     /// value is not finite, or there are no latents; `Cancelled`.
     pub fn read(path: &Path, space: Option<Space>, cancel: &Cancel) -> Result<Self> {
-        if checkpoint::is_npy(path)? {
-            let tensor = read_npy_unless(path, cancel)?;
-            let space = space.or_else(|| (tensor.rank() == 3).then(|| Space::of_shape(tensor.dims())).flatten());
-            let space = space.ok_or_else(|| Error::argument("space", format!("say whether {} holds z or w", path.display())))?;
-            let shape = space.fit(tensor.dims()).map_err(|e| Error::format(path, e))?;
-            let finite = tensor.flatten_all()?.to_vec1::<f32>()?.iter().all(|x| x.is_finite());
-            if !finite {
-                return Err(Error::format(path, "holds NaN or infinite values"));
-            }
-            return Ok(Latent { space, tensor: tensor.reshape(shape)?, noise: None });
+        match checkpoint::is_npy(path)? {
+            true => Self::of_array(path, read_npy_unless(path, cancel)?, space),
+            false => Self::of_checkpoint(&checkpoint::open_unless(path, cancel)?, space),
         }
-        let file = checkpoint::open_unless(path, cancel)?;
-        match find(&file, space)? {
+    }
+
+    /// As [`Latent::read`], of bytes in memory; `name` is the file that errors name.
+    pub fn read_bytes(name: &Path, bytes: Vec<u8>, space: Option<Space>, cancel: &Cancel) -> Result<Self> {
+        cancel.check()?;
+        match checkpoint::begins_as_npy(&bytes) {
+            true => Self::of_array(name, checkpoint::read_npy_bytes(name, bytes)?, space),
+            false => Self::of_checkpoint(&checkpoint::open_bytes_unless(name, bytes, cancel)?, space),
+        }
+    }
+
+    fn of_array(path: &Path, tensor: Tensor, space: Option<Space>) -> Result<Self> {
+        let space = space.or_else(|| (tensor.rank() == 3).then(|| Space::of_shape(tensor.dims())).flatten());
+        let space = space.ok_or_else(|| Error::argument("space", format!("say whether {} holds z or w", path.display())))?;
+        let shape = space.fit(tensor.dims()).map_err(|e| Error::format(path, e))?;
+        let finite = tensor.flatten_all()?.to_vec1::<f32>()?.iter().all(|x| x.is_finite());
+        if !finite {
+            return Err(Error::format(path, "holds NaN or infinite values"));
+        }
+        Ok(Latent { space, tensor: tensor.reshape(shape)?, noise: None })
+    }
+
+    fn of_checkpoint(file: &Checkpoint, space: Option<Space>) -> Result<Self> {
+        match find(file, space)? {
             Found::Tensor { space, key } => {
-                let wrong = |e| Error::format(path, format!("{} {e}", called(&key)));
+                let wrong = |e| Error::format(&file.path, format!("{} {e}", called(&key)));
                 let shape = space.fit(file.shape(&key).unwrap_or(&[])).map_err(wrong)?;
                 let tensor = file.f32(&key, None)?.reshape(shape)?;
-                let noise = read_noise(&file, tensor.dim(0)?)?;
+                let noise = read_noise(file, tensor.dim(0)?)?;
                 Ok(Latent { space, tensor, noise })
             }
-            Found::Projected { space, pictures } => projected(&file, space, &pictures),
+            Found::Projected { space, pictures } => projected(file, space, &pictures),
         }
     }
 

@@ -6,9 +6,10 @@
 #ifdef ABI
 uint32_t nada_abi_version(void) { return ABI; }
 #else
-nada_status nada_generator_render_region(const nada_generator *generator, const nada_pixels *source, const nada_region_options *region,
-                                         const nada_latent *latent, const nada_render_options *render, const nada_pixels_mut *target) {
-    (void)generator, (void)source, (void)region, (void)latent, (void)render, (void)target;
+nada_status nada_generator_render_frame(const nada_generator *generator, const nada_pixels *source, const nada_frame_options *options,
+                                        const nada_latent *latent, const nada_render_options *render, const nada_call *call,
+                                        const nada_pixels_mut *target) {
+    (void)generator, (void)source, (void)options, (void)latent, (void)render, (void)call, (void)target;
     abort();
 }
 #endif

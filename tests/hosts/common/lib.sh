@@ -37,7 +37,7 @@ build_reference() {
     local link=("-L$library" -lnada "-Wl,-rpath,$library")
     "${cc[@]}" tests/hosts/common/reference.c "${link[@]}" -lm -o "$1/reference"
     "${cc[@]}" -shared -fPIC tests/hosts/common/fault.c "-Wl,--no-as-needed" "${link[@]}" -o "$1/crash.so"
-    "${cc[@]}" -shared -fPIC -DABI=0x30001 tests/hosts/common/fault.c "-Wl,--no-as-needed" "${link[@]}" -o "$1/abi.so"
+    "${cc[@]}" -shared -fPIC -DABI=0x70001 tests/hosts/common/fault.c "-Wl,--no-as-needed" "${link[@]}" -o "$1/abi.so"
 }
 
 # wait_for COMMAND...: until it succeeds, two minutes at most.

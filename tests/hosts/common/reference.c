@@ -68,7 +68,7 @@ static int check(char **a, int count) {
     size_t width = strtoul(a[2], NULL, 10), height = strtoul(a[3], NULL, 10), size = width * height;
     const char *format = a[4];
     int bytes = strchr(format, '8') != NULL, grey = strncmp(format, "gray", 4) == 0, alpha = strchr(format + 1, 'a') && strcmp(format, "gray8") != 0;
-    nada_region area = {(uint32_t)atoi(a[5]), (uint32_t)atoi(a[6]), (uint32_t)atoi(a[7]), (uint32_t)atoi(a[8])};
+    struct { uint32_t x, y, width, height; } area = {(uint32_t)atoi(a[5]), (uint32_t)atoi(a[6]), (uint32_t)atoi(a[7]), (uint32_t)atoi(a[8])};
     int layer = strcmp(a[9], "new-layer") == 0, channels = bytes && !alpha ? 3 : 4;
     const char *tolerance_text = a[14];
     double tolerance = atof(tolerance_text);
@@ -80,22 +80,24 @@ static int check(char **a, int count) {
         if (mask[i] <= 0) continue;
         left = x < left ? x : left, right = x + 1 > right ? x + 1 : right, top = y < top ? y : top, bottom = y + 1;
     }
-    if (mask) area = (nada_region){(uint32_t)left, (uint32_t)top, (uint32_t)(right - left), (uint32_t)(bottom - top)};
+    if (mask) area.x = (uint32_t)left, area.y = (uint32_t)top, area.width = (uint32_t)(right - left), area.height = (uint32_t)(bottom - top);
 
     nada_domain *domain;
-    nada_region_options region;
+    nada_frame_options options;
     nada_inversion_options inversion;
     nada_render_options render;
-    must(nada_domain_open(context, a[10], &domain));
-    must(nada_region_options_init(&region, sizeof region));
+    must(nada_domain_open(context, a[10], NULL, &domain));
+    must(nada_frame_options_init(&options, sizeof options));
     must(nada_model_inversion_options(model, &inversion, sizeof inversion));
     must(nada_render_options_init(&render, sizeof render));
     const nada_domain *domains[] = {domain};
     float strengths[] = {strtof(a[13], NULL)};
-    region.region = area, region.replace = (uint32_t)layer;
+    options.replace = (uint32_t)layer;
     uint32_t edge = area.width < area.height ? area.width : area.height, x0 = area.x + (area.width - edge) / 2, y0 = area.y + (area.height - edge) / 2;
-    region.hard_edges = (x0 == 0 ? NADA_EDGE_LEFT : 0u) | (y0 == 0 ? NADA_EDGE_TOP : 0u) | (x0 + edge == width ? NADA_EDGE_RIGHT : 0u) |
-                        (y0 + edge == height ? NADA_EDGE_BOTTOM : 0u);
+    nada_frame frame = {sizeof frame, x0 + edge / 2.0, y0 + edge / 2.0, edge, 0};
+    options.frame = &frame;
+    options.hard_edges = (x0 == 0 ? NADA_EDGE_LEFT : 0u) | (y0 == 0 ? NADA_EDGE_TOP : 0u) | (x0 + edge == width ? NADA_EDGE_RIGHT : 0u) |
+                         (y0 + edge == height ? NADA_EDGE_BOTTOM : 0u);
     inversion.steps = (uint32_t)atoi(a[11]), inversion.seed = (uint64_t)atoll(a[12]);
     render.domains = domains, render.strengths = strengths, render.domain_count = 1, render.noise = NADA_NOISE_NONE;
 
@@ -107,7 +109,7 @@ static int check(char **a, int count) {
     void *target = layer ? calloc(size, out_pixel) : encode(before, size, bytes, channels);
     nada_pixels in = {source, width * pixel, (uint32_t)width, (uint32_t)height, from, NADA_TRANSFER_SRGB};
     nada_pixels_mut out = {target, width * out_pixel, (uint32_t)width, (uint32_t)height, to, NADA_TRANSFER_SRGB};
-    must(nada_generator_restyle_region(generator, &in, &region, &inversion, &render, NULL, NULL, NULL, &out));
+    must(nada_generator_restyle_frame(generator, &in, &options, &inversion, &render, NULL, &out));
     float *expected = malloc(size * 16);
     decode(target, expected, size, bytes, out_channels);
 
@@ -145,12 +147,12 @@ static unsigned char *drawing(const char *file, size_t *size) {
     nada_latent *latent;
     nada_image *image;
     nada_render_options render;
-    must(nada_domain_open(context, file, &domain));
+    must(nada_domain_open(context, file, NULL, &domain));
     must(nada_render_options_init(&render, sizeof render));
     const nada_domain *domains[] = {domain};
     render.domains = domains, render.domain_count = 1;
     must(nada_generator_sample(generator, 1, 5, 0.7f, &latent));
-    must(nada_generator_render(generator, latent, &render, &image, 1));
+    must(nada_generator_render(generator, latent, &render, NULL, &image, 1));
     uint32_t side = nada_image_width(image);
     *size = (size_t)side * side * 3;
     unsigned char *data = malloc(*size);
@@ -162,7 +164,7 @@ static unsigned char *drawing(const char *file, size_t *size) {
 int main(int argc, char **argv) {
     must(nada_context_new(NULL, &context));
     must(nada_model_open(context, NULL, &model));
-    must(nada_model_generator(model, &generator));
+    must(nada_model_generator(model, NULL, &generator));
     const char *verb = argc > 1 ? argv[1] : "";
     if (strcmp(verb, "check") == 0 && argc >= 17) return check(argv + 2, argc - 2);
     if (strcmp(verb, "same-domain") == 0 && argc == 4) {
@@ -176,13 +178,13 @@ int main(int argc, char **argv) {
         nada_domain *domain;
         must(nada_model_adaptation_options(model, &options, sizeof options));
         options.target_text = argv[2], options.steps = (uint32_t)atoi(argv[3]), options.seed = (uint64_t)atoll(argv[4]);
-        must(nada_generator_adapt(generator, &options, NULL, NULL, NULL, &domain));
+        must(nada_generator_adapt(generator, &options, NULL, &domain));
         must(nada_domain_save(domain, argv[5]));
         return 0;
     }
     if (strcmp(verb, "step") == 0 && argc == 3) {
         nada_domain *domain;
-        must(nada_domain_open(context, argv[2], &domain));
+        must(nada_domain_open(context, argv[2], NULL, &domain));
         return printf("%u %s\n", nada_domain_step(domain), nada_domain_target(domain)) < 0;
     }
     if (strcmp(verb, "thumbnail") == 0 && argc == 3) {

@@ -56,14 +56,14 @@ int main(int argc, char **argv) {
     nada_domain *domain;
     nada_inversion_options inversion;
     nada_render_options render;
-    nada_region_options region;
+    nada_frame_options options;
     must(nada_context_new(NULL, &context));
     must(nada_model_open(context, "starter", &model));
-    must(nada_model_generator(model, &generator));
-    must(nada_domain_open(context, argv[1], &domain));
+    must(nada_model_generator(model, NULL, &generator));
+    must(nada_domain_open(context, argv[1], NULL, &domain));
     must(nada_model_inversion_options(model, &inversion, sizeof inversion));
     must(nada_render_options_init(&render, sizeof render));
-    must(nada_region_options_init(&region, sizeof region));
+    must(nada_frame_options_init(&options, sizeof options));
     const nada_domain *domains[] = {domain};
     float strength = (float)atof(argv[2]);
     render.domains = domains;
@@ -71,9 +71,9 @@ int main(int argc, char **argv) {
     render.domain_count = 1;
     render.noise = NADA_NOISE_NONE;
     inversion.steps = (uint32_t)atoi(argv[3]);
-    region.replace = 1;
-    region.hard_edges = (uint32_t)atoi(argv[6]);
-    must(nada_generator_restyle_region(generator, &source, &region, &inversion, &render, NULL, NULL, NULL, &target));
+    options.replace = 1;
+    options.hard_edges = (uint32_t)atoi(argv[6]);
+    must(nada_generator_restyle_frame(generator, &source, &options, &inversion, &render, NULL, &target));
 
     for (size_t i = 0; i < count; i++) {
         if (mask) out[i * 4 + 3] *= mask[i] / 255.0f;

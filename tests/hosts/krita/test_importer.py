@@ -51,7 +51,7 @@ def main():
 import os, sys
 from libnada import work
 engine = work.Engine(os.path.join(%r, "domains"))
-assert engine.library.file == os.path.join(%r, "libnada.so.0"), engine.library.file
+assert engine.library.file == os.path.join(%r, "libnada.so.3"), engine.library.file
 # Before the starter of the tree that the library was built from.
 assert engine.models()[0].folder == os.path.join(%r, "models", "starter"), engine.models()
 result = engine.new_domain(work.Wish(target="a zombie", steps=1), lambda report: None)

@@ -135,12 +135,7 @@ impl Synthesis {
     }
 
     /// Styles -> picture [n, colours, height, width]. `trace` sees every layer's output under its name; an error of it ends the pass.
-    pub(in super::super) fn forward(
-        &self,
-        styles: &[Tensor],
-        noise: &mut LayerNoise,
-        trace: &mut Trace,
-    ) -> Result<Tensor> {
+    pub(in super::super) fn forward(&self, styles: &[Tensor], noise: &mut LayerNoise, trace: &mut Trace) -> Result<Tensor> {
         let too_few = || Error::argument("styles", "are fewer than the generator's layers");
         let n = styles.first().ok_or_else(too_few)?.dim(0)?;
         let (_, c, h, w) = self.constant.dims4()?;
