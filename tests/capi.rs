@@ -1714,7 +1714,9 @@ fn settings_are_set_by_name() {
         let target = c("a zombie");
         options.target_text = target.as_ptr();
         let mut set = |name: &str, value: &str| nada_adaptation_options_set(&mut options, c(name).as_ptr(), c(value).as_ptr());
-        for (name, value) in [("steps", "7"), ("losses.structure", "400"), ("stop.pairing", "0.5"), ("phase", "texture"), ("noise", "false")] {
+        for (name, value) in
+            [("steps", "7"), ("losses.structure", "400"), ("stop.pairing", "0.5"), ("phase", "texture"), ("noise", "false")]
+        {
             ok(set(name, value));
         }
         for (name, value, words) in [
