@@ -18,8 +18,8 @@ const LEAST_PAIRS: usize = 3;
 /// The peer's settings, spelled out where the pack's recipe has others. Its `--ind 0.1` stands for a weight of 10 * 0.1.
 const SETTINGS: &str =
     "--batch 4 --learning-rate 0.001 --decay false --beta2 0.99 --parameters full --phase convolutions --train-to-rgb true \
-    --direction 1 --global 0 --manifold 0 --in-domain 1 --structure 0 --enough 1 --floor 0.3 --mixing 0 --truncation 1 --augment true \
-    --clip-resize area --training-noise false --snapshot-every 0 --no-stop --seed 2";
+    --losses-direction 1 --losses-global 0 --losses-manifold 0 --losses-in-domain 1 --losses-structure 0 --enough 1 --floor 0.3 --mixing 0 --truncation 1 --augment true \
+    --clip-resize area --noise false --snapshot-every 0 --no-stop --seed 2";
 
 #[derive(Clone, Copy)]
 struct Cost {

@@ -7,7 +7,7 @@
 
 use candle_core::Tensor;
 use nada::invert;
-use nada::nn::stylegan2::{Generator, Latent, Noise, Space};
+use nada::nn::generator::{Generator, Latent, Noise, Space};
 use nada::pack::ModelPack;
 use nada::picture::Picture;
 use nada::progress::{Cancel, Flow};

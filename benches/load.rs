@@ -7,7 +7,8 @@
 use candle_core::{Device, Tensor};
 use nada::checkpoint::save_safetensors;
 use nada::nn::clip::Clip;
-use nada::nn::stylegan2::{Config, Generator};
+use nada::nn::generator::stylegan2::Sizes;
+use nada::nn::generator::Generator;
 use nada::rng::Rng;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::any::Any;
@@ -128,8 +129,9 @@ fn measure(path: &Path) -> bool {
 
 /// A generator of 1024 px of the usual sizes.
 fn write_generator(path: &Path) -> nada::Result<()> {
-    let channels = (2..=10).map(|i| 1usize << i).map(|r| (r, (32768 / r).min(512))).collect();
-    let config = Config { size: 1024, style_dim: 512, n_mlp: 8, lr_mlp: 0.01, channels, c_dim: 0, conv_clamp: None };
+    let (start, channels) = ([4, 4], (2..=10).map(|i| (32768 >> i).min(512)).collect());
+    let sizes = Sizes { z_dim: 512, style_dim: 512, n_mlp: 8, lr_mlp: 0.01, c_dim: 0, start, channels, colours: 3, conv_clamp: None };
+    let config = sizes.config();
     let mut rng = Rng::new(1);
     let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
     for (key, shape) in config.tensors() {

@@ -30,7 +30,7 @@ fn main() -> nada::Result<()> {
         let picture = Picture::open(file)?;
         let found = invert(&generator, &picture, None, &pack.invert_settings()?, &Cancel::new(), &mut silent)?;
         println!("{}: inverted at {:.1} dB", file.display(), found.psnr);
-        row.push(picture.square(generator.config().size)?);
+        row.push(picture.square(generator.config().size())?);
         for adapted in &adapted {
             row.push(Drawing::default().picture(adapted, &found.latent)?);
         }

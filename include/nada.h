@@ -843,12 +843,47 @@ uint32_t nada_context_threads(const struct nada_context *context);
 // Threads: any, once no other thread uses it.
 void nada_context_free(struct nada_context *context);
 
-// Opens a domain file (safetensors). `file` is UTF-8.
+// Opens a domain file (safetensors), of this version, an earlier one, or a later one that requires nothing new. `file` is UTF-8.
 // Threads: any. Owner: the caller frees *domain with nada_domain_free(); it may outlive the context.
-// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
-nada_status nada_domain_open(const struct nada_context *context, const char *file, struct nada_domain **domain);
+// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED (it needs a later
+// version, which the message names), NADA_CANCELLED.
+nada_status nada_domain_open(const struct nada_context *context,
+                             const char *file,
+                             struct nada_domain **domain);
 
-// Writes a domain file (safetensors) under a temporary name and renames it: a failure leaves what was there. `file` is UTF-8.
+// What leads from `base` to `adapted`, two generators of one shape such as one and somebody else's fine-tuning of it, as a domain of
+// `base`: the difference of the tensors that are not the same. `source` and `target` say in words what they draw; NULL or "" where nobody
+// knows.
+// Threads: any. Owner: the caller frees *domain with nada_domain_free().
+// Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (other shapes, or no difference).
+nada_status nada_domain_between(const struct nada_generator *base,
+                                const struct nada_generator *adapted,
+                                const char *source,
+                                const char *target,
+                                struct nada_domain **domain);
+
+// Whether the domain belongs to `generator`, and may be drawn with it: *fits becomes 1 or 0. A domain of an earlier version may belong to
+// it though their fingerprints, as texts, differ.
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_domain_fits(const struct nada_domain *domain,
+                             const struct nada_generator *generator,
+                             uint32_t *fits);
+
+// The same change as a domain of `generator`, which it was not made from: of a relative of its own generator, such as one rounded to f16
+// or fine-tuned. Nobody has looked at what it draws there.
+// Threads: any. Owner: the caller frees *moved with nada_domain_free().
+// Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (the generator does not have the tensors that are changed, in their shapes).
+nada_status nada_domain_for_generator(const struct nada_domain *domain,
+                                      const struct nada_generator *generator,
+                                      struct nada_domain **moved);
+
+// The domain with 16-bit numbers, which take half the room in memory and in a file and keep 11 bits of each.
+// Threads: any. Owner: the caller frees *half with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_UNSUPPORTED (too large a number).
+nada_status nada_domain_to_half(const struct nada_domain *domain,
+                                struct nada_domain **half);
+
+// Writes a domain file (safetensors) under a temporary name and renames it: a failure leaves what was there. `file` is UTF-8. What was in
+// the file that the domain was opened from and this version does not know is written again.
 // Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
 nada_status nada_domain_save(const struct nada_domain *domain,
                              const char *file);
@@ -861,6 +896,10 @@ const char *nada_domain_target(const struct nada_domain *domain);
 
 // nada_generator_fingerprint() of the generator it belongs to; "" for NULL. Threads: any. Owner: the domain; valid until it is freed.
 const char *nada_domain_fingerprint(const struct nada_domain *domain);
+
+// How it came about: "adapted", "mixed", "imported" (two generators), "edit", or what a later version calls it; "" for NULL.
+// Threads: any. Owner: the domain; valid until it is freed.
+const char *nada_domain_origin(const struct nada_domain *domain);
 
 // Number of CLIPs it was made with; 0 for NULL. Threads: any.
 size_t nada_domain_clip_count(const struct nada_domain *domain);
@@ -918,6 +957,13 @@ const char *nada_gallery_target(const struct nada_gallery *gallery, size_t index
 const char *nada_gallery_fingerprint(const struct nada_gallery *gallery,
                                      size_t index);
 
+// As nada_domain_fits(), of domain `index`, without reading its numbers.
+// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+nada_status nada_gallery_fits(const struct nada_gallery *gallery,
+                              size_t index,
+                              const struct nada_generator *generator,
+                              uint32_t *fits);
+
 // The thumbnail of domain `index`, read from its file, at most 256 pixels a side; *image stays NULL where it has none.
 // Threads: any. Owner: the caller frees *image with nada_image_free().
 // Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND (deleted since), NADA_IO, NADA_BAD_FORMAT.
@@ -954,14 +1000,27 @@ nada_status nada_generator_open(const struct nada_context *context,
                                 const char *file,
                                 struct nada_generator **generator);
 
-// The side of its pictures in pixels; 0 for NULL. Threads: any.
+// The longer side of its pictures in pixels: most generators draw squares; 0 for NULL. Threads: any.
 uint32_t nada_generator_size(const struct nada_generator *generator);
 
-// Rows of a point of W+, 2 * log2(size) - 2; 0 for NULL. Threads: any.
+// Width of its pictures in pixels; 0 for NULL. Threads: any.
+uint32_t nada_generator_width(const struct nada_generator *generator);
+
+// Height of its pictures in pixels; 0 for NULL. Threads: any.
+uint32_t nada_generator_height(const struct nada_generator *generator);
+
+// What its pictures are made of: 1 for grey, 3 for RGB, 4 for RGB and alpha; 0 for NULL. Images of any have all four channels.
+// Threads: any.
+uint32_t nada_generator_channels(const struct nada_generator *generator);
+
+// Rows of a point of W+, for square pictures 2 * log2(size) - 2; 0 for NULL. Threads: any.
 size_t nada_generator_rows(const struct nada_generator *generator);
 
-// Numbers in a z, a w, and a row of W+; 0 for NULL. Threads: any.
+// Numbers in a w and in a row of W+; 0 for NULL. Threads: any.
 size_t nada_generator_dimension(const struct nada_generator *generator);
+
+// Numbers in a z, for most generators as many as in a w; 0 for NULL. Threads: any.
+size_t nada_generator_z_dimension(const struct nada_generator *generator);
 
 // Number of classes of a conditional generator; 0 for others and for NULL. Threads: any.
 uint32_t nada_generator_classes(const struct nada_generator *generator);
@@ -1018,7 +1077,8 @@ nada_status nada_generator_mix_linear(const struct nada_generator *generator,
                                       struct nada_latent **latent);
 
 // Renders every point of a latent: `images` has room for `image_count` handles, which must be nada_latent_count(). `options` may be
-// NULL. Pictures have nada_generator_size() pixels a side and are opaque.
+// NULL. Pictures have nada_generator_width() times nada_generator_height() pixels
+// and are opaque, unless the generator draws alpha.
 // Threads: any; the same generator, latent and domains may be rendered by several threads at once.
 // Owner: the caller frees each image with nada_image_free(); on failure all are NULL.
 // Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (a domain of another generator), NADA_OUT_OF_MEMORY, NADA_NOT_FINITE.
@@ -1265,8 +1325,8 @@ const char *nada_model_list_folder(const struct nada_model_list *list, size_t in
 // Threads: any. Owner: the list; valid until it is freed.
 const char *nada_model_list_description(const struct nada_model_list *list, size_t index);
 
-// What to tell the user about folders that NADA_MODELS or the context's options name and that lead nowhere, one sentence a line; "" where
-// all is well, and for NULL.
+// What to tell the user about folders that NADA_MODELS or the context's options name and that lead nowhere, and about keys of a model.toml
+// that this version does not know, one sentence a line; "" where all is well, and for NULL.
 // Threads: any. Owner: the list; valid until it is freed.
 const char *nada_model_list_warning(const struct nada_model_list *list);
 

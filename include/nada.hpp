@@ -235,6 +235,8 @@ public:
     std::string source() const { return nada_domain_source(get()); }
     std::string target() const { return nada_domain_target(get()); }
     std::string fingerprint() const { return nada_domain_fingerprint(get()); }
+    std::string origin() const { return nada_domain_origin(get()); }
+    domain to_half() const { return domain(detail::made<nada_domain>(nada_domain_to_half, get())); }
     uint32_t step() const noexcept { return nada_domain_step(get()); }
     nada_parameters parameters() const {
         nada_parameters parameters = NADA_PARAMETERS_FULL;
@@ -301,8 +303,12 @@ public:
     generator(const context &context, const std::string &file)
         : handle(detail::made<nada_generator>(nada_generator_open, context.get(), file.c_str())) {}
     uint32_t size() const noexcept { return nada_generator_size(get()); }
+    uint32_t width() const noexcept { return nada_generator_width(get()); }
+    uint32_t height() const noexcept { return nada_generator_height(get()); }
+    uint32_t channels() const noexcept { return nada_generator_channels(get()); }
     size_t rows() const noexcept { return nada_generator_rows(get()); }
     size_t dimension() const noexcept { return nada_generator_dimension(get()); }
+    size_t z_dimension() const noexcept { return nada_generator_z_dimension(get()); }
     std::string fingerprint() const { return nada_generator_fingerprint(get()); }
     uint32_t classes() const noexcept { return nada_generator_classes(get()); }
 

@@ -3,14 +3,15 @@
 use crate::adapt::{Domain, Templates, WeightedClip};
 use crate::checkpoint;
 use crate::error::{Error, Result};
+use crate::kernels::{unit_rows, LEAST_LENGTH};
 use crate::memory::Need;
 use crate::nn::clip::{tidy, Clip, ClipResize};
-use crate::nn::stylegan2::{Generator, Latent, Noise, Space};
+use crate::nn::generator::{as_rgb, Generator, Latent, Noise, Space};
 use crate::pack::ModelPack;
-use crate::pairing::{self, Batch};
+use crate::pairing;
 use crate::picture::Picture;
 use crate::progress::Cancel;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use serde::Serialize;
 
 /// Columns of an evaluation's contact sheet.
@@ -19,7 +20,7 @@ const SHEET_COLUMNS: usize = 10;
 /// Distance and pairing of adapted pictures; all three are [n, 3, height, width] in [0, 1], sample i of the same latent.
 ///
 /// - distance: mean |adapted - truth| over mean |plain - truth|: 0 is the truth, 1 as far from it as the unadapted pictures.
-/// - pairing: see [`pairing`].
+/// - pairing: see [`pairing()`].
 ///
 /// Errors: `InvalidArgument` where the shapes differ or `plain` equals `truth`; `NotFinite`.
 pub fn measure(adapted: &Tensor, plain: &Tensor, truth: &Tensor) -> Result<(f32, f32)> {
@@ -27,10 +28,10 @@ pub fn measure(adapted: &Tensor, plain: &Tensor, truth: &Tensor) -> Result<(f32,
 }
 
 fn distance(adapted: &Tensor, plain: &Tensor, truth: &Tensor) -> Result<f32> {
-    let a = Batch::new("adapted", adapted)?;
-    let p = Batch::new("plain", plain)?.like("plain", &a)?;
-    let t = Batch::new("truth", truth)?.like("truth", &a)?;
-    let apart = |x: &Batch| x.values.iter().zip(&t.values).map(|(x, t)| f64::from((x - t).abs())).sum::<f64>();
+    let a = numbers("adapted", adapted)?;
+    let p = numbers("plain", alike("plain", plain, adapted)?)?;
+    let t = numbers("truth", alike("truth", truth, adapted)?)?;
+    let apart = |x: &[f32]| x.iter().zip(&t).map(|(x, t)| f64::from((x - t).abs())).sum::<f64>();
     let from_plain = apart(&p);
     if from_plain == 0.0 {
         return Err(Error::argument("truth", "equals the unadapted pictures, so no distance can be relative to it"));
@@ -38,14 +39,35 @@ fn distance(adapted: &Tensor, plain: &Tensor, truth: &Tensor) -> Result<f32> {
     Ok((apart(&a) / from_plain) as f32)
 }
 
+/// Pictures' numbers, checked.
+fn numbers(name: &str, pictures: &Tensor) -> Result<Vec<f32>> {
+    pairing::check(name, pictures)?;
+    let values = pictures.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    match values.iter().all(|v| v.is_finite()) {
+        true => Ok(values),
+        false => Err(Error::NotFinite(format!("{name}: the pictures hold NaN or infinity"))),
+    }
+}
+
+/// `pictures`, which must have the shape of the adapted ones.
+fn alike<'a>(name: &str, pictures: &'a Tensor, adapted: &Tensor) -> Result<&'a Tensor> {
+    match pictures.dims() == adapted.dims() {
+        true => Ok(pictures),
+        false => {
+            let message = format!("shape {:?}, but the adapted pictures have {:?}", pictures.dims(), adapted.dims());
+            Err(Error::argument(name, message))
+        }
+    }
+}
+
 /// The share of adapted pictures whose nearest unadapted one is the one of the same latent: grey (mean of R, G, B), area-averaged to
 /// 16 x 16, each set's mean picture removed, cosine.
 ///
 /// Errors: `InvalidArgument` where the shapes differ; `NotFinite`.
 pub fn pairing(adapted: &Tensor, plain: &Tensor) -> Result<f32> {
-    let a = Batch::new("adapted", adapted)?;
-    let p = Batch::new("plain", plain)?.like("plain", &a)?;
-    Ok(pairing::share(&a.grey16(), &p.grey16()))
+    let a = pairing::named_grey16("adapted", adapted)?;
+    let p = pairing::named_grey16("plain", alike("plain", plain, adapted)?)?;
+    Ok(pairing::share(&a, &p))
 }
 
 /// Normalised embeddings [n, d] of pictures [n, 3, height, width], nominally in [-1, 1].
@@ -56,7 +78,7 @@ pub fn embed_pictures(clip: &Clip, pictures: &Tensor, resize: ClipResize) -> Res
         let part = pictures.narrow(0, from, 8.min(pictures.dim(0)? - from))?;
         parts.push(clip.encode_image(&clip.preprocess(&part, resize)?)?);
     }
-    normalised(&Tensor::cat(&parts, 0)?)
+    Ok(unit_rows(&Tensor::cat(&parts, 0)?, LEAST_LENGTH)?)
 }
 
 /// The mean of a text's normalised embeddings in the templates, normalised: [1, d]. [`tidy`] is applied to the text.
@@ -66,11 +88,7 @@ pub fn embed_text(clip: &Clip, text: &str, templates: &Templates) -> Result<Tens
     templates.check()?;
     let text = tidy(text);
     clip.reader().check("text", &text, &templates.0)?;
-    normalised(&clip.embed_texts(&templates.of(&text))?.mean_keepdim(0)?)
-}
-
-fn normalised(rows: &Tensor) -> Result<Tensor> {
-    Ok(rows.broadcast_div(&rows.sqr()?.sum_keepdim(1)?.sqrt()?)?)
+    Ok(unit_rows(&clip.embed_texts(&templates.of(&text))?.mean_keepdim(0)?, LEAST_LENGTH)?)
 }
 
 /// Quality: the mean cosine of picture embeddings [n, d] to a text embedding [1, d], both normalised (Gal et al. 2021, section 5).
@@ -183,7 +201,7 @@ pub fn domains(
     let resize = pack.settings()?.clip_resize;
     let mut parts = vec![];
     generator.with_domains(domains)?.render_each(&held_out.latent, 1.0, Noise::None, &mut |part| {
-        parts.push(part.clamp(-1f32, 1f32)?);
+        parts.push(as_rgb(&part)?.clamp(-1f32, 1f32)?);
         cancel.check()
     })?;
     let drawn = Tensor::cat(&parts, 0)?;

@@ -11,11 +11,11 @@
 //! | [`adapt`], [`invert`] | training a domain; finding the latent of a picture |
 //! | [`optim`] | optimisers and schedules, for whoever trains |
 //! | [`pack`] | model packs: folders that name a generator, CLIPs, words and a recipe |
-//! | [`nn`] | StyleGAN2, CLIP, encoders' files |
-//! | [`kernels`] | the hot operations, as candle custom operations with their gradients |
+//! | [`nn`] | generators (StyleGAN2), CLIP, encoders' files |
+//! | `kernels` | the operations that networks and losses are made of, with their gradients, and their arithmetic for each device |
 //! | [`checkpoint`] | file formats to tensors and back |
 //! | [`output`] | where results go: temporary names, links, what dead processes left |
-//! | [`picture`], [`pairing`], [`rng`], [`progress`], [`threads`], [`machine`], [`error`] | what all of them share |
+//! | [`picture`], [`pairing`], [`rng`], [`progress`], [`settings`], [`threads`], [`machine`], [`error`] | what all of them share |
 
 pub mod adapt;
 pub mod capi;
@@ -23,8 +23,11 @@ pub mod checkpoint;
 pub mod error;
 pub mod eval;
 mod files;
+mod formats;
 pub mod gallery;
 pub mod invert;
+// Public for the project's own tests only.
+#[doc(hidden)]
 pub mod kernels;
 pub mod machine;
 pub mod memory;
@@ -37,6 +40,7 @@ pub mod picture;
 pub mod pipeline;
 pub mod progress;
 pub mod rng;
+pub mod settings;
 pub mod threads;
 
 pub use error::{Error, Kind, Result};

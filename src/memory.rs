@@ -4,13 +4,13 @@
 //! The sums name what the code below holds at its worst moment: what candle's graph keeps for gradients, what a layer works on, copies of
 //! trained weights. They are in numbers of 4 bytes until the end. tests/memory.rs compares them with what processes really took.
 
-use crate::adapt::{clip_pass, judge, Domain, Parameters, Phase, Settings};
+use crate::adapt::{clip_pass, judge, Domain, Parameters, Settings};
 use crate::error::{Error, Result};
 use crate::invert;
 use crate::kernels::SCRATCH_KEPT;
 use crate::machine::{self, size, Room};
 use crate::nn::clip::{self, VisionConfig};
-use crate::nn::stylegan2::{slice, Config};
+use crate::nn::generator::{slice, Config, Kind, Layer};
 use std::collections::BTreeMap;
 
 /// What every call takes, in bytes: tables, small tensors, threads.
@@ -20,70 +20,46 @@ const BASE: u64 = 2 << 20;
 /// small tensors holds what its phases need together rather than what the largest needs.
 const GIVEN_BACK: usize = 32 << 20;
 
-/// A convolution of the synthesis network: channels and side of what goes in and what comes out.
-struct Layer {
-    inputs: usize,
-    from: usize,
-    outputs: usize,
-    to: usize,
-}
-
-impl Layer {
-    fn taken(&self) -> usize {
-        self.inputs * self.from * self.from
-    }
-
-    fn given(&self) -> usize {
-        self.outputs * self.to * self.to
-    }
-
-    /// Numbers of the kernel and of the affine layer.
-    fn weights(&self, style: usize) -> usize {
-        self.inputs * (9 * self.outputs + style)
-    }
-}
-
-fn layers(config: &Config) -> Vec<Layer> {
-    let at = |side: usize| config.channels[&side];
-    let mut layers = vec![Layer { inputs: at(4), from: 4, outputs: at(4), to: 4 }];
-    for to in config.resolutions().skip(1) {
-        layers.push(Layer { inputs: at(to / 2), from: to / 2, outputs: at(to), to });
-        layers.push(Layer { inputs: at(to), from: to, outputs: at(to), to });
-    }
-    layers
-}
-
+/// The most that `of` is of a convolution.
 fn largest(config: &Config, of: impl Fn(&Layer) -> usize) -> usize {
-    layers(config).iter().map(of).max().unwrap_or(0)
+    config.of_kind(Kind::Convolution).map(of).max().unwrap_or(0)
 }
 
-/// Numbers in a picture as the network gives it.
+/// Numbers in a picture as RGB.
 fn picture(config: &Config) -> usize {
-    3 * config.size * config.size
+    config.colours().max(3) * pixels(config)
+}
+
+/// Pixels of a picture.
+fn pixels(config: &Config) -> usize {
+    config.width() * config.height()
 }
 
 /// Drawing one picture without gradients, at its widest layer: its input, padded too, the sums, and the output before and after the
 /// activation; and the picture with the smaller one below it.
 fn drawing(config: &Config) -> usize {
-    largest(config, |l| 2 * l.taken() + 2 * l.given()) + 3 * picture(config)
+    largest(config, |l| 2 * l.from.numbers() + 2 * l.to.numbers()) + 3 * picture(config)
 }
 
 /// What the graph of one picture keeps: of each layer the output before and after the activation, of each resolution's picture the parts
 /// of its sum.
 fn graph(config: &Config) -> usize {
-    let pictures: usize = config.resolutions().map(|side| 4 * 3 * side * side).sum();
-    layers(config).iter().map(|l| 2 * l.given()).sum::<usize>() + pictures
+    let pictures: usize = config.of_kind(Kind::ToRgb).map(|l| 4 * l.to.numbers()).sum();
+    config.of_kind(Kind::Convolution).map(|l| 2 * l.to.numbers()).sum::<usize>() + pictures
 }
 
 /// The widest layer on the way back: the activation's gradient takes its own, the next and their sum; the convolution's the padded
 /// gradient, the sums, those three for its input, and, where weights are trained, the padded input and its products with the gradient.
 fn way_back(config: &Config, weights: bool) -> usize {
-    largest(config, |l| (4 * l.given()).max(2 * l.given() + (5 + 4 * weights as usize) * l.taken()))
+    largest(config, |l| {
+        let (taken, given) = (l.from.numbers(), l.to.numbers());
+        (4 * given).max(2 * given + (5 + 4 * weights as usize) * taken)
+    })
 }
 
 /// What the kernels keep to work on again, after drawing `n` pictures at a time.
 fn scratch(config: &Config, n: usize) -> usize {
-    SCRATCH_KEPT.min(n * largest(config, |l| l.taken() + l.given()))
+    SCRATCH_KEPT.min(n * largest(config, |l| l.from.numbers() + l.to.numbers()))
 }
 
 /// What a CLIP takes for one picture: with gradients what its graph keeps and one block's work, without them only that.
@@ -112,7 +88,7 @@ fn looking(clip: &clip::Config, gradients: bool) -> usize {
 
 /// Numbers of the noise maps of one picture.
 fn maps(config: &Config) -> usize {
-    layers(config).iter().map(|l| l.to * l.to).sum()
+    config.of_kind(Kind::Convolution).map(|l| l.to.area()).sum()
 }
 
 /// Embedding the prompts of one text, so many at a time.
@@ -127,7 +103,7 @@ fn bytes(numbers: usize) -> u64 {
 
 /// Drawing `count` points with domains that change `changed` numbers of the weights, as pictures of 4 channels.
 pub fn render(config: &Config, count: usize, changed: usize) -> u64 {
-    let handed_out = count.saturating_mul(picture(config) + 4 * config.size * config.size);
+    let handed_out = count.saturating_mul(picture(config) + 4 * pixels(config));
     let at_once = count.min(slice(config));
     // The changed weights, and one more of the largest while they are added up.
     bytes((changed + changed / 4 + at_once * drawing(config) + scratch(config, at_once)).saturating_add(handed_out))
@@ -141,7 +117,7 @@ pub fn invert(config: &Config, settings: &invert::Settings, clip: Option<&clip::
         true => graph(config) / 2 + 24 * maps,
         false => 0,
     };
-    let seen = clip.filter(|_| settings.clip > 0.0).map_or(0, |c| looking(c, true));
+    let seen = clip.filter(|_| settings.clip_weight > 0.0).map_or(0, |c| looking(c, true));
     // The picture, what is wanted, and the averages of both with their gradients.
     bytes(graph(config) + noise + seen + way_back(config, false) + scratch(config, 1) + 8 * picture(config))
 }
@@ -150,7 +126,7 @@ pub fn invert(config: &Config, settings: &invert::Settings, clip: Option<&clip::
 pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], templates: usize, threads: usize) -> u64 {
     let trained = match settings.parameters {
         Parameters::Stylespace => 0,
-        Parameters::Full => trained_weights(config, settings.phase),
+        Parameters::Full => trained_weights(config, settings),
     };
     let eyes = |gradients: bool| clips.iter().map(|c| looking(c, gradients)).sum::<usize>();
     let n = settings.batch;
@@ -168,7 +144,7 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let at_once = n.div_ceil(parts) * side_by_side;
     let back = at_once * way_back(config, trained > 0) + (parts + side_by_side) * trained;
     let phases = [at_once * drawing(config), at_once * eyes(true), back, 4 * trained];
-    let small = 4 * n * largest(config, Layer::given) < GIVEN_BACK;
+    let small = 4 * n * largest(config, |l| l.to.numbers()) < GIVEN_BACK;
     let beside = if small { phases.iter().sum::<usize>() + judged } else { phases.into_iter().max().unwrap_or(0) };
     // Noise is drawn before a step begins, that of the selection before each of its iterations.
     let maps = if settings.noise { maps(config) } else { 0 };
@@ -186,21 +162,16 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
         0 => 0,
         every => settings.steps.div_ceil(every),
     };
-    let kept = (trained * (2 + settings.stop.is_some() as usize))
-        .saturating_add(snapshots.saturating_mul(trained + 8 * 4 * config.size * config.size));
+    let kept =
+        (trained * (2 + settings.stop.is_some() as usize)).saturating_add(snapshots.saturating_mul(trained + 8 * 4 * pixels(config)));
     bytes(kept.saturating_add(drawn + step.max(selection).max(judged).max(embedded).max(own)))
 }
 
-fn trained_weights(config: &Config, phase: Phase) -> usize {
-    let all: Vec<usize> = layers(config).iter().map(|l| l.weights(config.style_dim)).collect();
-    match phase {
-        Phase::Convolutions => all.iter().sum(),
-        Phase::All => all.iter().sum::<usize>() + config.n_mlp * config.style_dim * config.style_dim,
-        Phase::Texture => all[0] + all.iter().skip(3).take(8).sum::<usize>(),
-        Phase::Shape => all.iter().take(3).sum(),
-        Phase::ShapeExpanded => all.iter().take(4).sum(),
-        Phase::NoFine => all.iter().take(11).sum(),
-    }
+/// Numbers of the weights that settings train.
+fn trained_weights(config: &Config, settings: &Settings) -> usize {
+    let layers = config.layers.iter().filter(|l| settings.trains(l)).map(|l| l.parameters(config.style_dim)).sum::<usize>();
+    let mapping = config.style_dim * (config.z_dim + (config.n_mlp - 1) * config.style_dim);
+    layers + if settings.trains_mapping() { mapping } else { 0 }
 }
 
 /// What a call needs, and what of it would fit into less.
@@ -223,13 +194,13 @@ impl<'a> Need<'a> {
         let changed = changed(domains);
         Self::of_points(count, move |count| {
             let at_once = render(config, count.min(slice(config)), changed);
-            at_once.saturating_add((4 * kept as u64 * (config.size as u64).pow(2)).saturating_mul(count as u64))
+            at_once.saturating_add((4 * kept as u64 * pixels(config) as u64).saturating_mul(count as u64))
         })
     }
 
     /// Of drawing `count` points of W: the input, and an activation of the mapping network with its successor and their gains.
     pub fn sampling(config: &'a Config, count: usize) -> Self {
-        let of = |count: usize| bytes(count.saturating_mul(6 * config.style_dim));
+        let of = |count: usize| bytes(count.saturating_mul(2 * config.z_dim + 4 * config.style_dim));
         Self { what: "sampling", ..Self::of_points(count, of) }
     }
 
@@ -243,7 +214,7 @@ impl<'a> Need<'a> {
     }
 
     pub fn inverting(config: &'a Config, settings: &'a invert::Settings, clip: Option<&'a clip::Config>) -> Self {
-        let plain = invert::Settings { optimise_noise: false, clip: 0.0, ..settings.clone() };
+        let plain = invert::Settings { optimise_noise: false, clip_weight: 0.0, ..settings.clone() };
         let would_fit = move |room: u64| match invert(config, &plain, None) {
             least if least < invert(config, settings, clip) => {
                 let verdict = if least <= room { "it" } else { "even then it" };

@@ -1,16 +1,33 @@
 //! Whether adapted pictures still show what the unadapted ones of the same latents show.
 
 use crate::error::{Error, Result};
-use candle_core::{DType, Tensor};
-
-/// Side of the grey pictures that are compared.
-pub(crate) const SIDE: usize = 16;
+use crate::kernels;
+use candle_core::Tensor;
 
 /// Small grey versions: of each picture of [n, 3, height, width] the mean of R, G, B, area-averaged to 16 x 16, row by row.
 ///
 /// Errors: `InvalidArgument` for another shape; `NotFinite`.
 pub fn grey16(pictures: &Tensor) -> Result<Vec<Vec<f32>>> {
-    Ok(Batch::new("pictures", pictures)?.grey16())
+    named_grey16("pictures", pictures)
+}
+
+/// As [`grey16`], of an argument of another name.
+pub(crate) fn named_grey16(name: &str, pictures: &Tensor) -> Result<Vec<Vec<f32>>> {
+    check(name, pictures)?;
+    let small = kernels::grey16(pictures)?.to_vec2::<f32>()?;
+    // A mean is finite where all that it is made of is.
+    match small.iter().flatten().all(|v| v.is_finite()) {
+        true => Ok(small),
+        false => Err(Error::NotFinite(format!("{name}: the pictures hold NaN or infinity"))),
+    }
+}
+
+/// Errors: `InvalidArgument` for another shape than [n, 3, height, width].
+pub(crate) fn check(name: &str, pictures: &Tensor) -> Result<()> {
+    match pictures.dims() {
+        &[n, 3, height, width] if n * height * width > 0 => Ok(()),
+        other => Err(Error::argument(name, format!("shape {other:?}; want [n, 3, height, width], none of them 0"))),
+    }
 }
 
 /// The share of `adapted` whose nearest in `plain` is their own: each set's mean removed, cosine. As many of one as of the other, made by
@@ -54,55 +71,4 @@ fn nearest(v: &[f64], of: &[Vec<f64>]) -> usize {
         }
     }
     best.1
-}
-
-/// Pictures' numbers, checked.
-pub(crate) struct Batch {
-    n: usize,
-    height: usize,
-    width: usize,
-    pub(crate) values: Vec<f32>,
-}
-
-impl Batch {
-    pub(crate) fn new(name: &str, t: &Tensor) -> Result<Self> {
-        let (n, height, width) = match t.dims() {
-            &[n, 3, height, width] if n * height * width > 0 => (n, height, width),
-            other => return Err(Error::argument(name, format!("shape {other:?}; want [n, 3, height, width], none of them 0"))),
-        };
-        let values = t.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        if !values.iter().all(|v| v.is_finite()) {
-            return Err(Error::NotFinite(format!("{name}: the pictures hold NaN or infinity")));
-        }
-        Ok(Self { n, height, width, values })
-    }
-
-    pub(crate) fn like(self, name: &str, other: &Self) -> Result<Self> {
-        let shape = |b: &Self| [b.n, 3, b.height, b.width];
-        if shape(&self) != shape(other) {
-            return Err(Error::argument(name, format!("shape {:?}, but the adapted pictures have {:?}", shape(&self), shape(other))));
-        }
-        Ok(self)
-    }
-
-    pub(crate) fn grey16(&self) -> Vec<Vec<f32>> {
-        let plane = self.height * self.width;
-        let small = |picture: &[f32]| {
-            let grey = |at: usize| f64::from(picture[at] + picture[plane + at] + picture[2 * plane + at]) / 3.0;
-            let mut cells = Vec::with_capacity(SIDE * SIDE);
-            for rows in (0..SIDE).map(|i| cell(i, self.height)) {
-                for columns in (0..SIDE).map(|j| cell(j, self.width)) {
-                    let sum: f64 = rows.clone().map(|y| columns.clone().map(|x| grey(y * self.width + x)).sum::<f64>()).sum();
-                    cells.push((sum / (rows.len() * columns.len()) as f64) as f32);
-                }
-            }
-            cells
-        };
-        self.values.chunks_exact(3 * plane).map(small).collect()
-    }
-}
-
-/// The input positions that output cell `i` of an adaptive average pool covers; neighbours overlap where the sizes do not divide.
-fn cell(i: usize, length: usize) -> std::ops::Range<usize> {
-    i * length / SIDE..((i + 1) * length).div_ceil(SIDE)
 }

@@ -4,7 +4,7 @@ use crate::adapt::Domain;
 use crate::error::{Error, Result};
 use crate::invert::{self, invert_keeping, Inversion};
 use crate::nn::clip::Clip;
-use crate::nn::stylegan2::{Generator, Latent, Noise};
+use crate::nn::generator::{Generator, Latent, Noise};
 use crate::picture::region::{Blend, Canvas, Region};
 use crate::picture::Picture;
 use crate::progress::{Cancel, OnProgress};
@@ -40,7 +40,7 @@ impl Default for Drawing {
 }
 
 impl Drawing {
-    /// As the network gives them: [n, 3, size, size], nominally in [-1, 1], not clamped.
+    /// As the network gives them: [n, colours, height, width], nominally in [-1, 1], not clamped.
     pub fn images(&self, generator: &Generator, latent: &Latent) -> Result<Tensor> {
         let mut parts = vec![];
         self.each(generator, latent, &Cancel::new(), &mut |part| {
@@ -160,7 +160,7 @@ impl Restyle<'_> {
         on_progress: &mut OnProgress,
     ) -> Result<Inversion> {
         blend.check(source, target)?;
-        let picture = source.shrunk(region.square(), self.generator.config().size)?;
+        let picture = source.shrunk(region.square(), self.generator.config().side("restyling a region")?)?;
         let restyled = self.run(&picture, cancel, on_progress)?;
         cancel.check()?;
         blend.draw(source, region, &restyled.picture, target)?;

@@ -4,12 +4,13 @@ mod common;
 
 use candle_core::Tensor;
 use nada::adapt::{
-    Adaptation, AutoLayers, Concept, Domain, Ended, LossWeights, Mode, Parameters, Phase, SavedState, Settings, StopRule, Templates,
+    Adaptation, AutoLayers, Concept, Domain, Draws, Ended, LossWeights, Mode, Parameters, Phase, SavedState, Settings, StopRule, Templates,
 };
-use nada::nn::stylegan2::{Generator, Noise};
+use nada::nn::generator::{Generator, Noise};
 use nada::pack::ModelPack;
 use nada::picture::Picture;
 use nada::progress::{silent, Cancel, Flow};
+use nada::rng::Rng;
 use nada::Kind;
 use std::path::Path;
 use std::sync::Arc;
@@ -70,11 +71,8 @@ fn domains_go_through_a_file_scale_and_add_up() {
     let path = folder.path().join("zombie.nada.safetensors");
     a.domain().unwrap().save(&path).unwrap();
     let domain = Domain::open(&path).unwrap();
-    let mut wanted = a.domain().unwrap().description;
-    // JSON's reader may be one unit in the last place off.
-    assert!((wanted.settings.beta2 - domain.description.settings.beta2).abs() < 1e-15);
-    wanted.settings.beta2 = domain.description.settings.beta2;
-    assert_eq!(domain.description, wanted);
+    assert_eq!(domain.description, a.domain().unwrap().description);
+    assert_eq!(domain.description.settings["beta2"], settings().beta2);
     assert_eq!((domain.description.target.as_str(), domain.description.step), ("a zombie", 4));
 
     let plain = draw(&g);
@@ -104,7 +102,7 @@ fn stylespace_domains_are_small_and_leave_the_weights_alone() {
     small.run(&Cancel::new(), &mut silent).unwrap();
     let (full, small) = (full.domain().unwrap(), small.domain().unwrap());
     assert!(small.deltas.keys().all(|k| k.starts_with("s.")));
-    let styles: usize = g.config().layers().iter().map(|(layer, _)| g.config().style_channels(layer)).sum();
+    let styles: usize = g.layers().iter().map(|layer| layer.style_channels()).sum();
     let numbers = |d: &Domain| d.deltas.values().map(Tensor::elem_count).sum::<usize>();
     assert_eq!(numbers(&small), styles, "one number a style channel, ToRGB's included");
     assert!(numbers(&small) * 4 < numbers(&full));
@@ -138,6 +136,23 @@ fn phases_and_selection_train_what_they_say() {
     let layer = |row: usize| if row == 0 { "conv1.".to_string() } else { format!("convs.{}.", row - 1) };
     let chosen: Vec<String> = report.rows.iter().map(|&r| layer(r)).collect();
     assert!(keys.iter().all(|k| chosen.iter().any(|c| k.starts_with(c))), "{keys:?} of rows {:?}", report.rows);
+
+    // Only what the phase trains is chosen, so that something is trained in every step, and as many as were asked for.
+    let auto_layers = Some(AutoLayers { k: 2, iterations: 1, batch: 2 });
+    let (_, mut a) = adapted(Settings { phase: Phase::Shape, auto_layers, train_to_rgb: false, ..settings() });
+    for _ in 0..3 {
+        let before = a.domain().unwrap().deltas;
+        let report = a.step().unwrap();
+        assert!(report.rows.len() == 2 && report.rows.iter().all(|&row| row < 3), "{:?}", report.rows);
+        let after = a.domain().unwrap().deltas;
+        for row in report.rows {
+            let key = format!("{}conv.weight", layer(row));
+            let delta = &after[&key];
+            let numbers = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let moved = before.get(&key).is_none_or(|old| apart(&numbers(old), &numbers(delta)) > 0.0);
+            assert!(moved, "{key} was chosen and did not move");
+        }
+    }
 }
 
 #[test]
@@ -300,14 +315,32 @@ fn numbers_beyond_all_sense_are_refused_by_name() {
     }
 }
 
+/// On one batch, from a twin whose weights are apart from the frozen one's by a third: the losses that keep the twins together are 0 before.
 #[test]
 fn each_loss_alone_lowers_itself() {
     let zero = LossWeights { direction: 0.0, global: 0.0, manifold: 0.0, in_domain: 0.0, structure: 0.0 };
-    for losses in [LossWeights { direction: 1.0, ..zero }, LossWeights { global: 1.0, ..zero }] {
-        let (_, mut a) = adapted(Settings { losses, steps: 30, snapshot_every: 0, learning_rate: 0.01, ..settings() });
-        let loss: Vec<f32> = (0..30).map(|_| a.step().unwrap().loss).collect();
-        let mean = |v: &[f32]| v.iter().sum::<f32>() / v.len() as f32;
-        assert!(mean(&loss[25..]) < mean(&loss[..5]), "{losses:?}: {loss:?}");
+    let pack = pack();
+    let (frozen, clips) = (Arc::new(pack.load_generator().unwrap()), pack.load_clips().unwrap());
+    let mut rng = Rng::new(8);
+    let z = rng.normals(&[4, frozen.config().style_dim], &candle_core::Device::Cpu).unwrap();
+    let mut shaken = |t: &Tensor| (t + (t * rng.normals(t.dims(), t.device()).unwrap().affine(0.33, 0.0).unwrap()).unwrap()).unwrap();
+    let weights = frozen.weights().iter().filter(|(k, _)| k.starts_with("conv")).map(|(k, t)| (k.clone(), shaken(t))).collect();
+    let apart = frozen.replacing(weights, Default::default()).unwrap();
+    for (losses, falls_to) in [
+        (LossWeights { direction: 1.0, ..zero }, 0.75),
+        (LossWeights { global: 1.0, ..zero }, 0.8),
+        (LossWeights { manifold: 1.0, ..zero }, 0.5),
+        // These do not pull towards the target, and settings want one beside them that does.
+        (LossWeights { direction: 1e-6, in_domain: 1.0, ..zero }, 0.2),
+        (LossWeights { direction: 1e-6, structure: 1.0, ..zero }, 0.1),
+    ] {
+        let settings = Settings { losses, batch: 4, steps: 20, snapshot_every: 0, learning_rate: 0.01, ..settings() };
+        let templates = Templates(vec!["{}".into()]);
+        let run = Adaptation::from_start(frozen.clone(), &apart, &clips, text("a photo"), text("a zombie"), &templates, settings);
+        let mut run = run.unwrap();
+        let draws = Draws { z: z.clone(), mixing: None, noise: None, selection: None };
+        let loss: Vec<f32> = (0..20).map(|_| run.step_with(&draws, &mut Rng::new(0)).unwrap().loss).collect();
+        assert!(loss[19] < falls_to * loss[0], "{losses:?}: {loss:?}");
     }
 }
 
@@ -319,7 +352,7 @@ fn the_in_domain_loss_is_its_formula() {
     let z = |seed: u64| g.broadcast(&g.sample_w(3, seed, 1.0).unwrap()).unwrap();
     let (before, after) = (g.synthesize(&z(1), Noise::None).unwrap(), g.synthesize(&z(2), Noise::None).unwrap());
     let after = candle_core::Var::from_tensor(&after).unwrap();
-    let loss = |a: &Adaptation| a.clip_gradients(&before, after.as_tensor(), &mut nada::rng::Rng::new(0)).unwrap().0;
+    let loss = |a: &Adaptation| a.clip_gradients(&before, after.as_tensor(), &mut Rng::new(0)).unwrap().0;
     let extra = loss(&with(0.5).1) - loss(&a);
 
     let mut want = 0.0;

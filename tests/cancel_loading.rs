@@ -6,7 +6,7 @@ use common::slow_disk;
 use nada::adapt::Domain;
 use nada::checkpoint;
 use nada::nn::clip::Clip;
-use nada::nn::stylegan2::{Generator, Latent, Space};
+use nada::nn::generator::{Generator, Latent, Space};
 use nada::pack::{ModelPack, NewPack};
 use nada::progress::Cancel;
 use nada::Error;

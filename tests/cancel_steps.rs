@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use nada::adapt::{Adaptation, AutoLayers, Concept, Settings, StopRule, Templates};
 use nada::invert::{self, invert};
-use nada::nn::stylegan2::Generator;
+use nada::nn::generator::Generator;
 use nada::pack::ModelPack;
 use nada::picture::Picture;
 use nada::progress::{silent, Cancel};

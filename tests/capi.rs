@@ -469,7 +469,8 @@ fn bad_files() {
     let bare = w.path("bare");
     fs::create_dir_all(bare).unwrap();
     let broken = pack("broken-pack", "name = [");
-    let unknown = pack("unknown-pack", &format!("{good_manifest}colour = 'red'\n"));
+    let later = pack("later-pack", &format!("format = 99\n{good_manifest}"));
+    let required = pack("required-pack", &format!("{good_manifest}[requires]\nsmell = '7.5'\n"));
     let lost = pack("lost-pack", "name = 'x'\nresolution = 128\ngenerator = 'other.safetensors'\n");
     let outside = pack("outside-pack", "name = 'x'\nresolution = 128\ngenerator = '../picture.png'\n");
     let other = pack("other-pack", &good_manifest.replace("128", "256"));
@@ -479,7 +480,8 @@ fn bad_files() {
     case!(cases, "model: missing", NADA_NOT_FOUND, ["nowhere/file"], w.open_model(m));
     case!(cases, "model: a folder without model.toml", NADA_NOT_FOUND, ["bare", "model.toml"], w.open_model(bare));
     case!(cases, "model: broken model.toml", NADA_BAD_FORMAT, ["broken-pack/model.toml"], w.open_model(broken));
-    case!(cases, "model: an unknown key", NADA_BAD_FORMAT, ["unknown-pack/model.toml", "colour"], w.open_model(unknown));
+    case!(cases, "model: a later format", NADA_UNSUPPORTED, ["later-pack/model.toml", "99"], w.open_model(later));
+    case!(cases, "model: a feature of a later version", NADA_UNSUPPORTED, ["required-pack", "smell", "7.5"], w.open_model(required));
     case!(cases, "model: no generator", NADA_BAD_FORMAT, ["lost-pack", "other.safetensors"], w.open_model(lost));
     case!(cases, "model: a path that leads out", NADA_BAD_FORMAT, ["outside-pack", "../picture.png"], w.open_model(outside));
     case!(cases, "model: another resolution", NADA_MISMATCH, ["128", "256"], w.open_model(other));
@@ -889,6 +891,15 @@ fn null_pointers() {
         nada_domain_save(null(), file) "domain";
         nada_domain_clip_name(null(), 0, &mut null()) "domain";
         nada_domain_parameters(null(), &mut 0) "domain";
+        nada_domain_between(null(), w.generator, null(), null(), &mut null_mut()) "base";
+        nada_domain_between(w.generator, null(), null(), null(), &mut null_mut()) "adapted";
+        nada_domain_between(w.generator, w.generator, null(), null(), null_mut()) "domain";
+        nada_domain_fits(null(), w.generator, &mut 0) "domain";
+        nada_domain_for_generator(null(), w.generator, &mut null_mut()) "domain";
+        nada_domain_to_half(null(), &mut null_mut()) "domain";
+        nada_gallery_fits(null(), 0, w.generator, &mut 0) "gallery";
+        nada_gallery_fits(gallery, 0, null(), &mut 0) "generator";
+        nada_gallery_fits(gallery, 0, w.generator, null_mut()) "fits";
         nada_latent_open(null(), file, 1, &mut null_mut()) "context";
         nada_latent_open(w.context, null(), 1, &mut null_mut()) "file";
         nada_latent_open(w.context, file, 1, null_mut()) "latent";
@@ -957,6 +968,7 @@ fn null_pointers() {
             nada_domain_source(null()),
             nada_domain_target(null()),
             nada_domain_fingerprint(null()),
+            nada_domain_origin(null()),
             nada_adaptation_warning(null()),
         ] {
             assert_eq!(CStr::from_ptr(text), c"");
@@ -969,13 +981,17 @@ fn null_pointers() {
             nada_clip_resolution(null()),
             nada_clip_dimension(null()),
             nada_generator_size(null()),
+            nada_generator_width(null()),
+            nada_generator_height(null()),
+            nada_generator_channels(null()),
             nada_generator_classes(null()),
             nada_domain_step(null()),
         ];
-        assert_eq!(numbers, [0; 9]);
+        assert_eq!(numbers, [0; 12]);
         let sizes = [
             nada_generator_rows(null()),
             nada_generator_dimension(null()),
+            nada_generator_z_dimension(null()),
             nada_domain_clip_count(null()),
             nada_latent_count(null()),
             nada_latent_rows(null()),
@@ -984,7 +1000,7 @@ fn null_pointers() {
             nada_gallery_count(null()),
             nada_gallery_skipped(null()),
         ];
-        assert_eq!(sizes, [0; 9]);
+        assert_eq!(sizes, [0; 10]);
         nada_model_list_free(null_mut());
         nada_gallery_free(null_mut());
         nada_adaptation_free(null_mut());
@@ -1321,6 +1337,35 @@ fn with_classes(w: &World) -> &'static Path {
     })
 }
 
+/// z and w of different lengths; pictures that are not square, with alpha.
+#[test]
+fn a_generator_of_unusual_shape_says_so_and_is_drawn() {
+    use nada::nn::generator::stylegan2::Sizes;
+    let world = World::new();
+    let w = &world;
+    let (start, channels) = ([4, 2], vec![8, 6, 5, 4]);
+    let sizes = Sizes { z_dim: 7, style_dim: 12, n_mlp: 2, lr_mlp: 0.01, c_dim: 0, start, channels, colours: 4, conv_clamp: None };
+    let mut rng = nada::rng::Rng::new(1);
+    let tensors: BTreeMap<String, Tensor> =
+        sizes.config().tensors().into_iter().map(|(key, shape)| (key, rng.normals(&shape, &Device::Cpu).unwrap())).collect();
+    let path = w.path("tall.safetensors");
+    checkpoint::save_safetensors(path, &tensors, &BTreeMap::new()).unwrap();
+    unsafe {
+        let g = made!(nada_generator_open(w.context, c_path(path).as_ptr()));
+        let numbers = [nada_generator_width(g), nada_generator_height(g), nada_generator_size(g), nada_generator_channels(g)];
+        assert_eq!(numbers, [16, 32, 32, 4]);
+        assert_eq!((nada_generator_rows(g), nada_generator_dimension(g), nada_generator_z_dimension(g)), (8, 12, 7));
+        let latent = made!(nada_generator_sample(g, 1, 3, 0.7));
+        assert_eq!(nada_latent_dimension(latent), 12);
+        let mut image = null_mut();
+        ok(nada_generator_render(g, latent, null(), &mut image, 1));
+        assert_eq!((nada_image_width(image), nada_image_height(image)), (16, 32));
+        nada_image_free(image);
+        nada_latent_free(latent);
+        nada_generator_free(g);
+    }
+}
+
 #[test]
 fn a_class_is_chosen() {
     let world = World::new();
@@ -1379,6 +1424,94 @@ fn a_pack_lists_its_target_phrases() {
         let phrases: Vec<&str> = phrases.lines().collect();
         assert!(phrases.contains(&"a pencil sketch") && phrases.contains(&"a zombie"), "{phrases:?}");
         assert!(!phrases.contains(&"a photo") && phrases.iter().all(|p| !p.is_empty()), "{phrases:?}");
+    }
+}
+
+/// Domains of two generators, of other generators, of earlier versions and of 16-bit numbers.
+#[test]
+fn domains_of_and_for_other_generators() {
+    let w = World::new();
+    let text = |t: *const c_char| unsafe { CStr::from_ptr(t) }.to_str().unwrap().to_string();
+    let numbers = |g: *const nada_generator, domain: *const nada_domain| unsafe {
+        let mut bytes = [0u8; 3 * 128 * 128];
+        let (domains, strength) = ([domain], 1.0);
+        let options = nada_render_options {
+            domains: domains.as_ptr(),
+            strengths: &strength,
+            domain_count: usize::from(!domain.is_null()),
+            ..initialised(nada_render_options_init)
+        };
+        let mut image = null_mut();
+        ok(nada_generator_render(g, w.latent, &options, &mut image, 1));
+        let out = nada_pixels_mut { data: bytes.as_mut_ptr().cast(), stride: 3 * 128, width: 128, height: 128, format: 0, transfer: 0 };
+        ok(nada_image_to_pixels(image, &out));
+        nada_image_free(image);
+        bytes.to_vec()
+    };
+    let most = |a: &[u8], b: &[u8]| a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+    unsafe {
+        let options = nada_adaptation_options { batch: 1, learning_rate: 0.01, ..w.adaptation() };
+        let adaptation = made!(nada_adaptation_new(w.generator, &options));
+        ok(nada_adaptation_step(adaptation, null_mut()));
+        let domain = made!(nada_adaptation_domain(adaptation));
+        nada_adaptation_free(adaptation);
+        assert_eq!(text(nada_domain_origin(domain)), "adapted");
+        let adapted = made!(nada_generator_with_domains(w.generator, [domain.cast_const()].as_ptr(), null(), 1));
+        let mut fits = 7;
+        ok(nada_domain_fits(domain, w.generator, &mut fits));
+        assert_eq!(fits, 1);
+        ok(nada_domain_fits(domain, adapted, &mut fits));
+        assert_eq!(fits, 0);
+
+        // The difference is the domain.
+        let between = made!(nada_domain_between(w.generator, adapted, null(), c"a test".as_ptr()));
+        let said = [nada_domain_origin(between), nada_domain_source(between), nada_domain_target(between)].map(text);
+        assert_eq!(said, ["imported", "", "a test"]);
+        let drawn = numbers(adapted, null());
+        assert!(most(&drawn, &numbers(w.generator, null())) > 1);
+        assert!(most(&numbers(w.generator, between), &drawn) <= 1);
+        let (status, none) = opened!(nada_domain_between(w.generator, w.generator, null(), null()));
+        assert_eq!((status, none), (NADA_MISMATCH, null_mut()));
+
+        // On a generator that it was not made from, when the caller says so.
+        let (status, _) = opened!(nada_generator_with_domains(adapted, [domain.cast_const()].as_ptr(), null(), 1));
+        assert_eq!(status, NADA_MISMATCH);
+        let moved = made!(nada_domain_for_generator(domain, adapted));
+        assert_eq!(text(nada_domain_fingerprint(moved)), text(nada_generator_fingerprint(adapted)));
+        assert!(most(&numbers(adapted, moved), &drawn) > 1);
+
+        let half = made!(nada_domain_to_half(domain));
+        let (whole_file, half_file) = (c_path(w.path("whole.nada.safetensors")), c_path(w.path("half.nada.safetensors")));
+        ok(nada_domain_save(domain, whole_file.as_ptr()));
+        ok(nada_domain_save(half, half_file.as_ptr()));
+        let bytes = |name: &str| w.path(name).metadata().unwrap().len();
+        assert!(bytes("half.nada.safetensors") * 10 < bytes("whole.nada.safetensors") * 6);
+        let again = made!(nada_domain_open(w.context, half_file.as_ptr()));
+        assert!(most(&numbers(w.generator, again), &drawn) <= 2);
+
+        // A file of format 1, by the rule of its time, in a gallery too.
+        let first = checkpoint::open(w.path("whole.nada.safetensors")).unwrap();
+        let tensors = first.keys().map(|k| (k.trim_start_matches("weights.").to_string(), first.tensor(k).unwrap())).collect();
+        let mut metadata = (*first.metadata).clone();
+        let mut description: serde_json::Value = serde_json::from_str(&metadata["description"]).unwrap();
+        ["origin", "fingerprint_version"].iter().for_each(|key| _ = description.as_object_mut().unwrap().remove(*key));
+        metadata.insert("description".into(), description.to_string());
+        metadata.insert("format".into(), "nada domain 1".into());
+        fs::create_dir_all(w.path("g")).unwrap();
+        checkpoint::save_safetensors(w.path("g/first.nada.safetensors"), &tensors, &metadata).unwrap();
+        let gallery = made!(nada_gallery_open(w.context, c_path(w.path("g")).as_ptr()));
+        for (generator, wanted) in [(w.generator, 1), (adapted, 0)] {
+            ok(nada_gallery_fits(gallery, 0, generator, &mut fits));
+            assert_eq!(fits, wanted);
+        }
+        assert_eq!(nada_gallery_fits(gallery, 1, adapted, &mut fits), NADA_INVALID_ARGUMENT);
+        let first = made!(nada_gallery_domain(gallery, 0));
+        assert_eq!(numbers(w.generator, first), numbers(w.generator, domain));
+        for made in [domain, between, moved, half, again, first] {
+            nada_domain_free(made);
+        }
+        nada_gallery_free(gallery);
+        nada_generator_free(adapted);
     }
 }
 

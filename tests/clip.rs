@@ -7,8 +7,7 @@ use common::{close, data, reference};
 use nada::adapt::Templates;
 use nada::checkpoint::{self, save_safetensors};
 use nada::eval::{embed_pictures, embed_text};
-use nada::kernels::Activation;
-use nada::nn::clip::{tidy, warnings, Clip, ClipResize, Interpolation, Reader, Shape};
+use nada::nn::clip::{tidy, warnings, Activation, Clip, ClipResize, Interpolation, Reader, Shape};
 use nada::picture::Picture;
 use nada::progress::Cancel;
 use nada::Kind;
@@ -89,8 +88,9 @@ fn check(clip: &Clip, expected: &Expected) {
 }
 
 #[test]
+#[ignore = "needs the reference data: NADA_REFERENCE or ../shared/reference"]
 fn vision_transformer_in_hugging_face_layout() {
-    let Some(folder) = reference() else { return };
+    let folder = reference();
     let expected = load(&folder.join("clip/tiny_vit_expected.safetensors"));
     let clip = Clip::open(&folder.join("clip/tiny_vit_hf")).unwrap();
     assert_eq!((clip.name.as_str(), clip.resolution(), clip.dimension()), ("tiny_vit_hf", 64, 32));
@@ -99,15 +99,17 @@ fn vision_transformer_in_hugging_face_layout() {
 }
 
 #[test]
+#[ignore = "needs the reference data: NADA_REFERENCE or ../shared/reference"]
 fn vision_transformer_in_openai_torchscript() {
-    let Some(folder) = reference() else { return };
+    let folder = reference();
     let clip = Clip::open(&folder.join("clip/tiny_vit_jit_fp16.pt")).unwrap();
     check(&clip, &load(&folder.join("clip/tiny_vit_expected.safetensors")));
 }
 
 #[test]
+#[ignore = "needs the reference data: NADA_REFERENCE or ../shared/reference"]
 fn resnet_in_openai_state_dict() {
-    let Some(folder) = reference() else { return };
+    let folder = reference();
     let clip = Clip::open(&folder.join("clip/tiny_rn_openai_state_dict.pt")).unwrap();
     check(&clip, &load(&folder.join("clip/tiny_rn_expected.safetensors")));
     // 1024 tokens and no table: only texts are out of reach.
@@ -116,8 +118,9 @@ fn resnet_in_openai_state_dict() {
 }
 
 #[test]
+#[ignore = "needs the reference data: NADA_REFERENCE or ../shared/reference"]
 fn starter() {
-    let Some(folder) = reference() else { return };
+    let folder = reference();
     let folder = folder.join("../starter");
     let expected = load(&folder.join("expected.safetensors"));
     for name in ["clip-a", "clip-b"] {
@@ -133,23 +136,22 @@ fn starter() {
 
 #[test]
 fn bad_input_is_named() {
-    let Some(folder) = reference() else { return };
-    let clip = Clip::open(&folder.join("clip/tiny_vit_hf")).unwrap();
+    let clip = Clip::open(&data("golden/clip")).unwrap();
     let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, &Device::Cpu).unwrap();
     let message = |e: nada::Error| {
         assert_eq!(e.kind(), nada::Kind::InvalidArgument, "{e}");
         e.to_string()
     };
-    assert!(message(clip.encode_image(&zeros(&[1, 3, 32, 32], DType::F32)).unwrap_err()).contains("[n, 3, 64, 64]"));
-    assert!(message(clip.encode_image(&zeros(&[0, 3, 64, 64], DType::F32)).unwrap_err()).contains("input"));
-    assert!(message(clip.encode_tokens(&zeros(&[1, 78], DType::U32)).unwrap_err()).contains("77"));
-    assert!(message(clip.encode_tokens(&zeros(&[1, 77], DType::U32)).unwrap_err()).contains("no end token"));
-    let large = Tensor::new(&[[49_408u32]], &Device::Cpu).unwrap();
-    assert!(message(clip.encode_tokens(&large).unwrap_err()).contains("49408"));
+    assert!(message(clip.encode_image(&zeros(&[1, 3, 64, 64], DType::F32)).unwrap_err()).contains("[n, 3, 32, 32]"));
+    assert!(message(clip.encode_image(&zeros(&[0, 3, 32, 32], DType::F32)).unwrap_err()).contains("input"));
+    assert!(message(clip.encode_tokens(&zeros(&[1, 41], DType::U32)).unwrap_err()).contains("40"));
+    assert!(message(clip.encode_tokens(&zeros(&[1, 40], DType::U32)).unwrap_err()).contains("no end token"));
+    let large = Tensor::new(&[[514u32]], &Device::Cpu).unwrap();
+    assert!(message(clip.encode_tokens(&large).unwrap_err()).contains("514"));
     assert!(message(clip.embed_texts(&[]).unwrap_err()).contains("texts"));
 }
 
-/// A Hugging Face folder like the reference's with one file replaced.
+/// A Hugging Face folder with one file replaced.
 fn altered(from: &Path, name: &str, contents: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for file in ["config.json", "model.safetensors"] {
@@ -161,15 +163,14 @@ fn altered(from: &Path, name: &str, contents: &str) -> tempfile::TempDir {
 
 #[test]
 fn bad_folders_are_named() {
-    let Some(folder) = reference() else { return };
-    let from = folder.join("clip/tiny_vit_hf");
+    let from = data("golden/clip");
     let config = std::fs::read_to_string(from.join("config.json")).unwrap();
     for (name, contents, want) in [
         ("config.json", "{".to_string(), "config.json"),
         ("config.json", config.replace("\"num_attention_heads\": 2", "\"num_attention_heads\": 3"), "3 heads"),
         ("config.json", config.replace("quick_gelu", "swish"), "swish"),
-        ("config.json", config.replace("\"image_size\": 64", "\"image_size\": 224"), "image_size 224"),
-        ("preprocessor_config.json", "{\"crop_size\": 32}".into(), "crop_size 32"),
+        ("config.json", config.replace("\"image_size\": 32", "\"image_size\": 224"), "image_size 224"),
+        ("preprocessor_config.json", "{\"crop_size\": 16}".into(), "crop_size 16"),
         ("preprocessor_config.json", "{\"image_std\": [1, 0, 1]}".into(), "image_std"),
     ] {
         let folder = altered(&from, name, &contents);
@@ -177,11 +178,11 @@ fn bad_folders_are_named() {
         assert!(error.contains(want), "{name} {contents:.40}: {error}");
     }
     let folder =
-        altered(&from, "preprocessor_config.json", "{\"size\": {\"shortest_edge\": 72}, \"crop_size\": {\"height\": 64, \"width\": 64}}");
-    assert_eq!(Clip::open(folder.path()).unwrap().preprocessing().short, 72);
+        altered(&from, "preprocessor_config.json", "{\"size\": {\"shortest_edge\": 36}, \"crop_size\": {\"height\": 32, \"width\": 32}}");
+    assert_eq!(Clip::open(folder.path()).unwrap().preprocessing().short, 36);
     std::fs::remove_file(folder.path().join("config.json")).unwrap();
     assert!(Clip::open(folder.path()).err().unwrap().to_string().contains("config.json"));
-    let other = reference().unwrap().join("nada/losses.safetensors");
+    let other = data("golden/losses.safetensors");
     assert!(Clip::open(&other).err().unwrap().to_string().contains("not a CLIP"));
 }
 
@@ -598,10 +599,14 @@ fn a_file_alone_does_not_tell_its_activation() {
     assert_eq!((clip.activation(), clip.warnings().len()), (Some(Activation::Gelu), 0));
     let e = Clip::open_as(&inside, Some(Activation::QuickGelu), &Cancel::new()).err().unwrap();
     assert!(e.kind() == Kind::InvalidArgument && e.to_string().contains("open_clip_config.json says gelu"), "{e}");
-    // OpenAI's own files are known by the sizes that they keep.
-    let Some(reference) = reference() else { return };
+}
+
+/// By the sizes that they keep.
+#[test]
+#[ignore = "needs the reference data: NADA_REFERENCE or ../shared/reference"]
+fn openais_own_files_are_known() {
     for name in ["tiny_vit_jit_fp16.pt", "tiny_rn_openai_state_dict.pt", "tiny_vit_hf"] {
-        assert_eq!(Clip::open(&reference.join("clip").join(name)).unwrap().warnings(), [] as [String; 0], "{name}");
+        assert_eq!(Clip::open(&reference().join("clip").join(name)).unwrap().warnings(), [] as [String; 0], "{name}");
     }
 }
 

@@ -7,7 +7,7 @@ use counting::peak;
 use nada::adapt::Domain;
 use nada::nn::clip::Clip;
 use nada::nn::encoders::EncoderFile;
-use nada::nn::stylegan2::{Generator, Latent, Space};
+use nada::nn::generator::{Generator, Latent, Space};
 use nada::pack::{ModelPack, NewPack, MANIFEST};
 use nada::picture::Picture;
 use nada::progress::Cancel;
@@ -387,4 +387,25 @@ fn texts_beside_a_clip_are_bounded() {
     std::fs::File::create(path("config.json")).unwrap().set_len(1 << 30).unwrap();
     let e = tried(&path("model.safetensors"), file.len());
     assert!(e.contains("config.json") && e.contains("has 1073741824 bytes"), "{e}");
+}
+
+/// Blocks are numbered by their keys, and were looked for among all of them: a file of many took minutes to be looked at.
+#[test]
+fn many_keys_take_no_more_than_their_number() {
+    let numbered = |first: &[(&'static str, &'static [usize])], name: &dyn Fn(usize) -> String| -> Vec<u8> {
+        let names: Vec<String> = (0..50_000).map(name).collect();
+        let named = names.iter().map(|name| (name.as_str(), "F32", 4, &[1usize, 1][..]));
+        let first = first.iter().map(|(name, shape)| (*name, "F32", 4, *shape));
+        safetensors(&first.chain(named).collect::<Vec<_>>(), "")
+    };
+    let encoder = [("input_layer.0.weight", &[1usize, 3, 3, 3][..]), ("styles.0.linear.weight", &[1, 1])];
+    let clip = [("visual.conv1.weight", &[2usize, 3, 2, 2][..]), ("token_embedding.weight", &[2, 2])];
+    let begin = std::time::Instant::now();
+    tried_bytes("encoder.safetensors", &numbered(&encoder, &|i| format!("body.{i}.x")));
+    tried_bytes("clip.safetensors", &numbered(&clip, &|i| format!("transformer.resblocks.{i}.x")));
+    let projected = checkpoint::open_bytes(Path::new("projected.safetensors"), numbered(&[], &|i| format!("{i}.latent"))).unwrap();
+    assert_eq!(Latent::describe(&projected).unwrap().shape, [50_000, 1, 1]);
+    // A quadratic search is a billion comparisons or more for each.
+    let seconds = begin.elapsed().as_secs_f64();
+    assert!(seconds < 30.0, "{seconds:.1} s");
 }

@@ -1,8 +1,8 @@
 //! Inversion with the starter.
 
-use nada::invert::{invert, Inversion, Settings, Space};
+use nada::invert::{invert, invert_keeping, Inversion, Settings, Space};
 use nada::nn::clip::Clip;
-use nada::nn::stylegan2::{Generator, Latent, Noise, Space as LatentSpace};
+use nada::nn::generator::{Generator, Latent, Noise, Space as LatentSpace};
 use nada::pack::ModelPack;
 use nada::picture::Picture;
 use nada::progress::{Cancel, Flow};
@@ -41,9 +41,9 @@ fn every_way_comes_closer_to_the_picture() {
     for (name, settings, clip) in [
         ("W", Settings { space: Space::W, ..plain.clone() }, None),
         ("W+", plain.clone(), None),
-        ("without averages", Settings { pyramid: 0.0, ..plain.clone() }, None),
+        ("without averages", Settings { pyramid_weight: 0.0, ..plain.clone() }, None),
         ("with noise maps", Settings { optimise_noise: true, ..plain.clone() }, None),
-        ("with CLIP", Settings { clip: 0.1, ..plain.clone() }, Some(&clip)),
+        ("with CLIP", Settings { clip_weight: 0.1, ..plain.clone() }, Some(&clip)),
     ] {
         // One step measures the mean latent and goes nowhere; noise maps begin as noise, which this generator's strengths of 0 ignore.
         let start = run(&Settings { steps: 1, ..settings.clone() }, clip).unwrap();
@@ -78,7 +78,7 @@ fn the_same_settings_find_the_same() {
 fn a_cancelled_call_ends_at_once_and_returns_nothing() {
     let (generator, picture) = starter();
     let settings = Settings { steps: 3, ..Settings::default() };
-    let before = rows(&run(&settings, None).unwrap());
+    let before = run(&settings, None).unwrap();
     let cancel = Cancel::new();
     cancel.cancel();
     let mut steps = 0;
@@ -89,10 +89,25 @@ fn a_cancelled_call_ends_at_once_and_returns_nothing() {
     let refused = invert(generator, picture, None, &Settings::default(), &cancel, &mut count);
     assert!(matches!(refused, Err(Error::Cancelled)));
     assert_eq!(steps, 0);
-    let mut stop = |p: &nada::progress::Progress| if p.step == 3 { Flow::Stop } else { Flow::Continue };
-    assert!(matches!(invert(generator, picture, None, &Settings::default(), &Cancel::new(), &mut stop), Err(Error::Cancelled)));
-    // Nothing of it is left: the next call finds what was found before.
-    assert_eq!(rows(&run(&settings, None).unwrap()), before);
+    let mut losses = vec![];
+    let mut stop = |p: &nada::progress::Progress| {
+        losses.push(p.loss);
+        if p.step == 3 {
+            Flow::Stop
+        } else {
+            Flow::Continue
+        }
+    };
+    let mut reached = None;
+    let ended = invert_keeping(generator, picture, None, &Settings::default(), &Cancel::new(), &mut stop, &mut reached);
+    assert!(matches!(ended, Err(Error::Cancelled)));
+    // Who asks for it gets the best latent so far.
+    let reached = reached.unwrap();
+    assert_eq!((reached.steps, losses.len()), (3, 3));
+    assert_eq!(reached.loss, losses.iter().copied().fold(f32::INFINITY, f32::min));
+    // Nothing of it is left: the next call finds what was found before it.
+    let after = run(&settings, None).unwrap();
+    assert_eq!((rows(&after), after.loss, after.psnr), (rows(&before), before.loss, before.psnr));
 }
 
 #[test]
@@ -121,8 +136,8 @@ fn bad_settings_are_named() {
     for (name, settings) in [
         ("steps", Settings { steps: 0, ..Settings::default() }),
         ("learning_rate", Settings { learning_rate: f64::NAN, ..Settings::default() }),
-        ("pyramid", Settings { pyramid: -1.0, ..Settings::default() }),
-        ("clip", Settings { clip: 1.0, ..Settings::default() }),
+        ("pyramid_weight", Settings { pyramid_weight: -1.0, ..Settings::default() }),
+        ("clip_weight", Settings { clip_weight: 1.0, ..Settings::default() }),
     ] {
         let e = run(&settings, None).expect_err(name).to_string();
         assert!(e.contains(name), "{name}: {e}");

@@ -193,6 +193,25 @@ fn patches_are_a_convolution() {
     check_gradient("embed_tokens dx", &tokens, 0.5, 1e-5, |x| embed_tokens(x, &class, &position).unwrap());
 }
 
+/// Against candle's own in f64: kernels that are taken as products and others, strides that leave a rest, no square.
+#[test]
+fn conv2d_values_and_gradients() {
+    for ((kh, kw), stride, padding) in [((3, 3), 1, 1), ((3, 3), 2, 1), ((1, 1), 1, 0), ((1, 1), 2, 0), ((4, 4), 4, 0), ((2, 3), 3, 2)] {
+        let (x, w) = (random(&[2, 3, 7, 9], 21), random(&[5, 3, kh, kw], 22));
+        let name = format!("conv2d {kh} x {kw}, stride {stride}, padding {padding}");
+        let want = f64s(&x).conv2d(&f64s(&w), padding, stride, 1, 1).unwrap();
+        close(&name, &f64s(&conv2d(&x, &w, stride, padding).unwrap()), &want, 1e-5, 1e-5);
+        // Linear in either: a large step has no error but rounding.
+        check_gradient(&format!("{name}, dx"), &x, 0.5, 1e-4, |x| conv2d(x, &w, stride, padding).unwrap());
+        check_gradient(&format!("{name}, dw"), &w, 0.5, 1e-4, |w| conv2d(&x, w, stride, padding).unwrap());
+    }
+    let frozen = Var::from_tensor(&random(&[1, 3, 5, 5], 23)).unwrap();
+    let w = random(&[2, 3, 3, 3], 24);
+    let gradients = loss(&conv2d(frozen.as_tensor(), &w, 1, 1).unwrap()).backward().unwrap();
+    assert!(gradients.get(frozen.as_tensor()).is_some() && gradients.get(&w).is_none());
+    assert!(conv2d(&random(&[1, 2, 5, 5], 1), &w, 1, 1).is_err());
+}
+
 #[test]
 fn resize_gradients() {
     // Linear in x: a large step has no error but rounding.

@@ -8,7 +8,7 @@ mod common;
 use candle_core::{Device, Tensor};
 use common::{close, data};
 use nada::checkpoint::{self, read_npy};
-use nada::nn::stylegan2::{Generator, Latent, Noise, Space};
+use nada::nn::generator::{Generator, Latent, Noise, Space};
 use nada::progress::Cancel;
 use nada::Kind;
 use serde_json::Value;
@@ -142,7 +142,7 @@ fn what_does_not_fit_is_told_with_what_would() {
             &["'latent' has shape [2, 3, 4, 5]", "[N, style_dim]", "[N, n_latent, style_dim]"],
         ),
         (&[("latent", &[4])], Some(Space::WPlus), Kind::Format, &["'latent' has shape [4]", "wplus have [N, n_latent, style_dim]"]),
-        (&[("latent", &[2, 8, 4])], Some(Space::Z), Kind::Format, &["latents of z have [N, style_dim]"]),
+        (&[("latent", &[2, 8, 4])], Some(Space::Z), Kind::Format, &["latents of z have [N, z_dim]"]),
         (&[("z", &[2, 4]), ("w", &[2, 4])], None, Kind::InvalidArgument, &["holds z and w; say which"]),
         (
             &[("a", &[2, 4]), ("b", &[2, 4])],

@@ -1,11 +1,11 @@
-//! Estimates of memory against what processes really took: not below 0.8 and not above 2 times the growth of the resident memory.
+//! Estimates of memory against what processes really took: not below 0.95 and not above 1.75 times the growth of the resident memory.
 //! Each case runs in a process of its own, as an allocator keeps what an earlier one freed.
 
 use candle_core::{Device, Tensor};
 use nada::adapt::{Adaptation, Concept, Parameters, Settings};
 use nada::invert::{self, invert};
 use nada::memory;
-use nada::nn::stylegan2::Generator;
+use nada::nn::generator::Generator;
 use nada::pack::ModelPack;
 use nada::picture::Picture;
 use nada::pipeline::Drawing;
@@ -99,8 +99,8 @@ fn inverting(generator: &Generator, settings: invert::Settings) -> (u64, u64) {
 }
 
 fn rendering(generator: &Generator, count: usize) -> (u64, u64) {
-    let latent = nada::nn::stylegan2::Latent {
-        space: nada::nn::stylegan2::Space::W,
+    let latent = nada::nn::generator::Latent {
+        space: nada::nn::generator::Space::W,
         tensor: generator.sample_w(count, 1, 0.7).unwrap(),
         noise: None,
     };
@@ -166,11 +166,13 @@ fn compare(cases: &[&str]) {
         let numbers: Vec<f64> = line.split(' ').map(|n| n.parse::<f64>().unwrap() / (1 << 20) as f64).collect();
         let ratio = numbers[0] / numbers[1];
         println!("{case:32} estimate {:7.1} MiB, measured {:7.1} MiB, ratio {ratio:.2}", numbers[0], numbers[1]);
-        if !(0.8..=2.0).contains(&ratio) {
+        // A little that no estimate counts: an allocator's own, pages of code that are read for the first time.
+        const SMALL: f64 = 2.0;
+        if numbers[0] < 0.95 * numbers[1] - SMALL || numbers[0] > 1.75 * numbers[1] + SMALL {
             wrong.push(*case);
         }
     }
-    assert!(wrong.is_empty(), "{wrong:?}: the estimate must be 0.8 to 2 times what was measured");
+    assert!(wrong.is_empty(), "{wrong:?}: the estimate must be 0.95 to 1.75 times what was measured");
 }
 
 #[test]
@@ -189,9 +191,9 @@ fn estimates_are_near_what_is_taken() {
     ]);
 }
 
-/// Takes minutes and 6 GiB: cargo test --release --test memory -- --ignored --nocapture
+/// cargo test --release --test memory -- --ignored --nocapture
 #[test]
-#[ignore]
+#[ignore = "takes minutes and 6 GiB"]
 fn estimates_for_large_generators() {
     compare(&["256 px: adapt, stylespace", "256 px: adapt, full", "256 px: adapt, layer selection"]);
     compare(&["1024 px: adapt, full", "1024 px: invert", "1024 px: render 2"]);

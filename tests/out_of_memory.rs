@@ -179,7 +179,7 @@ fn the_program_says_what_it_lacks() {
     let face = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/face.png");
     for (arguments, what, would_fit) in [
         (&adapt[..], "adapting", "a batch of 1 would need about "),
-        (&["invert", face.to_str().unwrap(), "--optimise-noise", "true"], "inverting", "without optimised noise"),
+        (&["invert", face.to_str().unwrap(), "--invert-optimise-noise", "true"], "inverting", "without optimised noise"),
         (&["sample", "-n", "500"], "rendering", " at a time would need about "),
     ] {
         let out = limited(&mut nada(arguments), libc::RLIMIT_AS, LIMIT / 2 * if what == "adapting" { 2 } else { 1 });

@@ -20,7 +20,7 @@ fn the_starter_is_found_from_the_build_tree() {
 #[test]
 fn the_starter_says_what_it_is() {
     let pack = starter();
-    assert_eq!((pack.name.as_str(), pack.resolution, pack.licence.as_deref()), (STARTER, 128, Some("CC-BY-4.0")));
+    assert_eq!((pack.name.as_str(), pack.resolution, pack.licence.as_deref()), (STARTER, Some(128), Some("CC-BY-4.0")));
     let weights: Vec<f32> = pack.clips.iter().map(|c| c.weight).collect();
     assert_eq!(weights, [0.5, 0.5]);
     for path in pack.clips.iter().map(|c| &c.path).chain([&pack.generator]).chain(&pack.held_out).chain(&pack.attribution) {
@@ -78,14 +78,13 @@ fn wrong_packs_say_what_is_wrong() {
         ("name = 'p'\nresolution = 64\ngenerator = '../outside.safetensors'".into(), vec!["generator", "inside the pack"]),
         (format!("name = 'p'\nresolution = 64\ngenerator = '{outside}'"), vec!["generator", "not absolute"]),
         ("name = 'p'\nresolution = 64\ngenerator = 'link.safetensors'".into(), vec!["generator", "leads out of the pack"]),
-        (format!("{good}generatr = 'x'"), vec!["generatr"]),
+        (format!("format = 'two'\n{good}"), vec!["format"]),
         (format!("{good}words = 'broken.json'"), vec!["broken.json"]),
         (format!("{good}templates = ['no place']"), vec!["templates", "no place", "{}"]),
         (format!("{good}templates = []"), vec!["templates", "empty"]),
         (format!("{good}[[clip]]\npath = 'g.safetensors'\nweight = 0"), vec!["clip 1 weight", "above 0"]),
         (format!("{good}[[clip]]\npath = 'g.safetensors'\nweight = nan"), vec!["clip 1 weight"]),
         (format!("{good}[[clip]]\npath = 'none'"), vec!["clip 1 path", "none"]),
-        (format!("{good}[recipe]\nlearning_rat = 1"), vec!["[recipe]", "learning_rat", "learning_rate"]),
         (format!("{good}[recipe]\nbatch = 'x'"), vec!["[recipe]", "batch"]),
         (format!("{good}[recipe]\nbatch = 0"), vec!["[recipe]", "batch"]),
         (format!("{good}[invert]\nspace = 'z'"), vec!["[invert]", "space", "w_plus"]),
@@ -102,6 +101,87 @@ fn wrong_packs_say_what_is_wrong() {
     assert!(e.kind() == Kind::NotFound && e.to_string().contains(MANIFEST), "{e}");
     let e = ModelPack::find("no-such-pack").unwrap_err();
     assert!(matches!(&e, Error::NotFound { .. }) && e.to_string().contains("NADA_MODELS"), "{e}");
+}
+
+/// Keys of a later version, and slips.
+#[test]
+fn unknown_keys_of_a_model_toml_are_left_out_with_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let pack = folder.path().join("p");
+    std::fs::create_dir(&pack).unwrap();
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/models/starter/generator.safetensors"), pack.join("g.safetensors"))
+        .unwrap();
+    let open = |text: &str| {
+        std::fs::write(pack.join(MANIFEST), text).unwrap();
+        ModelPack::open(&pack)
+    };
+    let good = "name = 'p'\ngenerator = 'g.safetensors'\n";
+    for (text, words) in [
+        ("smell = 'roses'", vec!["'smell'"]),
+        ("[align]\nmethod = 'ffhq'", vec!["'align'"]),
+        ("[[source]]\nfile = 'a'\nsha256 = 'b'\nbytes = 1\npath = 'c'\nsmell = 1", vec!["'source.0.smell'"]),
+        ("[recipe]\nlearning_rat = 1", vec!["'recipe.learning_rat'", "learning_rate"]),
+        ("[recipe.stop]\nsmell = 1", vec!["'recipe.stop.smell'"]),
+        ("[invert]\nsmell = 1", vec!["'invert.smell'", "steps"]),
+        ("words = 'w.json'", vec!["'smell'", "w.json"]),
+    ] {
+        std::fs::write(pack.join("w.json"), "{\"source\": [], \"filters\": {}, \"templates\": [\"{}\"], \"smell\": 1}").unwrap();
+        let opened = open(&format!("{good}{text}")).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let [warning] = &opened.warnings[..] else { panic!("{text}: {:?}", opened.warnings) };
+        let name = if text.starts_with("words") { "w.json" } else { MANIFEST };
+        let own = [name, "libnada", "later version"];
+        assert!(words.iter().chain(&own).all(|word| warning.contains(word)), "{text}: {warning}");
+        // Everything else is as it was.
+        assert_eq!(opened.settings().unwrap(), Settings { stop: opened.settings().unwrap().stop, ..Settings::default() });
+        // The size need not be said.
+        assert_eq!((opened.resolution, opened.load_generator().unwrap().config().size()), (None, 32));
+    }
+    // What was known keeps its place.
+    let opened = open(&format!("{good}[recipe]\nsmell = 1\nbatch = 3")).unwrap();
+    assert_eq!(opened.settings().unwrap().batch, 3);
+    for format in ["", "format = 1\n", "format = 2\n"] {
+        assert_eq!(open(&format!("{format}{good}resolution = 32\n[requires]")).unwrap().warnings, Vec::<String>::new());
+    }
+    open(&format!("{good}smell = 1")).unwrap();
+    let info = std::process::Command::new(env!("CARGO_BIN_EXE_nada")).arg("info").arg(&pack).output().unwrap();
+    assert!(
+        info.status.success() && String::from_utf8_lossy(&info.stderr).contains("'smell'"),
+        "{}",
+        String::from_utf8_lossy(&info.stderr)
+    );
+
+    for (text, words) in [
+        (format!("format = 3\n{good}"), vec![MANIFEST, "format is 3", "libnada"]),
+        (format!("format = 0\n{good}"), vec!["format is 0"]),
+        // Whatever else is in it.
+        ("format = 9\nname = ['a', 'b']".into(), vec!["format is 9"]),
+        (format!("{good}[requires]\nsmell = '4.2'"), vec![MANIFEST, "smell", "libnada 4.2"]),
+    ] {
+        let e = open(&text).unwrap_err();
+        assert_eq!(e.kind(), Kind::Unsupported, "{e}");
+        words.iter().for_each(|word| assert!(e.to_string().contains(word), "{text}: {e} lacks {word}"));
+    }
+}
+
+/// A pack from before the fingerprint covered the clamp is checked by the rule of its time.
+#[test]
+fn packs_of_format_1_are_checked_by_the_old_fingerprint() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/models/starter/generator.safetensors");
+    let file = nada::checkpoint::open(&source).unwrap();
+    let tensors = file.keys().map(|key| (key.to_string(), file.tensor(key).unwrap())).collect();
+    let mut metadata = (*file.metadata).clone();
+    metadata.insert("conv_clamp".into(), "256".into());
+    nada::checkpoint::save_safetensors(&folder.path().join("g.safetensors"), &tensors, &metadata).unwrap();
+    let good =
+        "name = 'p'\ngenerator = 'g.safetensors'\nfingerprint = '4463cbb053fc20aa253df56f59f68a57cd16ac82817fb3adcec78c3d25103944'\n";
+    let checked = |format: &str| {
+        std::fs::write(folder.path().join(MANIFEST), format!("{format}{good}")).unwrap();
+        let findings = ModelPack::open(folder.path()).unwrap().check();
+        findings.into_iter().find(|f| f.what == "fingerprint").unwrap().outcome
+    };
+    assert!(checked("").is_ok());
+    assert_eq!(checked("format = 2\n").unwrap_err().kind(), Kind::Mismatch);
 }
 
 #[test]

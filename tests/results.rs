@@ -176,7 +176,7 @@ fn results_do_not_overwrite_each_other() {
         let out = adapt(folder.path(), &["A zombie!", "--seed", seed]);
         assert!(out.status.success(), "{}", error(&out));
     }
-    let seed = |name: &str| Domain::open(&at(name)).unwrap().description.settings.seed;
+    let seed = |name: &str| Domain::open(&at(name)).unwrap().description.settings["seed"].clone();
     assert_eq!([seed("a-zombie.nada.safetensors"), seed("a-zombie-2.nada.safetensors")], [1, 2]);
     assert!(at("a-zombie-before-after.png").exists() && at("a-zombie-2-before-after.png").exists());
 
@@ -235,8 +235,12 @@ fn where_results_go_is_shown_before_the_work() {
         (&["clip", "--text", "a", "-o", "nowhere/s.npy"], &["--model", PACK], "the folder 'nowhere'"),
         (&["convert", "missing.pt", "nowhere/s.pt", "--to", "rosinality"], &[], "the folder 'nowhere'"),
         (&["adapt", "a zombie", "-o", "made/"], &endless, "names a folder"),
-        (&["invert", "face.png", "--optimise-noise", "true", "-o", "l.npy"], &searching, "noise maps"),
-        (&["restyle", "face.png", "--to", "a zombie", "--optimise-noise", "true", "--save-latent", "l.npy"], &searching, "noise maps"),
+        (&["invert", "face.png", "--invert-optimise-noise", "true", "-o", "l.npy"], &searching, "noise maps"),
+        (
+            &["restyle", "face.png", "--to", "a zombie", "--invert-optimise-noise", "true", "--save-latent", "l.npy"],
+            &searching,
+            "noise maps",
+        ),
         (&["clip", "--text", "a", "-o", "two.npy"], &[], "one CLIP's rows"),
         (&["invert", "face.png", "FILE"], &searching, "FILE"),
     ] {

@@ -182,8 +182,7 @@ fn wait_for(file: &Path, child: &mut Child) {
 fn a_killed_run_goes_on_from_its_last_snapshot() {
     let folder = here();
     let at = |name: &str| folder.path().join(name);
-    let settings =
-        ["--steps", "8", "--seed", "5", "--mixing", "0.5", "--training-noise", "true", "--decay", "true", "--snapshot-every", "2"];
+    let settings = ["--steps", "8", "--seed", "5", "--mixing", "0.5", "--noise", "true", "--decay", "true", "--snapshot-every", "2"];
     let out = adapt(folder.path(), &[&settings[..], &["-o", "whole.nada.safetensors"]].concat()).output().unwrap();
     assert!(out.status.success(), "{}", error(&out));
 

@@ -2,7 +2,7 @@
 #![no_main]
 
 use nada::checkpoint::{open_bytes_as, Kind};
-use nada::nn::stylegan2::Generator;
+use nada::nn::generator::Generator;
 use nada_fuzz::{read_as, within_limit};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

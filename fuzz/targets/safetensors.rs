@@ -2,7 +2,7 @@
 #![no_main]
 
 use nada::adapt::Domain;
-use nada::nn::stylegan2::{Latent, Space};
+use nada::nn::generator::{Latent, Space};
 use nada_fuzz::{file, read_checkpoint, within_limit};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

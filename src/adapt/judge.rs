@@ -3,7 +3,7 @@
 use super::losses::{normalise, Guide};
 use super::settings::{Settings, StopRule};
 use crate::error::Result;
-use crate::nn::stylegan2::{slice, Config, Generator, Noise};
+use crate::nn::generator::{as_rgb, slice, Config, Generator, Noise};
 use crate::pairing;
 use crate::progress::Cancel;
 use crate::rng::Rng;
@@ -32,7 +32,7 @@ pub(crate) fn together(config: &Config) -> usize {
 
 /// How many such groups are drawn side by side. Small pictures leave processors idle where a kernel has little to share.
 pub(crate) fn side_by_side(config: &Config, threads: usize) -> usize {
-    match config.size {
+    match config.size() {
         ..=256 => threads.max(1),
         _ => 1,
     }
@@ -80,7 +80,7 @@ impl Judge {
         seen: Looks,
         cancel: &Cancel,
     ) -> Result<Self> {
-        let z = Rng::stream(settings.seed, STREAM).normals(&[rule.latents, frozen.config().style_dim], &Device::Cpu)?;
+        let z = Rng::stream(settings.seed, STREAM).normals(&[rule.latents, frozen.config().z_dim], &Device::Cpu)?;
         let wplus = frozen.broadcast(&frozen.truncate(&frozen.map(&z)?, 0.8)?)?;
         let mut judge = Self { rule, wplus, plain: vec![], cosine: 0.0, seen };
         (judge.plain, judge.cosine) = judge.view(frozen, guides, settings, cancel)?;
@@ -95,8 +95,9 @@ impl Judge {
         let n = self.wplus.dim(0)?;
         let together = together(generator.config());
         let some = |from: usize| -> Result<View> {
+            cancel.check()?;
             let wplus = self.wplus.narrow(0, from, together.min(n - from))?;
-            let image = generator.synthesize_unless(&wplus, Noise::None, cancel)?.clamp(-1f32, 1f32)?;
+            let image = as_rgb(&generator.synthesize_unless(&wplus, Noise::None, cancel)?)?.clamp(-1f32, 1f32)?;
             let of_guide = |g: &Guide| -> Result<f32> {
                 cancel.check()?;
                 let e = normalise(&g.clip.encode_image(&g.clip.preprocess(&image, settings.clip_resize)?)?)?;

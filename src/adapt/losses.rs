@@ -3,6 +3,7 @@
 use super::settings::{ClipResize, LossWeights, Rules, Settings};
 use super::{Concept, Templates, WeightedClip};
 use crate::error::{Error, Result};
+use crate::kernels::{unit_rows, LEAST_LENGTH};
 use crate::nn::clip::Clip;
 use crate::picture::Picture;
 use crate::progress::Cancel;
@@ -11,8 +12,7 @@ use std::sync::Arc;
 
 /// x / |x| along the last dimension; vectors of zero stay.
 pub(super) fn normalise(x: &Tensor) -> Result<Tensor> {
-    let norm = x.sqr()?.sum_keepdim(D::Minus1)?.maximum(1e-24)?.sqrt()?;
-    Ok(x.broadcast_div(&norm)?)
+    Ok(unit_rows(x, LEAST_LENGTH)?)
 }
 
 /// What the published code's global loss compares with.

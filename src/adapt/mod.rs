@@ -11,7 +11,7 @@ mod structure;
 mod trainable;
 mod training;
 
-pub use domain::Domain;
+pub use domain::{Description, Domain, Origin};
 pub use judge::Judgement;
 pub use settings::{AutoLayers, ClipResize, LossWeights, Mode, Parameters, Phase, Settings, StopRule};
 pub use state::SavedState;

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 pub use crate::nn::clip::ClipResize;
 use crate::optim::{Gradient, Schedule};
+use crate::settings::{self, Kind, Listed, Setting, ANY, MANY};
 use serde::{Deserialize, Serialize};
 
 /// Which rules the twins follow (see the design's "What adaptation computes").
@@ -25,19 +26,20 @@ pub enum Parameters {
     Stylespace,
 }
 
-/// Which convolutions are trained; each comes with the constant and conv1 (Gal et al. 2021, published code).
+/// Which convolutions are trained, counted from 0 in the order of drawing; each phase comes with the first and with what that starts from
+/// (Gal et al. 2021, published code).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Every convolution.
     Convolutions,
-    /// convs[2..10].
+    /// 3 to 10.
     Texture,
-    /// convs[0..2].
+    /// 1 and 2.
     Shape,
-    /// convs[0..3].
+    /// 1 to 3.
     ShapeExpanded,
-    /// convs[0..10].
+    /// 1 to 10.
     NoFine,
     /// Mapping network and ToRGB too.
     All,
@@ -45,7 +47,7 @@ pub enum Phase {
 
 /// Weights of the losses; 0 leaves one out.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct LossWeights {
     pub direction: f32,
     pub global: f32,
@@ -63,14 +65,31 @@ impl Default for LossWeights {
 
 /// Adaptive layer selection (Gal et al. 2021, section 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct AutoLayers {
     /// Layers trained in each step.
     pub k: usize,
     /// SGD steps on W+ that score the layers.
+    #[serde(default = "AutoLayers::iterations")]
     pub iterations: usize,
     /// Latents scored.
+    #[serde(default = "AutoLayers::batch")]
     pub batch: usize,
+}
+
+impl AutoLayers {
+    /// The published training script's.
+    fn iterations() -> usize {
+        1
+    }
+
+    fn batch() -> usize {
+        8
+    }
+
+    /// With the published training script's steps and latents.
+    pub fn of(k: usize) -> Self {
+        Self { k, iterations: Self::iterations(), batch: Self::batch() }
+    }
 }
 
 /// When to stop by itself, judged on `latents` of the run's own, every `every` steps.
@@ -79,7 +98,7 @@ pub struct AutoLayers {
 /// `patience` bad looks running, or with a good look from step `earliest` on whose gain in cosine to the target has risen by less than
 /// `plateau` over the last `plateau_steps` steps: what comes after that is overshoot.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct StopRule {
     /// In groups of 32, as a larger group makes the same pairing harder.
     pub latents: usize,
@@ -102,7 +121,7 @@ impl Default for StopRule {
 
 /// Settings of an adaptation. `Default` is for full-size generators; a model pack's recipe wins over it, and the caller over that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Settings {
     pub mode: Mode,
     pub parameters: Parameters,
@@ -226,43 +245,82 @@ impl Settings {
         warnings
     }
 
-    /// `InvalidArgument` names the first field that is out of range.
+    /// `InvalidArgument` names the first setting that is out of range.
     pub fn check(&self) -> Result<()> {
-        let positive = |name: &str, ok: bool, want: &str| if ok { Ok(()) } else { Err(Error::argument(name, want)) };
-        positive("steps", self.steps >= 1, "must be at least 1")?;
-        positive("batch", (1..=256).contains(&self.batch), "must be in 1..=256")?;
-        positive("learning_rate", self.learning_rate.is_finite() && self.learning_rate > 0.0, "must be a positive number")?;
-        positive("beta2", (0.0..1.0).contains(&self.beta2), "must be in [0, 1)")?;
-        positive("floor", self.floor.is_finite() && self.floor >= 0.0, "must be 0 or more")?;
-        positive("enough", self.enough > 0.0 && self.enough <= 1.0, "must be in (0, 1]")?;
-        positive("structure_floor", (-1.0..=1.0).contains(&self.structure_floor), "must be in [-1, 1]")?;
-        positive("mixing", (0.0..=1.0).contains(&self.mixing), "must be in [0, 1]")?;
-        positive("truncation", (0.0..=1.5).contains(&self.truncation), "must be in [0, 1.5]")?;
+        settings::check(self)
+    }
+}
+
+const fn setting(name: &'static str, kind: Kind, unit: &'static str, help: &'static str) -> Setting {
+    Setting { name, kind, unit, help }
+}
+
+impl Listed for Settings {
+    const SETTINGS: &'static [Setting] = &[
+        setting("mode", Kind::Choice(&["default", "reference"]), "", "reference: the published code number by number"),
+        setting(
+            "parameters",
+            Kind::Choice(&["full", "stylespace"]),
+            "",
+            "full: the weights; stylespace: an offset for each style channel, which makes domains of kilobytes",
+        ),
+        setting(
+            "phase",
+            Kind::Choice(&["convolutions", "texture", "shape", "shape_expanded", "no_fine", "all"]),
+            "",
+            "Layers to train; all: mapping network and ToRGB too",
+        ),
+        setting("train_to_rgb", Kind::Flag, "", "Train ToRGB too, which colours need"),
+        setting("auto_layers", Kind::Group, "", "Train only the layers that the target moves most, chosen anew each step"),
+        setting("auto_layers.k", Kind::Count(1, MANY), "layers", "How many are chosen"),
+        setting("auto_layers.iterations", Kind::Count(1, 1000), "steps", "Steps on W+ that score the layers"),
+        setting("auto_layers.batch", Kind::Count(1, 256), "latents", "Latents that are scored"),
+        setting("steps", Kind::Count(1, MANY), "steps", "Steps at the most; a stop rule may end earlier"),
+        setting("batch", Kind::Count(1, 256), "latents", "Latents a step"),
+        setting("learning_rate", Kind::Above(0.0, ANY), "", "Adam's learning rate"),
+        setting("decay", Kind::Flag, "", "Let the learning rate fall linearly, to nothing after the last step"),
+        setting("beta2", Kind::Below(0.0, 1.0), "", "Adam's second beta; the first is 0"),
+        setting("losses.direction", Kind::Within(0.0, ANY), "", "Weight of the directional loss: the edit goes the way that the words go"),
+        setting("losses.global", Kind::Within(0.0, ANY), "", "Weight of the global loss: pictures are what the target says"),
+        setting("losses.manifold", Kind::Within(0.0, ANY), "", "Weight of the manifold loss: pictures move as far as the words"),
+        setting(
+            "losses.in_domain",
+            Kind::Within(0.0, ANY),
+            "",
+            "Weight of the in-domain loss: pictures stay as different from one another as they were",
+        ),
+        setting("losses.structure", Kind::Within(0.0, ANY), "", "Weight of the structure loss, which keeps light and dark where they were"),
+        setting("floor", Kind::Within(0.0, ANY), "length of an embedding", "Least length of an edit in the directional loss"),
+        setting(
+            "enough",
+            Kind::Above(0.0, 1.0),
+            "cosine",
+            "Where edit and text agree so much, the directional loss is content; 1 for never",
+        ),
+        setting("structure_floor", Kind::Within(-1.0, 1.0), "cosine", "Where light and dark agree so much, the structure loss is content"),
+        setting("mixing", Kind::Within(0.0, 1.0), "probability", "Style mixing in a batch"),
+        setting("truncation", Kind::Within(0.0, 1.5), "", "Truncation of the training latents; 1 is none"),
+        setting("augment", Kind::Flag, "", "Random flips, turns, shifts and noise before CLIP"),
+        setting("clip_resize", Kind::Choice(&["antialias", "aliased", "area"]), "", "How pictures shrink to CLIP's size"),
+        setting("noise", Kind::Flag, "", "Random noise in the synthesis layers; false for generators trained without"),
+        setting("seed", Kind::Count(0, MANY), "", "Seed of latents, noise and augmentation"),
+        setting("snapshot_every", Kind::Count(0, MANY), "steps", "Steps between two snapshots; 0 for none"),
+        setting("stop", Kind::Group, "", "Stop rule: end where the pictures are as good as they get; none: do all steps"),
+        setting("stop.latents", Kind::Count(2, 1024), "latents", "Latents that it looks at"),
+        setting("stop.every", Kind::Count(1, MANY), "steps", "Steps between two looks"),
+        setting("stop.pairing", Kind::Within(0.0, 1.0), "share", "Least share of pictures that still pair with their unadapted twin"),
+        setting("stop.structure", Kind::Within(0.0, 1.0), "cosine", "Least mean cosine of light and dark with the unadapted twin"),
+        setting("stop.patience", Kind::Count(1, MANY), "looks", "Bad looks in a row that end the run"),
+        setting("stop.earliest", Kind::Count(0, MANY), "steps", "First step at which a standstill may end the run"),
+        setting("stop.plateau", Kind::Within(-ANY, ANY), "cosine", "A gain in cosine of less than this is a standstill"),
+        setting("stop.plateau_steps", Kind::Count(0, MANY), "steps", "Steps over which a standstill is measured"),
+    ];
+
+    fn check_together(&self) -> Result<()> {
         let l = &self.losses;
-        for (name, v) in [
-            ("losses.direction", l.direction),
-            ("losses.global", l.global),
-            ("losses.manifold", l.manifold),
-            ("losses.in_domain", l.in_domain),
-            ("losses.structure", l.structure),
-        ] {
-            positive(name, v.is_finite() && v >= 0.0, "must be 0 or more")?;
+        match l.direction + l.global + l.manifold > 0.0 {
+            true => Ok(()),
+            false => Err(Error::argument("losses", "direction, global and manifold are all 0: nothing pulls towards the target")),
         }
-        positive(
-            "losses",
-            l.direction + l.global + l.manifold > 0.0,
-            "direction, global and manifold are all 0: nothing pulls towards the target",
-        )?;
-        if let Some(a) = self.auto_layers {
-            let ok = a.k >= 1 && (1..=1000).contains(&a.iterations) && (1..=256).contains(&a.batch);
-            positive("auto_layers", ok, "needs k of 1 or more, iterations in 1..=1000 and batch in 1..=256")?;
-        }
-        if let Some(s) = self.stop {
-            let share = |v: f32| (0.0..=1.0).contains(&v);
-            let ok = s.latents >= 2 && s.latents <= 1024 && s.every >= 1 && s.patience >= 1 && share(s.pairing) && share(s.structure);
-            positive("stop", ok, "needs latents in 2..=1024, every and patience of 1 or more, pairing and structure in [0, 1]")?;
-            positive("stop.plateau", s.plateau.is_finite(), "must be a number")?;
-        }
-        Ok(())
     }
 }

@@ -5,6 +5,7 @@ use super::judge::Looks;
 use super::{Adaptation, Settings};
 use crate::checkpoint::{self, save_safetensors_one_by_one, Checkpoint};
 use crate::error::{Error, Result};
+use crate::formats::THIS_VERSION;
 use crate::optim::State;
 use crate::output::Destination;
 use crate::rng::{Position, Rng};
@@ -30,6 +31,7 @@ const GUIDE: &str = "guide.";
 pub struct SavedState {
     file: Checkpoint,
     about: About,
+    settings: Settings,
     /// What the writer noted beside the state.
     pub notes: String,
 }
@@ -71,9 +73,21 @@ impl SavedState {
             _ => return Err(Error::format(path, format!("is not the state of an adaptation: its metadata has no format {FORMAT:?}"))),
         }
         let text = |key: &str| file.metadata.get(key).ok_or_else(|| Error::format(path, format!("the metadata has no {key}")));
-        let about = serde_json::from_str(text("state")?).map_err(|e| Error::format(path, format!("the state in the metadata: {e}")))?;
+        let about: About =
+            serde_json::from_str(text("state")?).map_err(|e| Error::format(path, format!("the state in the metadata: {e}")))?;
+        // Unlike a domain, a run needs every setting: one that is not known here would make other bits.
+        let mut unknown = Vec::new();
+        let settings = serde_ignored::deserialize(&about.description.settings, |path| unknown.push(path.to_string().replace(".?", "")));
+        let settings = settings.map_err(|e| Error::format(path, format!("the settings in the metadata: {e}")))?;
+        if !unknown.is_empty() {
+            let message = format!(
+                "the run has settings that {THIS_VERSION} does not know: {}; go on with the version that began it",
+                unknown.join(", ")
+            );
+            return Err(Error::unsupported(path.display().to_string(), message));
+        }
         let notes = text("notes")?.clone();
-        Ok(Self { file: file.clone(), about, notes })
+        Ok(Self { file: file.clone(), about, settings, notes })
     }
 
     /// Of the domain that the run would have given at this step.
@@ -87,7 +101,7 @@ impl SavedState {
     }
 
     pub fn settings(&self) -> &Settings {
-        &self.about.description.settings
+        &self.settings
     }
 
     pub fn templates(&self) -> super::Templates {
@@ -102,7 +116,8 @@ impl SavedState {
 
     /// Whether `domain` is of such a run, at whatever step.
     pub fn made(&self, domain: &Description) -> bool {
-        let at_none = |d: &Description| Description { step: 0, ..d.clone() };
+        // By which rule one fingerprint was made does not matter, and earlier versions did not say it.
+        let at_none = |d: &Description| Description { step: 0, fingerprint_version: 0, ..d.clone() };
         at_none(&self.about.description) == at_none(domain)
     }
 
@@ -124,7 +139,7 @@ impl Adaptation {
     pub fn save_state<'a>(&self, to: impl Into<Destination<'a>>, templates: &super::Templates, notes: &str) -> Result<()> {
         let chosen = self.chosen.as_ref();
         let about = About {
-            description: self.description(),
+            description: self.description()?,
             templates: templates.0.clone(),
             weights: self.guides.iter().map(|g| g.weight).collect(),
             step: self.step,
@@ -166,18 +181,18 @@ impl Adaptation {
     /// Errors: `Mismatch` where generator, CLIPs, source, target or settings are others than those of the run; `Format`, `Io`.
     pub fn restore(&mut self, state: &SavedState) -> Result<()> {
         let about = &state.about;
-        let (then, now) = (&about.description, self.description());
+        let (then, now) = (&about.description, self.description()?);
         let short = |f: &str| f.chars().take(12).collect::<String>();
         let words = |d: &Description| (d.source.clone(), d.target.clone());
-        if then.fingerprint != now.fingerprint {
+        if !then.fits(&self.frozen)? {
             return Err(state.differs("generator", short(&then.fingerprint), short(&now.fingerprint)));
         }
         if words(then) != words(&now) {
             return Err(state.differs("source or target", format!("{:?}", words(then)), format!("{:?}", words(&now))));
         }
-        if then.settings != now.settings {
+        if state.settings != self.settings {
             let text = |s: &Settings| serde_json::to_string(s).unwrap_or_default();
-            return Err(state.differs("setting", text(&then.settings), text(&now.settings)));
+            return Err(state.differs("setting", text(&state.settings), text(&self.settings)));
         }
         let weights: Vec<f32> = self.guides.iter().map(|g| g.weight).collect();
         if then.clips != now.clips || about.weights != weights {
@@ -207,7 +222,7 @@ impl Adaptation {
             Some(step) => {
                 let keys = state.file.keys().filter_map(|k| k.strip_prefix(CHOSEN));
                 let deltas = keys.map(|k| Ok((k.to_string(), state.tensor(CHOSEN, k, None)?))).collect::<Result<_>>()?;
-                Some((step, Arc::new(Domain { description: Description { step, ..now }, deltas })))
+                Some((step, Arc::new(Domain::new(Description { step, ..now }, deltas))))
             }
         };
         self.optimiser.restore(|key| moments.remove(key))?;

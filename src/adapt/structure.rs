@@ -2,68 +2,41 @@
 //! pictures that lose most and leaves the others to the words; without the square its many small pushes kept night from getting dark.
 
 use super::clip_pass::Twins;
-use crate::error::Result;
-use crate::pairing::{grey16, SIDE};
-use candle_core::Tensor;
+use crate::error::{Error, Result};
+use crate::kernels::{grey16, grey16_gradient, unit_rows, GREY_SIDE};
+use candle_core::{Tensor, Var, D};
 use rayon::prelude::*;
 
 /// The least length of a small grey picture less the batch's mean: half a level of 8 bits in each of its cells. Pictures of a batch that
 /// has all but collapsed would have the gradient of a division by nothing.
-const LEAST: f32 = SIDE as f32 / 255.0;
+const LEAST: f64 = GREY_SIDE as f64 / 255.0;
 
 /// `weight` times the mean over the batch of max(0, floor - cos(a, b))^2, with a and b the small grey pictures of `after` and `before`
-/// [n, 3, h, w], each less its batch's mean; and its gradient with respect to each part's `after`. h and w must be multiples of 16.
+/// [n, 3, h, w], each less its batch's mean; and its gradient with respect to each part's `after`.
+///
+/// Errors: `NotFinite` where a picture is not.
 pub(super) fn loss(parts: &[Twins], floor: f32, weight: f32) -> Result<(f32, Vec<Tensor>)> {
-    let small = |of: fn(&Twins) -> &Tensor| -> Result<Vec<Vec<f32>>> {
-        let greys = parts.par_iter().map(|p| grey16(&of(p).detach())).collect::<Result<Vec<_>>>()?;
-        Ok(centred(greys.concat()))
+    let small = |of: fn(&Twins) -> &Tensor| -> Result<Tensor> {
+        let greys = parts.par_iter().map(|p| Ok(grey16(&of(p).detach())?)).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&greys, 0)?)
     };
-    let (a, b) = (small(|p| &p.after)?, small(|p| &p.before)?);
-    let n = a.len() as f32;
-    let mut total = 0.0;
-    let mut small: Vec<Vec<f32>> = vec![];
-    for (a, b) in a.iter().zip(&b) {
-        let length = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt();
-        let (own, lb) = (length(a), length(b).max(LEAST));
-        let la = own.max(LEAST);
-        let cosine = a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>() / (la * lb);
-        let short = (floor - cosine).max(0.0);
-        total += short * short;
-        // d cos / da = (b / |b| - cos * a / |a|) / |a|, and below the least length b / |b| / LEAST.
-        let along = if own > LEAST { cosine } else { 0.0 };
-        let scale = -2.0 * short * weight / n;
-        small.push(a.iter().zip(b).map(|(x, y)| scale * (y / lb - along * x / la) / la).collect());
+    let direction = |greys: &Tensor| unit_rows(&greys.broadcast_sub(&greys.mean_keepdim(0)?)?, LEAST);
+    let after = Var::from_tensor(&small(|p| &p.after)?)?;
+    let cosines = (direction(after.as_tensor())? * direction(&small(|p| &p.before)?)?)?.sum(D::Minus1)?;
+    // The hinge below would take NaN for nothing.
+    if !cosines.to_vec1::<f32>()?.iter().all(|c| c.is_finite()) {
+        return Err(Error::NotFinite("the structure loss: the pictures hold NaN or infinity".into()));
     }
-    // Removing the batch's mean is its own transpose.
-    let small = centred(small);
+    let loss = ((f64::from(floor) - cosines)?.relu()?.sqr()?.mean_all()? * f64::from(weight))?;
+    let gradient = loss.backward()?.remove(after.as_tensor()).ok_or_else(|| Error::Internal("no gradient reached the pictures".into()))?;
     let mut from = 0;
-    let gradient = |part: &Twins| -> Result<Tensor> {
-        let (n, _, h, w) = part.after.dims4()?;
-        let greys = &small[from..from + n];
+    let gradient_of = |part: &Twins| -> Result<Tensor> {
+        let n = part.after.dim(0)?;
+        let rows = gradient.narrow(0, from, n)?;
         from += n;
-        let (ch, cw) = (h / SIDE, w / SIDE);
-        let share = 1.0 / (3 * ch * cw) as f32;
-        let mut gradient = Vec::with_capacity(n * 3 * h * w);
-        for g in greys {
-            for _ in 0..3 {
-                for y in 0..h {
-                    let row = &g[y / ch * SIDE..][..SIDE];
-                    gradient.extend((0..w).map(|x| row[x / cw] * share));
-                }
-            }
-        }
-        Ok(Tensor::from_vec(gradient, part.after.dims(), part.after.device())?)
+        Ok(grey16_gradient(&rows, part.after.shape())?)
     };
-    Ok((weight * total / n, parts.iter().map(gradient).collect::<Result<_>>()?))
-}
-
-fn centred(mut vectors: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
-    let n = vectors.len() as f32;
-    for i in 0..vectors.first().map_or(0, Vec::len) {
-        let mean = vectors.iter().map(|v| v[i]).sum::<f32>() / n;
-        vectors.iter_mut().for_each(|v| v[i] -= mean);
-    }
-    vectors
+    Ok((loss.to_scalar()?, parts.iter().map(gradient_of).collect::<Result<_>>()?))
 }
 
 #[cfg(test)]
@@ -110,6 +83,16 @@ mod tests {
         // A tenth of the contrast has ten times the slope of an ordinary batch, and nothing has more than 300 times.
         let ordinary = steepest(1.0);
         assert!(ordinary > 1e-4 && steepest(1e-6) < 300.0 * ordinary && steepest(0.0) < 300.0 * ordinary, "{ordinary} {}", steepest(1e-6));
+    }
+
+    #[test]
+    fn pictures_that_are_not_numbers_are_no_small_loss() {
+        let before = crate::rng::Rng::new(4).normals(&[2, 3, 16, 16], &Device::Cpu).unwrap();
+        for bad in [f64::NAN, f64::INFINITY] {
+            let after = before.affine(1.0, bad).unwrap();
+            let error = loss(&[Twins { before: before.clone(), after }], 0.9, 1.0).unwrap_err();
+            assert!(matches!(error, Error::NotFinite(_)), "{error}");
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Which tensors are trained, and the trained twin that they make.
 
 use super::domain::style_key;
-use super::settings::{Parameters, Phase, Settings};
+use super::settings::{Mode, Parameters, Phase, Settings};
 use crate::error::{Error, Result};
-use crate::nn::stylegan2::{Config, Generator};
+use crate::nn::generator::{Config, Generator, Kind, Layer};
 use candle_core::{DType, Device, Tensor, Var};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,24 +17,52 @@ pub(super) struct Trainable {
     parameters: Parameters,
 }
 
-/// Number of convs.* layers.
-fn convolutions(config: &Config) -> usize {
-    2 * (config.resolutions().count() - 1)
+impl Phase {
+    /// Whether `layer` is trained. Convolutions are counted from the first, which is always trained, as is what it starts from.
+    fn includes(self, layer: &Layer) -> bool {
+        match (layer.kind, self) {
+            (Kind::ToRgb, phase) => phase == Phase::All,
+            (Kind::Input, _) | (_, Phase::Convolutions | Phase::All) => true,
+            (Kind::Convolution, _) if layer.index == 0 => true,
+            (Kind::Convolution, Phase::Texture) => (3..=10).contains(&layer.index),
+            (Kind::Convolution, Phase::Shape) => layer.index <= 2,
+            (Kind::Convolution, Phase::ShapeExpanded) => layer.index <= 3,
+            (Kind::Convolution, Phase::NoFine) => layer.index <= 10,
+        }
+    }
 }
 
-/// Whether settings train `layer`, before any selection.
-fn trains(settings: &Settings, layer: &str) -> bool {
-    let index = layer.strip_prefix("convs.").and_then(|i| i.parse::<usize>().ok());
-    if layer.starts_with("to_rgb") {
-        return settings.train_to_rgb || settings.phase == Phase::All;
+impl Settings {
+    /// Whether an adaptation trains `layer`; where layers are selected anew in each step, whether it may.
+    pub(crate) fn trains(&self, layer: &Layer) -> bool {
+        match layer.kind {
+            Kind::ToRgb => self.train_to_rgb || self.phase.includes(layer) || self.selects_as_published() && layer.index == 0,
+            Kind::Input | Kind::Convolution => self.phase.includes(layer) || self.selects_as_published(),
+        }
     }
-    match (settings.phase, index) {
-        (_, None) => true, // conv1
-        (Phase::Convolutions | Phase::All, _) => true,
-        (Phase::Texture, Some(i)) => (2..10).contains(&i),
-        (Phase::Shape, Some(i)) => i < 2,
-        (Phase::ShapeExpanded, Some(i)) => i < 3,
-        (Phase::NoFine, Some(i)) => i < 10,
+
+    /// Whether an adaptation trains the mapping network.
+    pub(crate) fn trains_mapping(&self) -> bool {
+        self.phase == Phase::All
+    }
+
+    /// The published selection knows no phases: it chooses among all convolutions and the first ToRGB.
+    fn selects_as_published(&self) -> bool {
+        self.mode == Mode::Reference && self.auto_layers.is_some()
+    }
+
+    /// The layer that adaptive selection trains where the row of W+ scores high; None where it trains none for it.
+    ///
+    /// The published code counts convolutions from row 2 but for the first, though each reads the row before, and has the first ToRGB for
+    /// row 1; `default` mode takes the convolution that reads the row, if the phase trains it.
+    pub(crate) fn selectable<'a>(&self, config: &'a Config, row: usize) -> Option<&'a Layer> {
+        let found = match (self.mode, row) {
+            (Mode::Default, row) => config.of_kind(Kind::Convolution).find(|layer| layer.row == Some(row)),
+            (Mode::Reference, 0) => config.of_kind(Kind::Convolution).next(),
+            (Mode::Reference, 1) => config.of_kind(Kind::ToRgb).next(),
+            (Mode::Reference, row) => config.of_kind(Kind::Convolution).nth(row - 1),
+        };
+        found.filter(|layer| self.trains(layer))
     }
 }
 
@@ -49,31 +77,29 @@ impl Trainable {
         match settings.parameters {
             Parameters::Full => {
                 for (key, tensor) in start.weights() {
-                    let layer = layer_of(key);
-                    let chosen = match key.as_str() {
-                        "input.input" => true,
-                        k if k.starts_with("style.") => settings.phase == Phase::All,
-                        _ => trains(settings, layer),
-                    };
-                    // The published selection may choose to_rgb1.
-                    let chosen = chosen || layer == "to_rgb1" && settings.auto_layers.is_some() && settings.mode == super::Mode::Reference;
+                    let chosen = config.layer_of(key).map_or(settings.trains_mapping(), |layer| settings.trains(layer));
                     if chosen {
                         variables.insert(key.clone(), Var::from_tensor(tensor)?);
                     }
                 }
             }
             Parameters::Stylespace => {
-                for (layer, _) in config.layers().into_iter().filter(|(l, _)| trains(settings, l)) {
-                    let channels = config.style_channels(&layer);
-                    let at = match start.offsets().get(&layer) {
+                for layer in config.styled().filter(|layer| settings.trains(layer)) {
+                    let at = match start.offsets().get(&layer.name) {
                         Some(t) => t.clone(),
-                        None => Tensor::zeros(channels, DType::F32, &Device::Cpu)?,
+                        None => Tensor::zeros(layer.style_channels(), DType::F32, &Device::Cpu)?,
                     };
-                    variables.insert(style_key(&layer), Var::from_tensor(&at)?);
+                    variables.insert(style_key(&layer.name), Var::from_tensor(&at)?);
                 }
             }
         }
         Ok(Self { frozen: frozen.clone(), start: start.clone(), variables, parameters: settings.parameters })
+    }
+
+    /// Whether the mapping network is among the variables.
+    pub(super) fn trains_mapping(&self) -> bool {
+        let config = self.frozen.config();
+        self.parameters == Parameters::Full && self.variables.keys().any(|key| config.layer_of(key).is_none())
     }
 
     /// Keys of all variables.
@@ -82,10 +108,10 @@ impl Trainable {
     }
 
     /// Keys of the variables of some layers.
-    pub(super) fn of_layers(&self, layers: &[String]) -> BTreeSet<String> {
+    pub(super) fn of_layers(&self, layers: &[&Layer]) -> BTreeSet<String> {
         let chosen = |key: &str| match self.parameters {
-            Parameters::Full => layers.iter().any(|l| l == layer_of(key)),
-            Parameters::Stylespace => layers.iter().any(|l| style_key(l) == key),
+            Parameters::Full => layers.iter().any(|l| l.owns(key)),
+            Parameters::Stylespace => layers.iter().any(|l| style_key(&l.name) == key),
         };
         self.variables.keys().filter(|k| chosen(k)).cloned().collect()
     }
@@ -132,28 +158,60 @@ impl Trainable {
         }
         Ok(deltas)
     }
-
-    /// Layers that adaptive selection may choose, by the row of W+ that scores each.
-    ///
-    /// The published code takes row 0 for conv1, 1 for to_rgb1 and j for convs.(j - 2), though that convolution reads row j - 1;
-    /// `default` mode takes the convolution that reads the row.
-    pub(super) fn layer_of_row(config: &Config, mode: super::Mode, row: usize) -> Option<String> {
-        let n = convolutions(config);
-        match (mode, row) {
-            (_, 0) => Some("conv1".into()),
-            (super::Mode::Reference, 1) => Some("to_rgb1".into()),
-            (super::Mode::Reference, j) => (j - 2 < n).then(|| format!("convs.{}", j - 2)),
-            (super::Mode::Default, j) => (j - 1 < n).then(|| format!("convs.{}", j - 1)),
-        }
-    }
 }
 
-/// conv1, convs.3, to_rgb1 ... of a key of the generator.
-fn layer_of(key: &str) -> &str {
-    let mut parts = key.match_indices('.').map(|(i, _)| i);
-    let first = parts.next().unwrap_or(key.len());
-    match &key[..first] {
-        "convs" | "to_rgbs" => &key[..parts.next().unwrap_or(key.len())],
-        layer => layer,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapt::AutoLayers;
+    use crate::nn::generator::stylegan2::Sizes;
+
+    /// 1024 px, as the phases were made for.
+    fn config() -> Config {
+        let (start, channels) = ([4, 4], vec![8; 9]);
+        Sizes { z_dim: 8, style_dim: 8, n_mlp: 2, lr_mlp: 0.01, c_dim: 0, start, channels, colours: 3, conv_clamp: None }.config()
+    }
+
+    fn trained(settings: &Settings) -> Vec<String> {
+        config().layers.iter().filter(|l| settings.trains(l)).map(|l| l.name.clone()).collect()
+    }
+
+    #[test]
+    fn phases_are_those_of_the_published_code() {
+        let convs = |range: std::ops::Range<usize>| range.map(|i| format!("convs.{i}"));
+        let first = || ["input", "conv1"].map(String::from).into_iter();
+        for (phase, range) in [
+            (Phase::Convolutions, 0..16),
+            (Phase::Texture, 2..10),
+            (Phase::Shape, 0..2),
+            (Phase::ShapeExpanded, 0..3),
+            (Phase::NoFine, 0..10),
+        ] {
+            let want: Vec<String> = first().chain(convs(range)).collect();
+            let settings = Settings { phase, ..Settings::default() };
+            assert_eq!(trained(&settings), want, "{phase:?}");
+            let with_colours = trained(&Settings { train_to_rgb: true, ..settings });
+            assert_eq!(with_colours.iter().filter(|l| l.starts_with("to_rgb")).count(), 9);
+        }
+        assert_eq!(trained(&Settings { phase: Phase::All, ..Settings::default() }).len(), config().layers.len());
+    }
+
+    #[test]
+    fn selection_chooses_among_what_is_trained() {
+        let auto_layers = Some(AutoLayers { k: 2, iterations: 1, batch: 2 });
+        let (config, of) = (config(), |mode, phase| Settings { mode, phase, auto_layers, ..Settings::default() });
+        let names = |settings: Settings| -> Vec<Option<String>> {
+            (0..config.n_latent()).map(|row| settings.selectable(&config, row).map(|l| l.name.clone())).collect()
+        };
+        let shape = names(of(Mode::Default, Phase::Shape));
+        assert_eq!(shape[..3], ["conv1", "convs.0", "convs.1"].map(|name| Some(name.to_string())));
+        assert!(shape[3..].iter().all(Option::is_none));
+        // Whatever the phase: the published code has none there.
+        let published = names(of(Mode::Reference, Phase::Shape));
+        assert_eq!(published[..3], ["conv1", "to_rgb1", "convs.0"].map(|name| Some(name.to_string())));
+        assert_eq!(published, names(of(Mode::Reference, Phase::Convolutions)));
+        assert_eq!(published[17].as_deref(), Some("convs.15"));
+        // All that it may choose can be trained.
+        assert_eq!(trained(&of(Mode::Reference, Phase::Shape)).len(), 1 + 17 + 1);
     }
 }

@@ -1,7 +1,7 @@
 //! The training loop.
 
 use super::clip_pass::{self, Twins};
-use super::domain::{Description, Domain};
+use super::domain::{carried, Description, Domain, Origin};
 use super::judge::{Judge, Judgement, Looks, Verdict};
 use super::losses::{normalise, Guide};
 use super::settings::Settings;
@@ -10,7 +10,7 @@ use super::trainable::Trainable;
 use crate::error::{Error, Result};
 use crate::kernels::with_gradient;
 use crate::nn::clip::{tidy, Clip};
-use crate::nn::stylegan2::{Config, Generator, Latent, Noise, Space};
+use crate::nn::generator::{as_rgb, Config, Generator, Latent, Layer, Noise, Space};
 use crate::optim::{self, Gradient, Optimiser, Rule};
 use crate::picture::Picture;
 use crate::progress::{Cancel, Flow, OnProgress, Progress};
@@ -132,13 +132,13 @@ pub struct Outcome {
 
 /// Everything random about one step; [`Adaptation::step`] draws it, a comparison with another implementation brings its own.
 pub struct Draws {
-    /// [batch, style_dim]
+    /// [batch, z_dim]
     pub z: Tensor,
     /// Style mixing, one for each twin: a second z and the row from which it is taken.
     pub mixing: Option<[(Tensor, usize); 2]>,
     /// Noise maps of the frozen and the trained twin; `None` for a generator without noise.
     pub noise: Option<[Vec<Tensor>; 2]>,
-    /// For adaptive selection: z [batch, style_dim] and the noise maps of each iteration; without it everything is trained.
+    /// For adaptive selection: z [batch, z_dim] and the noise maps of each iteration; without it everything is trained.
     pub selection: Option<(Tensor, Vec<Vec<Tensor>>)>,
 }
 
@@ -278,10 +278,10 @@ impl Adaptation {
         }
         let own = match (&source, &target) {
             (Concept::Text(_), Concept::Pictures(_)) => {
-                let tensor = Rng::stream(settings.seed, OWN_PICTURES).normals(&[16, generator.config().style_dim], &Device::Cpu)?;
+                let tensor = Rng::stream(settings.seed, OWN_PICTURES).normals(&[16, generator.config().z_dim], &Device::Cpu)?;
                 let mut parts = vec![];
                 generator.render_each(&Latent { space: Space::Z, tensor, noise: None }, settings.truncation, Noise::None, &mut |part| {
-                    parts.push(part);
+                    parts.push(as_rgb(&part)?);
                     cancel.check()
                 })?;
                 Some(Tensor::cat(&parts, 0)?)
@@ -292,7 +292,7 @@ impl Adaptation {
             .par_iter()
             .map(|c| Guide::new(c, &rules, &source, &target, templates, own.as_ref(), cancel))
             .collect::<Result<Vec<_>>>()?;
-        let z = Rng::stream(settings.seed, PREVIEW).normals(&[8, generator.config().style_dim], &Device::Cpu)?;
+        let z = Rng::stream(settings.seed, PREVIEW).normals(&[8, generator.config().z_dim], &Device::Cpu)?;
         let preview = generator.broadcast(&generator.truncate(&generator.map(&z)?, 0.7)?)?;
         let trainable = Trainable::new(&generator, start, &settings)?;
         let adam = optim::Config::new(Rule::adam(0.0, settings.beta2), settings.learning_rate);
@@ -344,7 +344,7 @@ impl Adaptation {
     /// What the step trains, with random numbers of its own.
     fn select(&self, rng: &mut Rng, cancel: &Cancel) -> Result<Selected> {
         let Some(a) = self.settings.auto_layers else { return Ok(self.select_all()) };
-        let z = rng.normals(&[a.batch, self.frozen.config().style_dim], &Device::Cpu)?;
+        let z = rng.normals(&[a.batch, self.frozen.config().z_dim], &Device::Cpu)?;
         // Maps of one iteration at a time: those of all are gigabytes at 1024 px.
         let mut noise = |_| if self.settings.noise { Ok(Some(self.draw_noise(rng, a.batch)?)) } else { Ok(None) };
         Ok(self.select_by(&self.scores(&z, a.iterations, &mut noise, cancel)?))
@@ -356,10 +356,10 @@ impl Adaptation {
 
     /// The layers of the rows that changed most.
     fn select_by(&self, change: &[f32]) -> Selected {
-        let mut rows: Vec<usize> = (0..change.len()).filter(|&r| self.layer_of_row(r).is_some()).collect();
+        let mut rows: Vec<usize> = (0..change.len()).filter(|&r| self.selectable(r).is_some()).collect();
         rows.sort_by(|&a, &b| change[b].total_cmp(&change[a]));
         rows.truncate(self.settings.auto_layers.map_or(change.len(), |a| a.k));
-        let layers: Vec<String> = rows.iter().filter_map(|&r| self.layer_of_row(r)).collect();
+        let layers: Vec<&Layer> = rows.iter().filter_map(|&r| self.selectable(r)).collect();
         Selected { keys: self.trainable.of_layers(&layers), rows }
     }
 
@@ -367,7 +367,7 @@ impl Adaptation {
     fn draw(&self, rng: &mut Rng) -> Result<Draws> {
         let (s, config, device) = (&self.settings, self.frozen.config(), &Device::Cpu);
         let shared = s.rules().shared_draws;
-        let shape = |batch: usize| [batch, config.style_dim];
+        let shape = |batch: usize| [batch, config.z_dim];
         let maps = |rng: &mut Rng, batch: usize| self.draw_noise(rng, batch);
         let z = rng.normals(&shape(s.batch), device)?;
         let mixing = if s.mixing > 0.0 && rng.uniform() < s.mixing {
@@ -446,8 +446,8 @@ impl Adaptation {
         Ok(StepReport { step: self.step, loss, rows })
     }
 
-    fn layer_of_row(&self, row: usize) -> Option<String> {
-        Trainable::layer_of_row(self.frozen.config(), self.settings.mode, row)
+    fn selectable(&self, row: usize) -> Option<&Layer> {
+        self.settings.selectable(self.frozen.config(), row)
     }
 
     /// Pictures of the frozen twin, and of the trained one with its graph.
@@ -461,12 +461,12 @@ impl Adaptation {
             }
         };
         // The twins share the frozen mapping network, unless the trained one's is trained.
-        let own_mapping = self.settings.rules().own_mapping && self.trainable.variables.contains_key("style.1.weight");
+        let own_mapping = self.settings.rules().own_mapping && self.trainable.trains_mapping();
         let (before, after) = rayon::join(
             || self.frozen.synthesize_unless(&wplus(&self.frozen, 0)?, noise(0), cancel),
             || trained.synthesize_unless(&wplus(if own_mapping { trained } else { &self.frozen }, 1)?, noise(1), cancel),
         );
-        Ok(Twins { before: before?, after: after? })
+        Ok(Twins { before: as_rgb(&before?)?, after: as_rgb(&after?)? })
     }
 
     /// The losses in CLIP's space, and a scalar whose backward pass carries their gradient into `after`.
@@ -493,7 +493,7 @@ impl Adaptation {
         for i in 0..iterations {
             let maps = noise(i)?;
             let noise = maps.as_ref().map_or(Noise::None, |m| Noise::Given(m));
-            let image = trained.synthesize_unless(wplus.as_tensor(), noise, cancel)?;
+            let image = as_rgb(&trained.synthesize_unless(wplus.as_tensor(), noise, cancel)?)?;
             let mut total: Option<Tensor> = None;
             for g in &self.guides {
                 cancel.check()?;
@@ -611,19 +611,17 @@ impl Adaptation {
 
     /// The current state as a domain.
     pub fn domain(&self) -> Result<Domain> {
-        Ok(Domain { description: self.description(), deltas: self.trainable.deltas()? })
+        Ok(Domain::new(self.description()?, self.trainable.deltas()?))
     }
 
-    pub(super) fn description(&self) -> Description {
-        Description {
-            source: self.source.clone(),
-            target: self.target.clone(),
+    pub(super) fn description(&self) -> Result<Description> {
+        let parameters = self.settings.parameters;
+        Ok(Description {
             clips: self.guides.iter().map(|g| g.clip.name.clone()).collect(),
-            parameters: self.settings.parameters,
             step: self.step,
-            fingerprint: self.frozen.fingerprint().to_string(),
-            settings: self.settings.clone(),
-        }
+            settings: carried(&self.settings)?,
+            ..Description::new(Origin::Adapted, &self.source, &self.target, parameters, &self.frozen)?
+        })
     }
 
     /// What the stop rule chose, else the current state.

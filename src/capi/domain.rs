@@ -2,9 +2,10 @@
 
 use super::adaptation::{ParametersNumber, PARAMETERS};
 use super::context::nada_context;
+use super::generator::nada_generator;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::status::{guard, nada_status, value, Failure, Result};
-use super::values::{array, c_string, count32, handles, number_of, path};
+use super::values::{array, c_string, count32, handles, number_of, path, text};
 use crate::adapt::Domain;
 use std::ffi::{c_char, CString};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub(super) struct LoadedDomain {
     source: CString,
     target: CString,
     fingerprint: CString,
+    origin: CString,
     clips: Vec<CString>,
 }
 
@@ -28,6 +30,7 @@ impl LoadedDomain {
             source: c_string(&d.source),
             target: c_string(&d.target),
             fingerprint: c_string(&d.fingerprint),
+            origin: c_string(d.origin.name()),
             clips: d.clips.iter().map(|c| c_string(c)).collect(),
             domain,
         }
@@ -52,9 +55,10 @@ pub(super) unsafe fn with_strengths<'a>(
     Ok(domains.into_iter().map(|d| d.domain.as_ref()).zip(strengths).collect())
 }
 
-/// Opens a domain file (safetensors). `file` is UTF-8.
+/// Opens a domain file (safetensors), of this version, an earlier one, or a later one that requires nothing new. `file` is UTF-8.
 /// Threads: any. Owner: the caller frees *domain with nada_domain_free(); it may outlive the context.
-/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED (it needs a later
+/// version, which the message names), NADA_CANCELLED.
 #[no_mangle]
 pub unsafe extern "C" fn nada_domain_open(context: *const nada_context, file: *const c_char, domain: *mut *mut nada_domain) -> nada_status {
     guard(|| {
@@ -65,7 +69,73 @@ pub unsafe extern "C" fn nada_domain_open(context: *const nada_context, file: *c
     })
 }
 
-/// Writes a domain file (safetensors) under a temporary name and renames it: a failure leaves what was there. `file` is UTF-8.
+/// What leads from `base` to `adapted`, two generators of one shape such as one and somebody else's fine-tuning of it, as a domain of
+/// `base`: the difference of the tensors that are not the same. `source` and `target` say in words what they draw; NULL or "" where nobody
+/// knows.
+/// Threads: any. Owner: the caller frees *domain with nada_domain_free().
+/// Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (other shapes, or no difference).
+#[no_mangle]
+pub unsafe extern "C" fn nada_domain_between(
+    base: *const nada_generator,
+    adapted: *const nada_generator,
+    source: *const c_char,
+    target: *const c_char,
+    domain: *mut *mut nada_domain,
+) -> nada_status {
+    guard(|| {
+        out!(domain);
+        let (base, adapted) = (handle!(base), handle!(adapted));
+        let words = |words: *const c_char, name: &str| if words.is_null() { Ok("") } else { text(words, name) };
+        let (source, target) = (words(source, "source")?, words(target, "target")?);
+        let made = base.runtime.run(|| Domain::between(&base.generator, &adapted.generator, source, target))?;
+        *domain = into_raw(LoadedDomain::new(Arc::new(made)));
+        Ok(())
+    })
+}
+
+/// Whether the domain belongs to `generator`, and may be drawn with it: *fits becomes 1 or 0. A domain of an earlier version may belong to
+/// it though their fingerprints, as texts, differ.
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_domain_fits(domain: *const nada_domain, generator: *const nada_generator, fits: *mut u32) -> nada_status {
+    guard(|| {
+        out!(fits);
+        *fits = u32::from(handle!(domain).domain.description.fits(&handle!(generator).generator)?);
+        Ok(())
+    })
+}
+
+/// The same change as a domain of `generator`, which it was not made from: of a relative of its own generator, such as one rounded to f16
+/// or fine-tuned. Nobody has looked at what it draws there.
+/// Threads: any. Owner: the caller frees *moved with nada_domain_free().
+/// Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (the generator does not have the tensors that are changed, in their shapes).
+#[no_mangle]
+pub unsafe extern "C" fn nada_domain_for_generator(
+    domain: *const nada_domain,
+    generator: *const nada_generator,
+    moved: *mut *mut nada_domain,
+) -> nada_status {
+    guard(|| {
+        out!(moved);
+        let (domain, g) = (handle!(domain), handle!(generator));
+        *moved = into_raw(LoadedDomain::new(Arc::new(g.runtime.run(|| domain.domain.for_generator(&g.generator))?)));
+        Ok(())
+    })
+}
+
+/// The domain with 16-bit numbers, which take half the room in memory and in a file and keep 11 bits of each.
+/// Threads: any. Owner: the caller frees *half with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_UNSUPPORTED (too large a number).
+#[no_mangle]
+pub unsafe extern "C" fn nada_domain_to_half(domain: *const nada_domain, half: *mut *mut nada_domain) -> nada_status {
+    guard(|| {
+        out!(half);
+        *half = into_raw(LoadedDomain::new(Arc::new(handle!(domain).domain.to_half()?)));
+        Ok(())
+    })
+}
+
+/// Writes a domain file (safetensors) under a temporary name and renames it: a failure leaves what was there. `file` is UTF-8. What was in
+/// the file that the domain was opened from and this version does not know is written again.
 /// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
 #[no_mangle]
 pub unsafe extern "C" fn nada_domain_save(domain: *const nada_domain, file: *const c_char) -> nada_status {
@@ -92,6 +162,13 @@ pub unsafe extern "C" fn nada_domain_target(domain: *const nada_domain) -> *cons
 #[no_mangle]
 pub unsafe extern "C" fn nada_domain_fingerprint(domain: *const nada_domain) -> *const c_char {
     string(domain, |d| &d.fingerprint)
+}
+
+/// How it came about: "adapted", "mixed", "imported" (two generators), "edit", or what a later version calls it; "" for NULL.
+/// Threads: any. Owner: the domain; valid until it is freed.
+#[no_mangle]
+pub unsafe extern "C" fn nada_domain_origin(domain: *const nada_domain) -> *const c_char {
+    string(domain, |d| &d.origin)
 }
 
 /// Number of CLIPs it was made with; 0 for NULL. Threads: any.

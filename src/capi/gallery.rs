@@ -2,13 +2,14 @@
 
 use super::context::nada_context;
 use super::domain::{nada_domain, LoadedDomain};
+use super::generator::nada_generator;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::image::nada_image;
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{c_path, c_string, give_text, path, text};
 use crate::adapt::Domain;
-use crate::gallery::Gallery;
+use crate::gallery::{Gallery, Installed};
 use std::ffi::{c_char, CString};
 use std::sync::Arc;
 
@@ -51,7 +52,7 @@ pub unsafe extern "C" fn nada_gallery_open(
         let runtime = handle!(context).runtime.clone();
         let folder = if folder.is_null() { Gallery::default_folder()? } else { path(folder, "folder")? };
         let opened = Gallery::open(&folder)?;
-        let entry = |d: &crate::gallery::Installed| Entry {
+        let entry = |d: &Installed| Entry {
             name: c_string(&d.name),
             file: c_path(&d.file),
             source: c_string(&d.description.source),
@@ -122,12 +123,27 @@ pub unsafe extern "C" fn nada_gallery_fingerprint(gallery: *const nada_gallery, 
     string(gallery, index, |e| &e.fingerprint)
 }
 
+/// As nada_domain_fits(), of domain `index`, without reading its numbers.
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_gallery_fits(
+    gallery: *const nada_gallery,
+    index: usize,
+    generator: *const nada_generator,
+    fits: *mut u32,
+) -> nada_status {
+    guard(|| {
+        out!(fits);
+        let (gallery, generator) = (handle!(gallery), handle!(generator));
+        *fits = u32::from(gallery.installed(index)?.description.fits(&generator.generator)?);
+        Ok(())
+    })
+}
+
 impl OpenGallery {
-    fn file(&self, index: usize) -> Result<&std::path::Path> {
+    fn installed(&self, index: usize) -> Result<&Installed> {
         let all = &self.gallery.domains;
-        let found =
-            all.get(index).ok_or_else(|| Failure::argument("index", format_args!("{index}, but there are {} domains", all.len())))?;
-        Ok(&found.file)
+        all.get(index).ok_or_else(|| Failure::argument("index", format_args!("{index}, but there are {} domains", all.len())))
     }
 }
 
@@ -138,7 +154,7 @@ impl OpenGallery {
 pub unsafe extern "C" fn nada_gallery_thumbnail(gallery: *const nada_gallery, index: usize, image: *mut *mut nada_image) -> nada_status {
     guard(|| {
         out!(image);
-        if let Some(picture) = Domain::thumbnail(handle!(gallery).file(index)?)? {
+        if let Some(picture) = Domain::thumbnail(&handle!(gallery).installed(index)?.file)? {
             *image = into_raw(picture.into());
         }
         Ok(())
@@ -153,7 +169,7 @@ pub unsafe extern "C" fn nada_gallery_domain(gallery: *const nada_gallery, index
     guard(|| {
         out!(domain);
         let gallery = handle!(gallery);
-        let file = gallery.file(index)?;
+        let file = &gallery.installed(index)?.file;
         *domain = into_raw(LoadedDomain::new(Arc::new(gallery.runtime.load(|cancel| Domain::open_unless(file, cancel))?)));
         Ok(())
     })

@@ -11,7 +11,7 @@ use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{c_string, choose, count32, path, product, room_for, within};
 use crate::adapt::Domain;
 use crate::memory::Need;
-use crate::nn::stylegan2::{Generator, Latent, Space};
+use crate::nn::generator::{Generator, Latent, Space};
 use crate::pipeline::{Drawing, NoiseKind};
 use std::ffi::{c_char, CString};
 use std::sync::{Arc, OnceLock};
@@ -147,22 +147,47 @@ pub unsafe extern "C" fn nada_generator_open(
     })
 }
 
-/// The side of its pictures in pixels; 0 for NULL. Threads: any.
+/// The longer side of its pictures in pixels: most generators draw squares; 0 for NULL. Threads: any.
 #[no_mangle]
 pub unsafe extern "C" fn nada_generator_size(generator: *const nada_generator) -> u32 {
-    value(0, || borrow(generator, "generator").map_or(0, |g| count32(g.generator.config().size)))
+    value(0, || borrow(generator, "generator").map_or(0, |g| count32(g.generator.config().size())))
 }
 
-/// Rows of a point of W+, 2 * log2(size) - 2; 0 for NULL. Threads: any.
+/// Width of its pictures in pixels; 0 for NULL. Threads: any.
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_width(generator: *const nada_generator) -> u32 {
+    value(0, || borrow(generator, "generator").map_or(0, |g| count32(g.generator.config().width())))
+}
+
+/// Height of its pictures in pixels; 0 for NULL. Threads: any.
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_height(generator: *const nada_generator) -> u32 {
+    value(0, || borrow(generator, "generator").map_or(0, |g| count32(g.generator.config().height())))
+}
+
+/// What its pictures are made of: 1 for grey, 3 for RGB, 4 for RGB and alpha; 0 for NULL. Images of any have all four channels.
+/// Threads: any.
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_channels(generator: *const nada_generator) -> u32 {
+    value(0, || borrow(generator, "generator").map_or(0, |g| count32(g.generator.config().colours())))
+}
+
+/// Rows of a point of W+, for square pictures 2 * log2(size) - 2; 0 for NULL. Threads: any.
 #[no_mangle]
 pub unsafe extern "C" fn nada_generator_rows(generator: *const nada_generator) -> usize {
     value(0, || borrow(generator, "generator").map_or(0, |g| g.generator.config().n_latent()))
 }
 
-/// Numbers in a z, a w, and a row of W+; 0 for NULL. Threads: any.
+/// Numbers in a w and in a row of W+; 0 for NULL. Threads: any.
 #[no_mangle]
 pub unsafe extern "C" fn nada_generator_dimension(generator: *const nada_generator) -> usize {
     value(0, || borrow(generator, "generator").map_or(0, |g| g.generator.config().style_dim))
+}
+
+/// Numbers in a z, for most generators as many as in a w; 0 for NULL. Threads: any.
+#[no_mangle]
+pub unsafe extern "C" fn nada_generator_z_dimension(generator: *const nada_generator) -> usize {
+    value(0, || borrow(generator, "generator").map_or(0, |g| g.generator.config().z_dim))
 }
 
 /// Number of classes of a conditional generator; 0 for others and for NULL. Threads: any.
@@ -195,7 +220,7 @@ pub unsafe extern "C" fn nada_generator_with_class(
 #[no_mangle]
 pub unsafe extern "C" fn nada_generator_fingerprint(generator: *const nada_generator) -> *const c_char {
     value(c"".as_ptr(), || match borrow(generator, "generator") {
-        Ok(g) => g.fingerprint.get_or_init(|| c_string(g.generator.fingerprint())).as_ptr(),
+        Ok(g) => g.fingerprint.get_or_init(|| c_string(g.generator.fingerprint().unwrap_or_default())).as_ptr(),
         Err(_) => c"".as_ptr(),
     })
 }
@@ -242,7 +267,8 @@ pub unsafe extern "C" fn nada_generator_sample(
         }
         let truncation = within(truncation, 0.0, 1.5, "truncation")?;
         // The input, and an activation of the mapping network with its successor.
-        room_for(product(&[count, g.generator.config().style_dim, 4]), "sample")?;
+        let c = g.generator.config();
+        room_for(product(&[count, c.style_dim.max(c.z_dim), 4]), "sample")?;
         g.runtime.admit(Need::sampling(g.generator.config(), count))?;
         let tensor = g.runtime.run(|| g.generator.sample_w(count, seed, truncation))?;
         *latent = into_raw(Latent { space: Space::W, tensor, noise: None });
@@ -303,7 +329,8 @@ pub unsafe extern "C" fn nada_generator_mix_linear(
 }
 
 /// Renders every point of a latent: `images` has room for `image_count` handles, which must be nada_latent_count(). `options` may be
-/// NULL. Pictures have nada_generator_size() pixels a side and are opaque.
+/// NULL. Pictures have nada_generator_width() times nada_generator_height() pixels
+/// and are opaque, unless the generator draws alpha.
 /// Threads: any; the same generator, latent and domains may be rendered by several threads at once.
 /// Owner: the caller frees each image with nada_image_free(); on failure all are NULL.
 /// Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (a domain of another generator), NADA_OUT_OF_MEMORY, NADA_NOT_FINITE.
@@ -325,9 +352,9 @@ pub unsafe extern "C" fn nada_generator_render(
         if image_count != count {
             return Err(Failure::argument("image_count", format_args!("{image_count}, but the latent has {count} points")));
         }
-        let size = g.generator.config().size;
-        // The network's pictures (3 channels) and the ones handed out (4).
-        room_for(product(&[count, size, size, 7]), "pictures")?;
+        let c = g.generator.config();
+        // The network's pictures and the ones handed out (4 channels).
+        room_for(product(&[count, c.width(), c.height(), c.colours() + 4]), "pictures")?;
         g.runtime.admit(Need::drawing(g.generator.config(), count, &render.domains))?;
         let pictures = g.runtime.run(|| match render.domains.as_slice() {
             [] => render.drawing.pictures(&g.generator, latent),

@@ -9,7 +9,7 @@ use super::latent::nada_latent;
 use super::options::{self, Options};
 use super::progress::{nada_progress_callback, Callback};
 use super::status::{guard, nada_status, Failure, Result};
-use super::values::{choose, finite, flag, number_of};
+use super::values::{choose, flag, number_of};
 use crate::invert::{invert, Inversion, Settings, Space};
 use crate::memory::Need;
 use crate::nn::clip::Clip;
@@ -52,7 +52,8 @@ const SPACES: [(u32, Space); 2] =
 
 impl nada_inversion_options {
     pub(super) fn from_settings(struct_size: usize, settings: &Settings) -> Self {
-        let Settings { space, steps, learning_rate, pyramid, clip, optimise_noise, noise_regularisation, enough_psnr, seed } = *settings;
+        let Settings { space, steps, learning_rate, pyramid_weight, clip_weight, optimise_noise, noise_regularisation, enough_psnr, seed } =
+            *settings;
         Self {
             struct_size,
             clip: std::ptr::null(),
@@ -60,8 +61,8 @@ impl nada_inversion_options {
             seed,
             space: number_of(space, &SPACES).unwrap_or(u32::MAX),
             steps: super::values::count32(steps),
-            pyramid_weight: pyramid,
-            clip_weight: clip,
+            pyramid_weight,
+            clip_weight,
             optimise_noise: optimise_noise as u32,
             noise_regularisation,
             enough_psnr,
@@ -70,27 +71,19 @@ impl nada_inversion_options {
     }
 
     fn settings(&self) -> Result<Settings> {
-        let positive = |value: f32, name: &str| match finite(value, name)? {
-            v if v >= 0.0 => Ok(v),
-            v => Err(Failure::argument(name, format_args!("{v} must be 0 or more"))),
-        };
-        if self.steps == 0 {
-            return Err(Failure::argument("options.steps", "is 0, must be at least 1"));
-        }
-        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return Err(Failure::argument("options.learning_rate", format_args!("{} must be a positive number", self.learning_rate)));
-        }
-        Ok(Settings {
+        let settings = Settings {
             space: choose(self.space, "options.space", "space to invert into (NADA_SPACE_W or NADA_SPACE_W_PLUS)", &SPACES)?,
             steps: self.steps as usize,
             learning_rate: self.learning_rate,
-            pyramid: positive(self.pyramid_weight, "options.pyramid_weight")?,
-            clip: positive(self.clip_weight, "options.clip_weight")?,
+            pyramid_weight: self.pyramid_weight,
+            clip_weight: self.clip_weight,
             optimise_noise: flag(self.optimise_noise, "options.optimise_noise")?,
-            noise_regularisation: positive(self.noise_regularisation, "options.noise_regularisation")?,
-            enough_psnr: positive(self.enough_psnr, "options.enough_psnr")?,
+            noise_regularisation: self.noise_regularisation,
+            enough_psnr: self.enough_psnr,
             seed: self.seed,
-        })
+        };
+        settings.check()?;
+        Ok(settings)
     }
 }
 
@@ -126,7 +119,9 @@ impl Search {
         let options = options::read(options)?;
         let settings = options.settings()?;
         let clip = match options.clip.is_null() {
-            true if settings.clip > 0.0 => return Err(Failure::argument("options.clip", "is NULL, but options.clip_weight is above 0")),
+            true if settings.clip_weight > 0.0 => {
+                return Err(Failure::argument("options.clip", "is NULL, but options.clip_weight is above 0"))
+            }
             true => None,
             false => Some(borrow(options.clip, "options.clip")?.clip.clone()),
         };

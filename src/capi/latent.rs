@@ -4,7 +4,7 @@ use super::context::nada_context;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::status::{guard, nada_status, value, Failure};
 use super::values::{array, choose, number_of, path, product, room_for};
-use crate::nn::stylegan2::{Latent, Space};
+use crate::nn::generator::{Latent, Space};
 use candle_core::{Device, Tensor};
 use std::ffi::c_char;
 

@@ -13,7 +13,7 @@ use super::values::{c_path, c_string, give_text, text};
 use crate::adapt::{Templates, WeightedClip};
 use crate::error::Error;
 use crate::nn::clip::{tidy, warnings, Reader};
-use crate::nn::stylegan2::Generator;
+use crate::nn::generator::Generator;
 use crate::pack::{search_folders, ModelPack, STARTER};
 use crate::progress::Cancel;
 use std::ffi::{c_char, CString};

@@ -39,14 +39,17 @@ pub unsafe extern "C" fn nada_model_list_new(context: *const nada_context, list:
         let mut names = BTreeSet::new();
         let context = handle!(context);
         let packs = ModelPack::list_in(&folders(context)).into_iter().flatten();
-        let first = packs.filter(|pack| names.insert(pack.name.clone()));
-        let found =
-            first.map(|pack| Found { name: c_string(&pack.name), folder: c_path(&pack.folder), description: c_string(&pack.description) });
+        let first: Vec<ModelPack> = packs.filter(|pack| names.insert(pack.name.clone())).collect();
+        let found = first.iter().map(|pack| Found {
+            name: c_string(&pack.name),
+            folder: c_path(&pack.folder),
+            description: c_string(&pack.description),
+        });
         let own = context.folders.iter().filter_map(|folder| {
             let what = leads_nowhere(folder)?;
             Some(format!("nada_context_options.model_folders names {}, which {what}", folder.display()))
         });
-        let warnings: Vec<String> = own.chain(search_warnings()).collect();
+        let warnings: Vec<String> = own.chain(search_warnings()).chain(first.iter().flat_map(|pack| pack.warnings.clone())).collect();
         *list = into_raw(List { found: found.collect(), warning: c_string(&warnings.join("\n")) });
         Ok(())
     })
@@ -83,8 +86,8 @@ pub unsafe extern "C" fn nada_model_list_description(list: *const nada_model_lis
     string(list, index, |f| &f.description)
 }
 
-/// What to tell the user about folders that NADA_MODELS or the context's options name and that lead nowhere, one sentence a line; "" where
-/// all is well, and for NULL.
+/// What to tell the user about folders that NADA_MODELS or the context's options name and that lead nowhere, and about keys of a model.toml
+/// that this version does not know, one sentence a line; "" where all is well, and for NULL.
 /// Threads: any. Owner: the list; valid until it is freed.
 #[no_mangle]
 pub unsafe extern "C" fn nada_model_list_warning(list: *const nada_model_list) -> *const c_char {

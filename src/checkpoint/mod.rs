@@ -195,6 +195,15 @@ impl Checkpoint {
         self.entries.range(self.prefix.clone()..).map_while(|(key, _)| key.strip_prefix(self.prefix.as_str()))
     }
 
+    /// How many of `<prefix>0.`, `<prefix>1.`, ... some key begins with, without a gap. Each is one look-up, however many keys there are.
+    pub(crate) fn count_numbered(&self, prefix: &str) -> usize {
+        let there = |i: &usize| {
+            let start = format!("{}{prefix}{i}.", self.prefix);
+            self.entries.range(start.clone()..).next().is_some_and(|(key, _)| key.starts_with(&start))
+        };
+        (0..).take_while(there).count()
+    }
+
     pub fn contains(&self, key: &str) -> bool {
         self.entries.contains_key(&self.full(key))
     }

@@ -5,12 +5,12 @@
 //! pixels, whose coarse levels pull where fine ones see nothing yet. A CLIP term may be added.
 
 mod optimise;
-mod pyramid;
 
 pub use optimise::{invert, invert_keeping};
 
-use crate::error::{Error, Result};
-use crate::nn::stylegan2::Latent;
+use crate::error::Result;
+use crate::nn::generator::Latent;
+use crate::settings::{self, Kind, Listed, Setting, ANY, MANY};
 use serde::{Deserialize, Serialize};
 
 /// The latent space that is searched.
@@ -32,9 +32,9 @@ pub struct Settings {
     /// quarters of the steps search W, the last quarter lets the layers go, at a tenth of the rate.
     pub learning_rate: f64,
     /// Weight of the averages over 2, 4, 8 and 16 pixels beside the picture itself.
-    pub pyramid: f32,
+    pub pyramid_weight: f32,
     /// Weight of 1 - cos of the CLIP embeddings; needs a CLIP.
-    pub clip: f32,
+    pub clip_weight: f32,
     /// Optimises the noise maps too, regularised to stay white (Karras et al. 2020, appendix D), and shakes the latent at first.
     pub optimise_noise: bool,
     /// Weight of the noise regulariser.
@@ -50,8 +50,8 @@ impl Default for Settings {
             space: Space::WPlus,
             steps: 600,
             learning_rate: 0.1,
-            pyramid: 1.0,
-            clip: 0.0,
+            pyramid_weight: 1.0,
+            clip_weight: 0.0,
             optimise_noise: false,
             noise_regularisation: 1e5,
             enough_psnr: 0.0,
@@ -61,21 +61,28 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// `InvalidArgument` names the first field that is out of range.
+    /// `InvalidArgument` names the first setting that is out of range.
     pub fn check(&self) -> Result<()> {
-        let ok = |name: &str, ok: bool, want: &str| if ok { Ok(()) } else { Err(Error::argument(name, want)) };
-        ok("steps", self.steps >= 1, "must be at least 1")?;
-        ok("learning_rate", self.learning_rate.is_finite() && self.learning_rate > 0.0, "must be a positive number")?;
-        for (name, v) in [
-            ("pyramid", self.pyramid),
-            ("clip", self.clip),
-            ("noise_regularisation", self.noise_regularisation),
-            ("enough_psnr", self.enough_psnr),
-        ] {
-            ok(name, v.is_finite() && v >= 0.0, "must be 0 or more")?;
-        }
-        Ok(())
+        settings::check(self)
     }
+}
+
+const fn setting(name: &'static str, kind: Kind, unit: &'static str, help: &'static str) -> Setting {
+    Setting { name, kind, unit, help }
+}
+
+impl Listed for Settings {
+    const SETTINGS: &'static [Setting] = &[
+        setting("space", Kind::Choice(&["w", "w_plus"]), "", "Latent space to search; w edits well, w_plus comes closer"),
+        setting("steps", Kind::Count(1, MANY), "steps", "Steps at the most"),
+        setting("learning_rate", Kind::Above(0.0, ANY), "", "Adam's highest learning rate"),
+        setting("pyramid_weight", Kind::Within(0.0, ANY), "", "Weight of the picture's 2 to 16-fold averages beside the picture itself"),
+        setting("clip_weight", Kind::Within(0.0, ANY), "", "Weight of 1 - cosine of the CLIP embeddings, by the first CLIP"),
+        setting("optimise_noise", Kind::Flag, "", "Search the noise maps too"),
+        setting("noise_regularisation", Kind::Within(0.0, ANY), "", "Weight that keeps the noise maps noise"),
+        setting("enough_psnr", Kind::Within(0.0, ANY), "dB", "Stop once the picture is this good; 0 for never"),
+        setting("seed", Kind::Count(0, MANY), "", "Seed of the noise that is added while searching"),
+    ];
 }
 
 /// A picture's latent.

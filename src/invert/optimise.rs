@@ -1,15 +1,15 @@
 //! The optimisation loop.
 
-use super::{pyramid, Inversion, Settings, Space};
+use super::{Inversion, Settings, Space};
 use crate::error::{Error, Result};
-use crate::kernels::with_gradient;
+use crate::kernels::{mean_square_error, pyramid_distance, unit_rows, LEAST_LENGTH};
 use crate::nn::clip::{Clip, ClipResize};
-use crate::nn::stylegan2::{Generator, Latent, Noise, Space as LatentSpace};
+use crate::nn::generator::{as_rgb, Generator, Latent, Noise, Space as LatentSpace};
 use crate::optim::{Config, Gradient, Optimiser, Rule, Schedule};
 use crate::picture::Picture;
 use crate::progress::{Cancel, Flow, OnProgress, Progress};
 use crate::rng::Rng;
-use candle_core::{Tensor, Var, D};
+use candle_core::{Tensor, Var};
 
 /// The share of the steps that searches W before W+ is let go, and the rate of the rest as a share of the settings'. A layer's style reads
 /// fewer directions of its row than the row has, so a search of W+ from the mean finds the picture and leaves the rows where they were in
@@ -55,7 +55,7 @@ pub fn invert_keeping(
     reached: &mut Option<Inversion>,
 ) -> Result<Inversion> {
     settings.check()?;
-    let clip = match (clip, settings.clip > 0.0) {
+    let clip = match (clip, settings.clip_weight > 0.0) {
         (_, false) => None,
         (Some(clip), true) => Some(clip),
         (None, true) => return Err(Error::argument("clip", "a CLIP weight above 0 needs a CLIP")),
@@ -66,12 +66,17 @@ pub fn invert_keeping(
         return Err(Error::argument("picture", message));
     }
     target.check_visible()?;
-    let config = generator.config();
-    let side = config.size;
+    let side = generator.config().side("inverting")?;
+    // Averages over 16 pixels are compared.
+    if !side.is_multiple_of(16) {
+        let message = format!("needs a side that 16 divides, and this generator draws {side} x {side} pixels");
+        return Err(Error::unsupported("inverting", message));
+    }
     let target = target.square(side)?.to_tensor()?;
-    let wanted = target.flatten_all()?.to_vec1::<f32>()?;
-    let unit = |e: Tensor| Result::Ok(e.broadcast_div(&e.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)?);
-    let embed = |clip: &Clip, image: &Tensor| unit(clip.encode_image(&clip.preprocess(image, ClipResize::Antialias)?)?);
+    let embed = |clip: &Clip, image: &Tensor| {
+        let features = clip.encode_image(&clip.preprocess(image, ClipResize::Antialias)?)?;
+        Result::Ok(unit_rows(&features, LEAST_LENGTH)?)
+    };
     let embedded = clip.map(|c| embed(c, &target)).transpose()?;
 
     let mean = generator.mean_w()?.unsqueeze(0)?;
@@ -117,16 +122,14 @@ pub fn invert_keeping(
             };
             let noise: Vec<Tensor> = maps.iter().map(|m| m.as_tensor().clone()).collect();
             let noise = if maps.is_empty() { Noise::None } else { Noise::Given(&noise) };
-            let image = generator.synthesize_unless(&wplus_of(&shaken)?, noise, cancel)?;
-            let values = image.flatten_all()?.to_vec1::<f32>()?;
-            let (distance, gradient) = pyramid::loss(&values, &wanted, side, settings.pyramid);
-            let mut total = with_gradient(&image, &Tensor::from_vec(gradient, image.dims(), image.device())?)?;
-            let mut loss = distance;
+            let image = as_rgb(&generator.synthesize_unless(&wplus_of(&shaken)?, noise, cancel)?)?;
+            let mut total = pyramid_distance(&image, &target, settings.pyramid_weight)?;
+            let mut loss = total.to_scalar::<f32>()?;
             if let (Some(clip), Some(wanted)) = (clip, &embedded) {
                 cancel.check()?;
                 let away = (1.0 - (embed(clip, &image)? * wanted)?.sum_all()?)?;
-                loss += settings.clip * away.to_scalar::<f32>()?;
-                total = (total + (away * settings.clip as f64)?)?;
+                loss += settings.clip_weight * away.to_scalar::<f32>()?;
+                total = (total + (away * settings.clip_weight as f64)?)?;
             }
             if let Some(regulariser) = whiteness(&maps)? {
                 total = (total + (regulariser * settings.noise_regularisation as f64)?)?;
@@ -134,7 +137,7 @@ pub fn invert_keeping(
             if !loss.is_finite() {
                 return Err(Error::NotFinite(format!("the loss of step {} is {loss}: a smaller learning_rate may help", step + 1)));
             }
-            let psnr = psnr(&values, &wanted);
+            let psnr = psnr(&image.detach(), &target)?;
             if best.as_ref().is_none_or(|b| loss < b.0) {
                 best = Some((loss, psnr, wplus_of(&shaken.detach())?.copy()?, copy(&maps)?));
             }
@@ -167,10 +170,10 @@ pub fn invert_keeping(
 }
 
 /// Of values in [-1, 1], clamped, as a picture's in [0, 1].
-fn psnr(image: &[f32], wanted: &[f32]) -> f32 {
-    let square: f64 = image.iter().zip(wanted).map(|(a, b)| (0.5 * (a.clamp(-1.0, 1.0) - b) as f64).powi(2)).sum();
+fn psnr(image: &Tensor, wanted: &Tensor) -> Result<f32> {
+    let square = 0.25 * f64::from(mean_square_error(&image.clamp(-1f32, 1f32)?, wanted)?.to_scalar::<f32>()?);
     // 120 dB stands for equal, which has no finite figure.
-    (-10.0 * (square / wanted.len() as f64).max(1e-12).log10()) as f32
+    Ok((-10.0 * square.max(1e-12).log10()) as f32)
 }
 
 /// Standard deviation of w around its mean, over all components.

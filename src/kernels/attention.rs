@@ -1,8 +1,8 @@
 //! Multi-head self-attention (Vaswani et al. 2017, section 3.2) with the softmax fused in.
 
-use super::slices::{argument, dot, exp, matmul, maximum, prepared, sum, tensor, vectorised, Matrix, Values};
-use candle_core::{bail, CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
+use super::cpu::View;
+use super::op::{apply, f32s, run1, Backward, Differentiable, Op};
+use candle_core::{bail, Result, Shape, Tensor};
 
 /// Self-attention over packed queries, keys and values. `queries` is how many tokens of each sample ask: all of them, or just the first ones.
 #[derive(Clone, Copy, Debug)]
@@ -15,174 +15,53 @@ pub(crate) struct Attention {
 }
 
 impl Attention {
-    fn head_width(&self) -> usize {
-        self.width / self.heads
-    }
-
-    fn scale(&self) -> f32 {
-        1.0 / (self.head_width() as f32).sqrt()
-    }
-
-    /// Query, key and value of one head in one sample's qkv [tokens, 3 * width].
-    fn parts<'a>(&self, qkv: &'a [f32], head: usize) -> [Matrix<'a>; 3] {
-        [0, 1, 2].map(|part| Matrix::rows(&qkv[part * self.width + head * self.head_width()..], 3 * self.width))
-    }
-
-    /// softmax(scale * Q K^T) of one head, [queries, tokens].
-    fn probabilities(&self, qkv: &[f32], head: usize, (queries, tokens): (usize, usize), out: &mut [f32]) {
-        let [q, k, _] = self.parts(qkv, head);
-        matmul((queries, tokens, self.head_width()), out, tokens, false, self.scale(), q, k.transposed(), false);
-        vectorised(
-            #[inline(always)]
-            || {
-                for (i, row) in out.chunks_exact_mut(tokens).enumerate() {
-                    let (seen, hidden) = row.split_at_mut(if self.causal { i + 1 } else { tokens });
-                    let most = maximum(seen);
-                    for p in seen.iter_mut() {
-                        *p = exp(*p - most);
-                    }
-                    let scale = 1.0 / sum(seen);
-                    for p in seen.iter_mut() {
-                        *p *= scale;
-                    }
-                    hidden.fill(0.0);
-                }
-            },
-        )
-    }
-
-    /// One head of one sample: out [queries, head width], rows `out_row` apart.
-    fn head(&self, qkv: &[f32], head: usize, size: (usize, usize), scratch: &mut [f32], out: &mut [f32], out_row: usize) {
-        let (queries, tokens) = size;
-        self.probabilities(qkv, head, size, scratch);
-        let [_, _, v] = self.parts(qkv, head);
-        matmul((queries, self.head_width(), tokens), out, out_row, false, 1.0, Matrix::rows(scratch, tokens), v, false);
-    }
-
-    /// One head's part of the gradient of qkv, into out [tokens, 3 * head width]; `gradient` is that of one sample's output.
-    fn head_backward(
-        &self,
-        qkv: &[f32],
-        head: usize,
-        (queries, tokens): (usize, usize),
-        gradient: &[f32],
-        out: &mut [f32],
-        out_row: [usize; 2],
-    ) {
-        let (width, scale) = (self.head_width(), self.scale());
-        let (row, part) = (out_row[0], out_row[1]);
-        let [q, k, v] = self.parts(qkv, head);
-        let g = Matrix::rows(&gradient[head * width..], self.width);
-        let mut p = vec![0.0; queries * tokens];
-        self.probabilities(qkv, head, (queries, tokens), &mut p);
-        let dv = Matrix::rows(&p, tokens).transposed();
-        matmul((tokens, width, queries), &mut out[2 * part..], row, false, 1.0, dv, g, false);
-        let mut dp = vec![0.0; queries * tokens];
-        matmul((queries, tokens, width), &mut dp, tokens, false, 1.0, g, v.transposed(), false);
-        vectorised(
-            #[inline(always)]
-            || {
-                for (p, dp) in p.chunks_exact(tokens).zip(dp.chunks_exact_mut(tokens)) {
-                    let along = dot(p, dp);
-                    for (dp, p) in dp.iter_mut().zip(p) {
-                        *dp = (*dp - along) * p;
-                    }
-                }
-            },
-        );
-        let ds = Matrix::rows(&dp, tokens);
-        matmul((queries, width, tokens), out, row, false, scale, ds, k, false);
-        matmul((tokens, width, queries), &mut out[part..], row, false, scale, ds.transposed(), q, false);
-    }
-
-    /// qkv [n, tokens, 3 * width] -> out [n, queries, width]; `parallel` spreads samples and heads over rayon's threads.
-    pub(crate) fn forward(&self, qkv: &[f32], (n, queries, tokens): (usize, usize, usize), out: &mut [f32], parallel: bool) {
-        let (width, size) = (self.head_width(), (queries, tokens));
-        let sample = |i: usize| &qkv[i * tokens * 3 * self.width..(i + 1) * tokens * 3 * self.width];
-        if !parallel {
-            let mut scratch = vec![0.0; queries * tokens];
-            for (i, out) in out.chunks_exact_mut(queries * self.width).take(n).enumerate() {
-                for head in 0..self.heads {
-                    self.head(sample(i), head, size, &mut scratch, &mut out[head * width..], self.width);
-                }
-            }
-            return;
-        }
-        // Heads of one sample lie interleaved in the output: each is computed apart, then copied in.
-        let heads: Vec<Vec<f32>> = (0..n * self.heads)
-            .into_par_iter()
-            .map(|task| {
-                let (mut scratch, mut out) = (vec![0.0; queries * tokens], vec![0.0; queries * width]);
-                self.head(sample(task / self.heads), task % self.heads, size, &mut scratch, &mut out, width);
-                out
-            })
-            .collect();
-        for (task, head) in heads.iter().enumerate() {
-            let (i, column) = (task / self.heads, task % self.heads * width);
-            for (q, row) in head.chunks_exact(width).enumerate() {
-                let at = (i * queries + q) * self.width + column;
-                out[at..at + width].copy_from_slice(row);
-            }
-        }
-    }
-
-    /// out [n, tokens, 3 * width] = gradient of qkv, given that of the output [n, queries, width]; `out` must be zero where a token does not ask.
-    pub(crate) fn backward(
-        &self,
-        qkv: &[f32],
-        gradient: &[f32],
-        (n, queries, tokens): (usize, usize, usize),
-        out: &mut [f32],
-        parallel: bool,
-    ) {
-        let (width, size, packed) = (self.head_width(), (queries, tokens), tokens * 3 * self.width);
-        let sample = |i: usize| (&qkv[i * packed..(i + 1) * packed], &gradient[i * queries * self.width..(i + 1) * queries * self.width]);
-        if !parallel {
-            for (i, out) in out.chunks_exact_mut(packed).take(n).enumerate() {
-                let (qkv, gradient) = sample(i);
-                for head in 0..self.heads {
-                    self.head_backward(qkv, head, size, gradient, &mut out[head * width..], [3 * self.width, self.width]);
-                }
-            }
-            return;
-        }
-        let heads: Vec<Vec<f32>> = (0..n * self.heads)
-            .into_par_iter()
-            .map(|task| {
-                let mut out = vec![0.0; tokens * 3 * width];
-                let (qkv, gradient) = sample(task / self.heads);
-                self.head_backward(qkv, task % self.heads, size, gradient, &mut out, [3 * width, width]);
-                out
-            })
-            .collect();
-        for (task, head) in heads.iter().enumerate() {
-            let (i, column) = (task / self.heads, task % self.heads * width);
-            for (t, row) in head.chunks_exact(3 * width).enumerate() {
-                for (part, values) in row.chunks_exact(width).enumerate() {
-                    let at = i * packed + (t * 3 + part) * self.width + column;
-                    out[at..at + width].copy_from_slice(values);
-                }
-            }
+    /// (n, tokens) of qkv.
+    fn sizes(&self, qkv: &Shape) -> Result<(usize, usize)> {
+        match qkv.dims() {
+            &[n, tokens, packed] if packed == 3 * self.width => Ok((n, tokens)),
+            other => bail!("attention of width {}: qkv {other:?}", self.width),
         }
     }
 }
 
-impl CustomOp1 for Attention {
-    fn name(&self) -> &'static str {
-        "attention"
+impl Op<1> for Attention {
+    const NAME: &'static str = "attention";
+    fn shapes(&self, [qkv]: [&Shape; 1]) -> Result<[Shape; 1]> {
+        let (n, tokens) = self.sizes(qkv)?;
+        Ok([(n, tokens, self.width).into()])
     }
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (n, tokens, _) = layout.shape().dims3()?;
+    fn cpu(&self, [qkv]: [View; 1]) -> Result<[Vec<f32>; 1]> {
+        let (n, tokens) = self.sizes(qkv.shape)?;
         let mut out = vec![0.0; n * tokens * self.width];
-        self.forward(argument(storage, layout)?, (n, tokens, tokens), &mut out, true);
-        Ok((CpuStorage::F32(out), (n, tokens, self.width).into()))
+        self.forward(qkv.values, (n, tokens, tokens), &mut out, true);
+        Ok([out])
     }
-    fn bwd(&self, qkv: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let (n, tokens, _) = qkv.dims3()?;
-        let gradient = prepared(gradient)?;
-        let mut out = vec![0.0; qkv.elem_count()];
-        self.backward(&Values::of(qkv)?, &Values::of(&gradient)?, (n, tokens, tokens), &mut out, true);
-        Ok(Some(tensor(out, qkv.shape())?))
+}
+
+impl Differentiable<1> for Attention {
+    fn gradient(&self, given: &Backward<1>) -> Result<[Option<Tensor>; 1]> {
+        let [qkv] = &given.inputs;
+        Ok([Some(run1(&AttentionGradient(*self), [qkv, &given.gradient])?)])
+    }
+}
+
+/// qkv, gradient of the result -> gradient of qkv.
+struct AttentionGradient(Attention);
+
+impl Op<2> for AttentionGradient {
+    const NAME: &'static str = "attention's gradient";
+    fn shapes(&self, [qkv, gradient]: [&Shape; 2]) -> Result<[Shape; 1]> {
+        let (n, tokens) = self.0.sizes(qkv)?;
+        if gradient.dims() != [n, tokens, self.0.width] {
+            bail!("attention of qkv {qkv:?}: gradient {gradient:?}");
+        }
+        Ok([qkv.clone()])
+    }
+    fn cpu(&self, [qkv, gradient]: [View; 2]) -> Result<[Vec<f32>; 1]> {
+        let (n, tokens) = self.0.sizes(qkv.shape)?;
+        let mut out = vec![0.0; qkv.values.len()];
+        self.0.backward(qkv.values, gradient.values, (n, tokens, tokens), &mut out, true);
+        Ok([out])
     }
 }
 
@@ -193,5 +72,5 @@ pub fn attention(qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
     if heads == 0 || packed == 0 || packed % (3 * heads) != 0 {
         bail!("attention: the last dimension of qkv {:?} is not 3 * {heads} heads", qkv.shape());
     }
-    prepared(qkv)?.apply_op1(Attention { heads, width: packed / 3, causal })
+    apply(Attention { heads, width: packed / 3, causal }, [&f32s(qkv)?])
 }

@@ -1,117 +1,148 @@
 //! Linear layers whose frozen weights cost nothing backward.
 
-use super::slices::{argument, matmul, prepared, repeated, tensor, vectorised, Matrix, Values};
-use candle_core::{bail, CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use super::cpu::gemm::{matmul, Matrix};
+use super::cpu::simd::vectorised;
+use super::cpu::vector::{add_to, repeated};
+use super::cpu::View;
+use super::op::{apply, f32s, run1, Backward, Differentiable, Op};
+use candle_core::{bail, Result, Shape, Tensor};
 
-/// out [m, outputs] = x [m, inputs] w^T + b; w [outputs, inputs].
-fn forward(x: &[f32], w: &[f32], b: Option<&[f32]>, (inputs, outputs): (usize, usize)) -> Vec<f32> {
-    let rows = x.len().checked_div(inputs).unwrap_or(0);
-    let mut out = repeated(b, rows, outputs);
-    let w = Matrix::rows(w, inputs).transposed();
-    matmul((rows, outputs, inputs), &mut out, outputs, true, 1.0, Matrix::rows(x, inputs), w, true);
-    out
-}
-
-/// Gradients of x and, where tracked, of w and of a bias.
-fn backward(x: &Tensor, w: &Tensor, b: Option<&Tensor>, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-    let (outputs, inputs) = w.dims2()?;
-    let gradient = prepared(gradient)?;
-    let gradient = Values::of(&gradient)?;
-    let rows = gradient.len().checked_div(outputs).unwrap_or(0);
-    let x_gradient = match x.track_op() {
-        true => {
-            let mut out = vec![0.0; rows * inputs];
-            let g = Matrix::rows(&gradient, outputs);
-            matmul((rows, inputs, outputs), &mut out, inputs, false, 1.0, g, Matrix::rows(&Values::of(w)?, inputs), true);
-            Some(tensor(out, x.shape())?)
+/// The result's shape, of x [.., inputs], w [outputs, inputs] and b [outputs].
+fn output(x: &Shape, w: &Shape, b: Option<&Shape>) -> Result<Shape> {
+    match (x.dims(), w.dims()) {
+        ([leading @ .., inputs], &[outputs, same]) if *inputs == same && b.is_none_or(|b| b.dims() == [outputs]) => {
+            Ok([leading, &[outputs]].concat().into())
         }
-        false => None,
-    };
-    let w_gradient = match w.track_op() {
-        true => {
-            let mut out = vec![0.0; outputs * inputs];
-            let g = Matrix::rows(&gradient, outputs).transposed();
-            matmul((outputs, inputs, rows), &mut out, inputs, false, 1.0, g, Matrix::rows(&Values::of(x)?, inputs), true);
-            Some(tensor(out, w.shape())?)
-        }
-        false => None,
-    };
-    let b_gradient = match b {
-        Some(b) if b.track_op() => {
-            let mut out = vec![0.0; outputs];
-            vectorised(|| gradient.chunks_exact(outputs).for_each(|row| super::slices::add_to(&mut out, row)));
-            Some(tensor(out, b.shape())?)
-        }
-        _ => None,
-    };
-    Ok((x_gradient, w_gradient, b_gradient))
-}
-
-fn output_shape(x: &Layout, outputs: usize) -> Shape {
-    let mut dims = x.dims().to_vec();
-    if let Some(last) = dims.last_mut() {
-        *last = outputs;
+        _ => bail!("linear: x {x:?} does not fit w {w:?} and b {b:?}"),
     }
-    dims.into()
 }
 
+/// How many rows x has.
+fn rows(x: &View) -> usize {
+    let width = x.dims().last().copied().unwrap_or(0);
+    x.values.len().checked_div(width).unwrap_or(0)
+}
+
+/// x w^T + b
+fn forward(x: View, w: View, b: Option<&[f32]>) -> Result<Vec<f32>> {
+    let (outputs, inputs) = w.shape.dims2()?;
+    let rows = rows(&x);
+    let mut out = repeated(b, rows, outputs);
+    let w = Matrix::rows(w.values, inputs).transposed();
+    matmul((rows, outputs, inputs), &mut out, outputs, true, 1.0, Matrix::rows(x.values, inputs), w, true);
+    Ok(out)
+}
+
+/// x, w -> x w^T
 struct Linear;
 
-impl CustomOp2 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
+impl Op<2> for Linear {
+    const NAME: &'static str = "linear";
+    fn shapes(&self, [x, w]: [&Shape; 2]) -> Result<[Shape; 1]> {
+        Ok([output(x, w, None)?])
     }
-    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (outputs, inputs) = wl.shape().dims2()?;
-        let out = forward(argument(x, xl)?, argument(w, wl)?, None, (inputs, outputs));
-        Ok((CpuStorage::F32(out), output_shape(xl, outputs)))
-    }
-    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (x, w, _) = backward(x, w, None, gradient)?;
-        Ok((x, w))
+    fn cpu(&self, [x, w]: [View; 2]) -> Result<[Vec<f32>; 1]> {
+        Ok([forward(x, w, None)?])
     }
 }
 
+impl Differentiable<2> for Linear {
+    fn gradient(&self, given: &Backward<2>) -> Result<[Option<Tensor>; 2]> {
+        let ([x, w], g) = (&given.inputs, &given.gradient);
+        let wanted = |i: usize, f: &dyn Fn() -> Result<Tensor>| given.need[i].then(f).transpose();
+        Ok([wanted(0, &|| run1(&InputGradient, [g, w]))?, wanted(1, &|| run1(&WeightGradient, [g, x]))?])
+    }
+}
+
+/// x, w, b -> x w^T + b
 struct BiasedLinear;
 
-impl CustomOp3 for BiasedLinear {
-    fn name(&self) -> &'static str {
-        "linear with bias"
+impl Op<3> for BiasedLinear {
+    const NAME: &'static str = "linear with bias";
+    fn shapes(&self, [x, w, b]: [&Shape; 3]) -> Result<[Shape; 1]> {
+        Ok([output(x, w, Some(b))?])
     }
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        w: &CpuStorage,
-        wl: &Layout,
-        b: &CpuStorage,
-        bl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (outputs, inputs) = wl.shape().dims2()?;
-        let out = forward(argument(x, xl)?, argument(w, wl)?, Some(argument(b, bl)?), (inputs, outputs));
-        Ok((CpuStorage::F32(out), output_shape(xl, outputs)))
+    fn cpu(&self, [x, w, b]: [View; 3]) -> Result<[Vec<f32>; 1]> {
+        Ok([forward(x, w, Some(b.values))?])
     }
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        backward(x, w, Some(b), gradient)
+}
+
+impl Differentiable<3> for BiasedLinear {
+    fn gradient(&self, given: &Backward<3>) -> Result<[Option<Tensor>; 3]> {
+        let ([x, w, _], g) = (&given.inputs, &given.gradient);
+        let wanted = |i: usize, f: &dyn Fn() -> Result<Tensor>| given.need[i].then(f).transpose();
+        Ok([
+            wanted(0, &|| run1(&InputGradient, [g, w]))?,
+            wanted(1, &|| run1(&WeightGradient, [g, x]))?,
+            wanted(2, &|| run1(&BiasGradient, [g]))?,
+        ])
+    }
+}
+
+/// g [.., outputs], w [outputs, inputs] -> g w
+struct InputGradient;
+
+impl Op<2> for InputGradient {
+    const NAME: &'static str = "linear's gradient of x";
+    fn shapes(&self, [g, w]: [&Shape; 2]) -> Result<[Shape; 1]> {
+        match (g.dims(), w.dims()) {
+            ([leading @ .., outputs], &[same, inputs]) if *outputs == same => Ok([[leading, &[inputs]].concat().into()]),
+            _ => bail!("{}: {g:?} and {w:?} do not fit", Self::NAME),
+        }
+    }
+    fn cpu(&self, [g, w]: [View; 2]) -> Result<[Vec<f32>; 1]> {
+        let (outputs, inputs) = w.shape.dims2()?;
+        let rows = rows(&g);
+        let mut out = vec![0.0; rows * inputs];
+        let (g, w) = (Matrix::rows(g.values, outputs), Matrix::rows(w.values, inputs));
+        matmul((rows, inputs, outputs), &mut out, inputs, false, 1.0, g, w, true);
+        Ok([out])
+    }
+}
+
+/// g [.., outputs], x [.., inputs] -> g^T x [outputs, inputs]
+struct WeightGradient;
+
+impl Op<2> for WeightGradient {
+    const NAME: &'static str = "linear's gradient of w";
+    fn shapes(&self, [g, x]: [&Shape; 2]) -> Result<[Shape; 1]> {
+        match (g.dims(), x.dims()) {
+            ([leading @ .., outputs], [same @ .., inputs]) if leading == same => Ok([(*outputs, *inputs).into()]),
+            _ => bail!("{}: {g:?} and {x:?} do not fit", Self::NAME),
+        }
+    }
+    fn cpu(&self, [g, x]: [View; 2]) -> Result<[Vec<f32>; 1]> {
+        let [out] = self.shapes([g.shape, x.shape])?;
+        let (outputs, inputs) = out.dims2()?;
+        let rows = rows(&g);
+        let mut out = vec![0.0; outputs * inputs];
+        let (g, x) = (Matrix::rows(g.values, outputs).transposed(), Matrix::rows(x.values, inputs));
+        matmul((outputs, inputs, rows), &mut out, inputs, false, 1.0, g, x, true);
+        Ok([out])
+    }
+}
+
+/// g [.., outputs] -> its sum over all rows [outputs]
+struct BiasGradient;
+
+impl Op<1> for BiasGradient {
+    const NAME: &'static str = "linear's gradient of b";
+    fn shapes(&self, [g]: [&Shape; 1]) -> Result<[Shape; 1]> {
+        Ok([g.dims().last().copied().unwrap_or(0).into()])
+    }
+    fn cpu(&self, [g]: [View; 1]) -> Result<[Vec<f32>; 1]> {
+        let outputs = g.dims().last().copied().unwrap_or(0);
+        let mut out = vec![0.0; outputs];
+        vectorised(|| g.values.chunks_exact(outputs.max(1)).for_each(|row| add_to(&mut out, row)));
+        Ok([out])
     }
 }
 
 /// x [.., inputs] times the transpose of w [outputs, inputs], plus b [outputs] -> [.., outputs]. Differentiable in every tracked argument.
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
-    let (outputs, inputs) = w.dims2()?;
-    if x.dims().last() != Some(&inputs) || b.is_some_and(|b| b.dims() != [outputs]) {
-        bail!("linear: x {:?} does not fit w {:?} and b {:?}", x.shape(), w.shape(), b.map(|b| b.shape()));
-    }
-    let (x, w) = (prepared(x)?, prepared(w)?);
+    let (x, w) = (f32s(x)?, f32s(w)?);
     match b {
-        Some(b) => x.apply_op3(&w, &prepared(b)?, BiasedLinear),
-        None => x.apply_op2(&w, Linear),
+        Some(b) => apply(BiasedLinear, [&x, &w, &f32s(b)?]),
+        None => apply(Linear, [&x, &w]),
     }
 }

@@ -1,35 +1,51 @@
-//! The hot operations as candle custom operations, each with its gradient.
+//! The operations that networks and losses are made of, with their gradients.
 //!
-//! All take and give f32. A gradient is computed only for arguments that candle tracks: frozen weights cost nothing backward.
+//! All take and give f32. A gradient is computed only for arguments that candle tracks: frozen weights cost nothing backward. One file an
+//! operation: shapes and gradient (`op.rs` says how); the arithmetic, where it is more than a loop, in `cpu/`, one folder a device.
+
+// Shapes stand in square brackets.
+#![allow(rustdoc::broken_intra_doc_links)]
 
 mod activation;
+mod affine_sample;
 mod attention;
 mod bias_act;
-mod buffer;
+mod channel_affine;
 mod conv2d;
-mod gemm;
+mod cpu;
+mod filters;
+mod grey16;
 mod linear;
 mod modulated;
 mod norm;
+mod op;
 mod patches;
-mod resample;
-mod seed;
-mod simd;
-mod slices;
-mod taps;
+mod pyramid;
+mod resize;
+mod resize_rgb8;
 mod transformer;
+mod unit_rows;
 mod upfirdn;
+mod with_gradient;
 
 pub use activation::{gelu, gelu_tanh, quick_gelu, Activation};
+pub use affine_sample::affine_sample;
 pub use attention::attention;
 pub use bias_act::bias_act;
-pub(crate) use buffer::KEPT as SCRATCH_KEPT;
+pub use channel_affine::channel_affine;
 pub use conv2d::conv2d;
+pub(crate) use cpu::scratch::KEPT as SCRATCH_KEPT;
+pub(crate) use filters::weights;
+pub use filters::Filter;
+pub(crate) use grey16::{grey16, grey16_gradient, GREY_SIDE};
 pub use linear::linear;
 pub use modulated::{modulated_conv2d, Modulated};
 pub use norm::layer_norm;
 pub use patches::{embed_tokens, patches};
-pub use resample::{affine_sample, channel_affine, resize, resize_rgb8, resize_rgb8_bilinear, Filter};
-pub use seed::with_gradient;
+pub(crate) use pyramid::{mean_square_error, pyramid_distance};
+pub use resize::resize;
+pub use resize_rgb8::{resize_rgb8, resize_rgb8_bilinear};
 pub use transformer::{Block, BlockWeights};
+pub(crate) use unit_rows::{unit_rows, LEAST_LENGTH};
 pub use upfirdn::{upfirdn2d, UpFirDn};
+pub use with_gradient::with_gradient;

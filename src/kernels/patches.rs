@@ -1,7 +1,8 @@
 //! Pictures to tokens of a vision transformer (Dosovitskiy et al. 2021, section 3.1).
 
-use super::slices::{argument, prepared, tensor, Values};
-use candle_core::{bail, CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
+use super::cpu::View;
+use super::op::{alike, apply, f32s, run1, Backward, Differentiable, Op};
+use candle_core::{bail, Result, Shape, Tensor};
 
 /// Where patches lie in a picture [c, h, w]; rows and columns beyond the last whole patch belong to none.
 #[derive(Clone, Copy)]
@@ -14,8 +15,10 @@ struct Grid {
 
 impl Grid {
     fn of(shape: &Shape, patch: usize) -> Result<Self> {
-        let (_, channels, height, width) = shape.dims4()?;
-        Ok(Self { channels, height, width, patch })
+        match shape.dims() {
+            &[_, channels, height, width] if patch > 0 && height >= patch && width >= patch => Ok(Self { channels, height, width, patch }),
+            other => bail!("patches of {patch} pixels in {other:?}"),
+        }
     }
     fn rows(&self) -> usize {
         self.height / self.patch
@@ -46,85 +49,91 @@ impl Grid {
     }
 }
 
+/// Of so many pixels a side.
 struct Patches(usize);
 
-impl CustomOp1 for Patches {
-    fn name(&self) -> &'static str {
-        "patches"
+impl Op<1> for Patches {
+    const NAME: &'static str = "patches";
+    fn shapes(&self, [x]: [&Shape; 1]) -> Result<[Shape; 1]> {
+        let grid = Grid::of(x, self.0)?;
+        Ok([(x.dims()[0], grid.tokens(), grid.token()).into()])
     }
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = argument(storage, layout)?;
-        let n = layout.dims()[0];
-        let grid = Grid::of(layout.shape(), self.0)?;
+    fn cpu(&self, [x]: [View; 1]) -> Result<[Vec<f32>; 1]> {
+        let (grid, n) = (Grid::of(x.shape, self.0)?, x.dims()[0]);
         let mut out = vec![0.0; n * grid.tokens() * grid.token()];
-        grid.runs(n, |from, to| out[to..to + self.0].copy_from_slice(&x[from..from + self.0]));
-        Ok((CpuStorage::F32(out), (n, grid.tokens(), grid.token()).into()))
+        grid.runs(n, |from, to| out[to..to + self.0].copy_from_slice(&x.values[from..from + self.0]));
+        Ok([out])
     }
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let gradient = prepared(gradient)?;
-        let gradient = Values::of(&gradient)?;
-        let mut out = vec![0.0; x.elem_count()];
-        let grid = Grid::of(x.shape(), self.0)?;
-        grid.runs(x.dim(0)?, |to, from| out[to..to + self.0].copy_from_slice(&gradient[from..from + self.0]));
-        Ok(Some(tensor(out, x.shape())?))
+}
+
+impl Differentiable<1> for Patches {
+    fn gradient(&self, given: &Backward<1>) -> Result<[Option<Tensor>; 1]> {
+        let [x] = &given.inputs;
+        Ok([Some(run1(&PatchesGradient { patch: self.0, x: x.shape().clone() }, [&given.gradient])?)])
+    }
+}
+
+/// Gradient of the tokens -> gradient of the pictures, of shape `x`.
+struct PatchesGradient {
+    patch: usize,
+    x: Shape,
+}
+
+impl Op<1> for PatchesGradient {
+    const NAME: &'static str = "patches' gradient";
+    fn shapes(&self, [gradient]: [&Shape; 1]) -> Result<[Shape; 1]> {
+        let [tokens] = Patches(self.patch).shapes([&self.x])?;
+        alike(Self::NAME, &tokens, gradient)?;
+        Ok([self.x.clone()])
+    }
+    fn cpu(&self, [gradient]: [View; 1]) -> Result<[Vec<f32>; 1]> {
+        let mut out = vec![0.0; self.x.elem_count()];
+        let run = self.patch;
+        Grid::of(&self.x, run)?.runs(self.x.dims()[0], |to, from| out[to..to + run].copy_from_slice(&gradient.values[from..from + run]));
+        Ok([out])
     }
 }
 
 /// x [n, c, h, w] cut into squares of `patch` pixels -> [n, (h / patch) * (w / patch), c * patch * patch], row by row, each square as c, y, x:
 /// with [`crate::kernels::linear`] a convolution of that size and stride. Differentiable.
 pub fn patches(x: &Tensor, patch: usize) -> Result<Tensor> {
-    let (_, _, h, w) = x.dims4()?;
-    if patch == 0 || h < patch || w < patch {
-        bail!("patches of {patch} pixels in {:?}", x.shape());
-    }
-    prepared(x)?.apply_op1(Patches(patch))
+    apply(Patches(patch), [&f32s(x)?])
 }
 
+/// x [n, t, d], class [d], position [t + 1, d].
 struct Embed;
 
-impl CustomOp3 for Embed {
-    fn name(&self) -> &'static str {
-        "embed tokens"
+impl Op<3> for Embed {
+    const NAME: &'static str = "embed_tokens";
+    fn shapes(&self, [x, class, position]: [&Shape; 3]) -> Result<[Shape; 1]> {
+        match x.dims() {
+            &[n, tokens, width] if class.dims() == [width] && position.dims() == [tokens + 1, width] => Ok([(n, tokens + 1, width).into()]),
+            _ => bail!("embed_tokens: class {class:?} and position {position:?} do not fit x {x:?}"),
+        }
     }
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        class: &CpuStorage,
-        cl: &Layout,
-        position: &CpuStorage,
-        pl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (n, tokens, width) = xl.shape().dims3()?;
-        let (x, class, position) = (argument(x, xl)?, argument(class, cl)?, argument(position, pl)?);
+    fn cpu(&self, [x, class, position]: [View; 3]) -> Result<[Vec<f32>; 1]> {
+        let (n, tokens, width) = x.shape.dims3()?;
         let mut out = Vec::with_capacity(n * (tokens + 1) * width);
         for i in 0..n {
-            let rows = class.iter().chain(&x[i * tokens * width..(i + 1) * tokens * width]);
-            out.extend(rows.zip(position).map(|(x, p)| x + p));
+            let rows = class.values.iter().chain(&x.values[i * tokens * width..(i + 1) * tokens * width]);
+            out.extend(rows.zip(position.values).map(|(x, p)| x + p));
         }
-        Ok((CpuStorage::F32(out), (n, tokens + 1, width).into()))
+        Ok([out])
     }
-    fn bwd(
-        &self,
-        x: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(gradient.narrow(1, 1, x.dim(1)?)?.contiguous()?), None, None))
+}
+
+impl Differentiable<3> for Embed {
+    fn gradient(&self, given: &Backward<3>) -> Result<[Option<Tensor>; 3]> {
+        let [x, _, _] = &given.inputs;
+        Ok([Some(given.gradient.narrow(1, 1, x.dim(1)?)?.contiguous()?), None, None])
     }
 }
 
 /// x [n, t, d] with `class` [d] before each sample's tokens and `position` [t + 1, d] added -> [n, t + 1, d]. Differentiable in `x`; `class`
 /// and `position` are frozen: tracked ones are an error.
 pub fn embed_tokens(x: &Tensor, class: &Tensor, position: &Tensor) -> Result<Tensor> {
-    let (_, tokens, width) = x.dims3()?;
-    if class.dims() != [width] || position.dims() != [tokens + 1, width] {
-        bail!("embed_tokens: class {:?} and position {:?} do not fit x {:?}", class.shape(), position.shape(), x.shape());
-    }
     if class.track_op() || position.track_op() {
         bail!("embed_tokens has no gradient for class and position: detach them");
     }
-    prepared(x)?.apply_op3(&prepared(class)?, &prepared(position)?, Embed)
+    apply(Embed, [&f32s(x)?, &f32s(class)?, &f32s(position)?])
 }

@@ -1,58 +1,16 @@
 //! A whole frozen pre-norm transformer block as one operation (Radford et al. 2021, section 2.4: x + attention(norm(x)), then x + mlp(norm(x))).
 //!
 //! One operation instead of a dozen: candle adds every gradient to zeros of its own, and between small operations threads mostly wait for
-//! each other. Here a thread takes a share of the samples through the whole block, in its own cache.
+//! each other. On the CPU a thread takes a share of the samples through the whole block, in its own cache.
 
 use super::activation::Activation;
 use super::attention::Attention;
-use super::norm::Norm;
-use super::slices::{add_to, argument, matmul, prepared, repeated, tensor, vectorised, Matrix, Values};
-use candle_core::{bail, CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
-use std::sync::{Arc, Mutex};
-
-/// A frozen linear layer: weight [outputs, inputs], bias [outputs].
-#[derive(Debug)]
-struct Dense {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-    inputs: usize,
-}
-
-impl Dense {
-    fn outputs(&self) -> usize {
-        self.bias.len()
-    }
-
-    /// out [rows, outputs] = x W^T + bias + out's present values where `add`.
-    fn forward(&self, x: &[f32], out: &mut [f32], parallel: bool) {
-        let w = Matrix::rows(&self.weight, self.inputs).transposed();
-        let rows = x.len() / self.inputs;
-        matmul((rows, self.outputs(), self.inputs), out, self.outputs(), true, 1.0, Matrix::rows(x, self.inputs), w, parallel);
-    }
-
-    fn apply(&self, x: &[f32], parallel: bool) -> Vec<f32> {
-        let mut out = repeated(Some(&self.bias), x.len() / self.inputs, self.outputs());
-        self.forward(x, &mut out, parallel);
-        out
-    }
-
-    /// x W^T + bias + residual
-    fn apply_onto(&self, x: &[f32], mut residual: Vec<f32>, parallel: bool) -> Vec<f32> {
-        vectorised(|| residual.chunks_exact_mut(self.outputs()).for_each(|row| add_to(row, &self.bias)));
-        self.forward(x, &mut residual, parallel);
-        residual
-    }
-
-    /// Gradient of x, given that of the output.
-    fn backward(&self, gradient: &[f32], parallel: bool) -> Vec<f32> {
-        let rows = gradient.len() / self.outputs();
-        let mut out = vec![0.0; rows * self.inputs];
-        let (g, w) = (Matrix::rows(gradient, self.outputs()), Matrix::rows(&self.weight, self.inputs));
-        matmul((rows, self.inputs, self.outputs()), &mut out, self.inputs, false, 1.0, g, w, parallel);
-        out
-    }
-}
+use super::cpu::norm::Norm;
+use super::cpu::transformer::{Dense, Kept};
+use super::cpu::{self, View};
+use super::op::{alike, apply, f32s, run1, Backward, Differentiable, Op};
+use candle_core::{bail, Error, Result, Shape, Tensor};
+use std::sync::Arc;
 
 /// What a block is made of; each pair is (weight, bias) or (gamma, beta). d is the width.
 pub struct BlockWeights {
@@ -74,29 +32,20 @@ pub struct BlockWeights {
 #[derive(Clone, Debug)]
 pub struct Block(Arc<Parts>);
 
+/// How many tensors [`BlockWeights`] has.
+const WEIGHTS: usize = 12;
+
 #[derive(Debug)]
 struct Parts {
-    norm1: Norm,
-    qkv: Dense,
-    out: Dense,
-    norm2: Norm,
-    up: Dense,
-    down: Dense,
+    /// In the order of [`BlockWeights`], f32, contiguous.
+    weights: [Tensor; WEIGHTS],
     attention: Attention,
     activation: Activation,
-}
-
-/// What backward needs again of one share.
-struct Kept {
-    qkv: Vec<f32>,
-    /// After attention, before the MLP.
-    middle: Vec<f32>,
-    /// Before the activation.
-    hidden: Vec<f32>,
+    epsilon: f32,
 }
 
 impl Block {
-    /// `heads` must divide the width; `causal`: token i sees tokens 0..=i. The weights are copied, as f32.
+    /// `heads` must divide the width; `causal`: token i sees tokens 0..=i. The weights are kept as f32, without their gradients.
     pub fn new(weights: &BlockWeights, heads: usize, causal: bool, activation: Activation, epsilon: f32) -> Result<Self> {
         let width = weights.norm1.0.elem_count();
         let hidden = weights.up.1.elem_count();
@@ -104,25 +53,25 @@ impl Block {
             bail!("transformer block of width {width} and hidden width {hidden} with {heads} heads");
         }
         let values = |t: &Tensor, shape: &[usize]| match t.dims() == shape {
-            true => Ok(Values::of(&prepared(t)?)?.to_vec()),
+            true => f32s(&t.detach())?.contiguous(),
             false => bail!("transformer block: a weight is {:?}, not {shape:?}", t.dims()),
         };
-        let dense = |(w, b): &(Tensor, Tensor), outputs, inputs| {
-            Ok::<_, candle_core::Error>(Dense { weight: values(w, &[outputs, inputs])?, bias: values(b, &[outputs])?, inputs })
-        };
-        let norm = |(g, b): &(Tensor, Tensor)| {
-            Ok::<_, candle_core::Error>(Norm { gamma: values(g, &[width])?, beta: values(b, &[width])?, epsilon })
-        };
-        Ok(Self(Arc::new(Parts {
-            norm1: norm(&weights.norm1)?,
-            qkv: dense(&weights.qkv, 3 * width, width)?,
-            out: dense(&weights.out, width, width)?,
-            norm2: norm(&weights.norm2)?,
-            up: dense(&weights.up, hidden, width)?,
-            down: dense(&weights.down, width, hidden)?,
-            attention: Attention { heads, width, causal },
-            activation,
-        })))
+        let BlockWeights { norm1, qkv, out, norm2, up, down } = weights;
+        let weights = [
+            values(&norm1.0, &[width])?,
+            values(&norm1.1, &[width])?,
+            values(&qkv.0, &[3 * width, width])?,
+            values(&qkv.1, &[3 * width])?,
+            values(&out.0, &[width, width])?,
+            values(&out.1, &[width])?,
+            values(&norm2.0, &[width])?,
+            values(&norm2.1, &[width])?,
+            values(&up.0, &[hidden, width])?,
+            values(&up.1, &[hidden])?,
+            values(&down.0, &[width, hidden])?,
+            values(&down.1, &[width])?,
+        ];
+        Ok(Self(Arc::new(Parts { weights, attention: Attention { heads, width, causal }, activation, epsilon })))
     }
 
     /// x [n, t, d] -> [n, t, d]. Differentiable in x.
@@ -133,133 +82,88 @@ impl Block {
 
     /// The first `queries` tokens of what [`Block::forward`] gives, [n, queries, d]: for a last block of which only the class token is read.
     pub fn first(&self, x: &Tensor, queries: usize) -> Result<Tensor> {
-        let (_, tokens, width) = x.dims3()?;
-        if width != self.0.attention.width || queries > tokens {
-            bail!("transformer block of width {}: x {:?}, first {queries} tokens", self.0.attention.width, x.shape());
-        }
-        let x = prepared(x)?;
-        let op = BlockOp { parts: self.0.clone(), queries, kept: x.track_op().then(|| Mutex::new(Vec::new())) };
-        x.apply_op1(op)
+        let Parts { weights, attention, activation, epsilon } = &*self.0;
+        let op = BlockOp { attention: *attention, activation: *activation, epsilon: *epsilon, queries };
+        let x = f32s(x)?;
+        apply(op, std::array::from_fn(|i| if i == 0 { &x } else { &weights[i - 1] }))
     }
 }
 
-impl Parts {
-    /// x, tokens of n samples one after another, with only the first `queries` of each sample.
-    fn asking<'a>(&self, x: &'a [f32], (_, queries, tokens): (usize, usize, usize)) -> impl Iterator<Item = &'a [f32]> {
-        let width = self.attention.width;
-        x.chunks_exact(tokens * width).map(move |sample| &sample[..queries * width])
-    }
-
-    fn forward(&self, x: &[f32], size: (usize, usize, usize), parallel: bool) -> (Vec<f32>, Kept) {
-        let (n, queries, _) = size;
-        let width = self.attention.width;
-        let mut normed = vec![0.0; x.len()];
-        self.norm1.forward(x, &mut normed);
-        let qkv = self.qkv.apply(&normed, parallel);
-        normed.truncate(n * queries * width);
-        let mut attended = normed;
-        self.attention.forward(&qkv, size, &mut attended, parallel);
-        let mut residual = Vec::with_capacity(n * queries * width);
-        self.asking(x, size).for_each(|rows| residual.extend_from_slice(rows));
-        let middle = self.out.apply_onto(&attended, residual, parallel);
-        self.norm2.forward(&middle, &mut attended);
-        let hidden = self.up.apply(&attended, parallel);
-        let mut activated = vec![0.0; hidden.len()];
-        self.activation.forward(&hidden, &mut activated);
-        let out = self.down.apply_onto(&activated, middle.clone(), parallel);
-        (out, Kept { qkv, middle, hidden })
-    }
-
-    fn backward(&self, x: &[f32], kept: &Kept, gradient: &[f32], size: (usize, usize, usize), parallel: bool) -> Vec<f32> {
-        let (_, _, tokens) = size;
-        let width = self.attention.width;
-        let mut hidden = self.down.backward(gradient, parallel);
-        self.activation.backward(&kept.hidden, &mut hidden);
-        let normed = self.up.backward(&hidden, parallel);
-        let mut middle = gradient.to_vec();
-        self.norm2.backward(&kept.middle, &normed, &mut middle);
-        let attended = self.out.backward(&middle, parallel);
-        let mut qkv = vec![0.0; kept.qkv.len()];
-        self.attention.backward(&kept.qkv, &attended, size, &mut qkv, parallel);
-        let normed = self.qkv.backward(&qkv, parallel);
-        // The residual's own gradient reaches only the tokens that asked.
-        let mut out = vec![0.0; x.len()];
-        let asked = middle.len() / (x.len() / (tokens * width));
-        for (out, middle) in out.chunks_exact_mut(tokens * width).zip(middle.chunks_exact(asked)) {
-            out[..asked].copy_from_slice(middle);
-        }
-        self.norm1.backward(x, &normed, &mut out);
-        out
-    }
-}
-
+/// x [n, tokens, d] and the weights -> [n, queries, d], and [`Kept`].
+#[derive(Clone, Copy)]
 struct BlockOp {
-    parts: Arc<Parts>,
+    attention: Attention,
+    activation: Activation,
+    epsilon: f32,
     queries: usize,
-    /// One for each share of the samples; None where no gradient will be asked for.
-    kept: Option<Mutex<Vec<Kept>>>,
-}
-
-/// How many of `n` samples go through a block together. It follows from `n` alone: the last bits of a product depend on its shape, and
-/// training makes whole steps of them, so that a seed would give another domain on another number of threads. Two samples read a block's
-/// weights once where two shares read them twice; batches of fewer than four have no sample to spare for that.
-fn share(n: usize) -> usize {
-    match n {
-        ..4 => 1,
-        n => n.div_ceil(16).max(2),
-    }
-}
-
-/// Whether the products within a share are spread over threads too, which changes none of their bits: where whole shares would leave some
-/// threads waiting.
-fn spread(n: usize) -> bool {
-    let (shares, threads) = (n.div_ceil(share(n)), rayon::current_num_threads());
-    !shares.is_multiple_of(threads) && shares < 4 * threads
 }
 
 impl BlockOp {
-    fn size(&self, layout: &Layout) -> Result<(usize, usize, usize)> {
-        let (n, tokens, _) = layout.shape().dims3()?;
-        Ok((n, self.queries, tokens))
+    /// (n, queries, tokens)
+    fn size(&self, x: &Shape) -> Result<(usize, usize, usize)> {
+        match x.dims() {
+            &[n, tokens, width] if width == self.attention.width && (1..=tokens).contains(&self.queries) => Ok((n, self.queries, tokens)),
+            other => bail!("transformer block of width {}: x {other:?}, first {} tokens", self.attention.width, self.queries),
+        }
+    }
+
+    fn block<'a>(&self, weights: [View<'a>; WEIGHTS]) -> cpu::transformer::Block<'a> {
+        let [gamma1, beta1, qkv, qkv_bias, out, out_bias, gamma2, beta2, up, up_bias, down, down_bias] = weights.map(|w| w.values);
+        let epsilon = self.epsilon;
+        cpu::transformer::Block {
+            norm1: Norm { gamma: gamma1, beta: beta1, epsilon },
+            qkv: Dense { weight: qkv, bias: qkv_bias },
+            out: Dense { weight: out, bias: out_bias },
+            norm2: Norm { gamma: gamma2, beta: beta2, epsilon },
+            up: Dense { weight: up, bias: up_bias },
+            down: Dense { weight: down, bias: down_bias },
+            attention: self.attention,
+            activation: self.activation,
+        }
     }
 }
 
-impl CustomOp1 for BlockOp {
-    fn name(&self) -> &'static str {
-        "transformer block"
+impl Op<{ 1 + WEIGHTS }, 4> for BlockOp {
+    const NAME: &'static str = "transformer block";
+    fn shapes(&self, [x, weights @ ..]: [&Shape; 1 + WEIGHTS]) -> Result<[Shape; 4]> {
+        let (n, queries, tokens) = self.size(x)?;
+        let (width, hidden) = (self.attention.width, weights[9].elem_count());
+        let out = Shape::from((n, queries, width));
+        Ok([out.clone(), (n, tokens, 3 * width).into(), out, (n, queries, hidden).into()])
     }
+    fn cpu(&self, [x, weights @ ..]: [View; 1 + WEIGHTS]) -> Result<[Vec<f32>; 4]> {
+        let (out, Kept { qkv, middle, hidden }) = self.block(weights).forward(x.values, self.size(x.shape)?);
+        Ok([out, qkv, middle, hidden])
+    }
+}
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (n, queries, tokens) = self.size(layout)?;
-        let width = self.parts.attention.width;
-        let x = argument(storage, layout)?;
-        let parallel = spread(n);
-        let done: Vec<(Vec<f32>, Kept)> = x
-            .par_chunks(share(n) * tokens * width)
-            .map(|x| self.parts.forward(x, (x.len() / (tokens * width), queries, tokens), parallel))
-            .collect();
-        let (outs, kept): (Vec<_>, Vec<_>) = done.into_iter().unzip();
-        if let Some(place) = &self.kept {
-            *place.lock().unwrap_or_else(|e| e.into_inner()) = kept;
+impl Differentiable<{ 1 + WEIGHTS }, 4> for BlockOp {
+    fn gradient(&self, given: &Backward<{ 1 + WEIGHTS }, 4>) -> Result<[Option<Tensor>; 1 + WEIGHTS]> {
+        let [_, kept @ ..] = &given.outputs;
+        let inputs: Vec<&Tensor> = std::iter::once(&given.gradient).chain(kept).chain(&given.inputs).collect();
+        let inputs = inputs.try_into().map_err(|_| Error::Msg("transformer block: as many inputs as there are".into()))?;
+        let mut gradients = [const { None }; 1 + WEIGHTS];
+        gradients[0] = Some(run1(&BlockGradient(*self), inputs)?);
+        Ok(gradients)
+    }
+}
+
+/// Gradient of the result, what was kept of qkv, middle and hidden, x, the weights -> gradient of x.
+struct BlockGradient(BlockOp);
+
+impl Op<{ 5 + WEIGHTS }> for BlockGradient {
+    const NAME: &'static str = "transformer block's gradient";
+    fn shapes(&self, [gradient, qkv, middle, hidden, x, weights @ ..]: [&Shape; 5 + WEIGHTS]) -> Result<[Shape; 1]> {
+        let mut inputs = [x; 1 + WEIGHTS];
+        inputs[1..].copy_from_slice(&weights);
+        let outputs = self.0.shapes(inputs)?;
+        for (have, want) in [gradient, qkv, middle, hidden].into_iter().zip(&outputs) {
+            alike(Self::NAME, have, want)?;
         }
-        Ok((CpuStorage::F32(outs.concat()), (n, queries, width).into()))
+        Ok([x.clone()])
     }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let (n, tokens, width) = x.dims3()?;
-        let queries = self.queries;
-        let gradient = prepared(gradient)?;
-        let (values, gradient) = (Values::of(x)?, Values::of(&gradient)?);
-        let Some(kept) = &self.kept else { bail!("transformer block: backward without a tracked input") };
-        let kept = kept.lock().unwrap_or_else(|e| e.into_inner());
-        let (values, gradient): (&[f32], &[f32]) = (&values, &gradient);
-        let (share, parallel) = (share(n), spread(n));
-        let outs: Vec<Vec<f32>> = values
-            .par_chunks(share * tokens * width)
-            .zip(gradient.par_chunks(share * queries * width))
-            .zip(kept.as_slice())
-            .map(|((x, g), kept)| self.parts.backward(x, kept, g, (x.len() / (tokens * width), queries, tokens), parallel))
-            .collect();
-        Ok(Some(tensor(outs.concat(), x.shape())?))
+    fn cpu(&self, [gradient, qkv, middle, hidden, x, weights @ ..]: [View; 5 + WEIGHTS]) -> Result<[Vec<f32>; 1]> {
+        let kept = Kept { qkv: qkv.values, middle: middle.values, hidden: hidden.values };
+        Ok([self.0.block(weights).backward(x.values, kept, gradient.values, self.0.size(x.shape)?)])
     }
 }

@@ -1,7 +1,8 @@
 //! Upsample, filter with a FIR kernel, downsample (Karras et al. 2020, appendix B).
 
-use super::buffer::numbers;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use super::cpu::View;
+use super::op::{apply, run1, Backward, Differentiable, Op};
+use candle_core::{bail, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 /// How to resample: zeros are put between samples (`up`), the plane is padded (negative: cropped), convolved with `kernel`, and every
@@ -20,7 +21,7 @@ pub struct UpFirDn {
 
 /// `x` [n, c, h, w] -> [n, c, h', w'] with h' = (h * up + top + bottom - kh) / down + 1, and w' likewise. Differentiable.
 pub fn upfirdn2d(x: &Tensor, how: &UpFirDn) -> Result<Tensor> {
-    x.apply_op1(how.clone())
+    apply(how.clone(), [x])
 }
 
 impl UpFirDn {
@@ -35,7 +36,7 @@ impl UpFirDn {
         let size = self.length(h, kh, self.pad[2], self.pad[3]).zip(self.length(w, kw, self.pad[0], self.pad[1]));
         match size {
             Some(size) if self.kernel.len() == kh * kw && kh * kw > 0 && self.up > 0 && self.down > 0 => Ok(size),
-            _ => candle_core::bail!("upfirdn2d: {self:?} does not fit a plane of {h} x {w}"),
+            _ => bail!("upfirdn2d: {self:?} does not fit a plane of {h} x {w}"),
         }
     }
 
@@ -89,32 +90,32 @@ impl UpFirDn {
             pad: [left, right, top, bottom],
         })
     }
+}
 
-    fn all(&self, src: &[f32], planes: usize, h: usize, w: usize) -> Result<(Vec<f32>, usize, usize)> {
+impl Op<1> for UpFirDn {
+    const NAME: &'static str = "upfirdn2d";
+    fn shapes(&self, [x]: [&Shape; 1]) -> Result<[Shape; 1]> {
+        let (n, c, h, w) = x.dims4()?;
         let (oh, ow) = self.output(h, w)?;
-        let mut out = vec![0.0; planes * oh * ow];
-        out.par_chunks_mut(oh * ow).zip(src.par_chunks(h * w)).for_each(|(dst, src)| self.plane(src, h, w, dst, ow));
-        Ok((out, oh, ow))
+        Ok([(n, c, oh, ow).into()])
+    }
+    fn cpu(&self, [x]: [View; 1]) -> Result<[Vec<f32>; 1]> {
+        let (n, c, h, w) = x.shape.dims4()?;
+        let (oh, ow) = self.output(h, w)?;
+        let mut out = vec![0.0; n * c * oh * ow];
+        out.par_chunks_mut(oh * ow).zip(x.values.par_chunks(h * w)).for_each(|(dst, src)| self.plane(src, h, w, dst, ow));
+        Ok([out])
     }
 }
 
-impl CustomOp1 for UpFirDn {
-    fn name(&self) -> &'static str {
-        "upfirdn2d"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (n, c, h, w) = l.shape().dims4()?;
-        let (out, oh, ow) = self.all(&numbers(x, l)?, n * c, h, w)?;
-        Ok((CpuStorage::F32(out), Shape::from((n, c, oh, ow))))
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+impl Differentiable<1> for UpFirDn {
+    fn gradient(&self, given: &Backward<1>) -> Result<[Option<Tensor>; 1]> {
+        let [x] = &given.inputs;
         let (_, _, h, w) = x.dims4()?;
-        let back = upfirdn2d(dy, &self.transposed(h, w)?)?;
-        if back.dims() != x.dims() {
-            candle_core::bail!("upfirdn2d: gradient of shape {:?} for {:?}", back.dims(), x.dims())
+        let gradient = run1(&self.transposed(h, w)?, [&given.gradient])?;
+        if gradient.dims() != x.dims() {
+            bail!("upfirdn2d: gradient of shape {:?} for {:?}", gradient.dims(), x.dims())
         }
-        Ok(Some(back))
+        Ok([Some(gradient)])
     }
 }

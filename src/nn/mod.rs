@@ -2,5 +2,5 @@
 
 pub mod clip;
 pub mod encoders;
-pub mod stylegan2;
+pub mod generator;
 mod watched;

@@ -4,7 +4,7 @@ use super::{ModelPack, PackClip};
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
 use crate::nn::clip::ClipResize;
-use crate::nn::stylegan2::{Generator, Latent, Noise, Space};
+use crate::nn::generator::{as_rgb, Generator, Latent, Noise, Space};
 use crate::progress::Cancel;
 use candle_core::Tensor;
 use std::path::Path;
@@ -32,7 +32,7 @@ impl ModelPack {
         let picture = match self.load_generator_unless(cancel) {
             Ok(generator) => {
                 let count: usize = generator.weights().values().map(Tensor::elem_count).sum();
-                note("generator", Ok(format!("{} px, {count} numbers", generator.config().size)));
+                note("generator", Ok(format!("{} px, {count} numbers", generator.config().describe_size())));
                 note("fingerprint", self.check_fingerprint(&generator));
                 let drawn = draw(&generator);
                 note("picture", drawn.as_ref().map(|t| format!("finite, shape {:?}", t.dims())).map_err(again));
@@ -57,10 +57,11 @@ impl ModelPack {
     }
 
     fn check_fingerprint(&self, generator: &Generator) -> Result<String> {
-        let have = generator.fingerprint();
+        let have = generator.fingerprint()?;
         match &self.fingerprint {
             None => Ok(format!("{have} (model.toml does not say which it should be)")),
             Some(want) if want == have => Ok(have.into()),
+            Some(want) if self.format == 1 && want == generator.fingerprint_of_format_1()? => Ok(want.clone()),
             Some(want) => Err(Error::Mismatch(format!("model.toml says {want}, the generator's is {have}: its file was changed"))),
         }
     }
@@ -81,7 +82,7 @@ fn finite(what: &str, tensor: &Tensor) -> Result<()> {
     }
 }
 
-/// One picture, [1, 3, size, size].
+/// One picture, [1, colours, height, width].
 fn draw(generator: &Generator) -> Result<Tensor> {
     let of_a_class = if generator.has_all_classes() { Some(generator.with_class(0)?) } else { None };
     let generator = of_a_class.as_ref().unwrap_or(generator);
@@ -95,7 +96,7 @@ fn check_clip(clip: &PackClip, picture: Option<&Tensor>, cancel: &Cancel) -> Res
     let clip = clip.open(cancel)?;
     finite("the embedding of a text", &clip.embed_texts(&["a photo".into()])?)?;
     if let Some(picture) = picture {
-        finite("the embedding of a picture", &clip.encode_image(&clip.preprocess(picture, ClipResize::Antialias)?)?)?;
+        finite("the embedding of a picture", &clip.encode_image(&clip.preprocess(&as_rgb(picture)?, ClipResize::Antialias)?)?)?;
     }
     Ok(format!("{} px, embeddings of {}", clip.resolution(), clip.dimension()))
 }

@@ -1,12 +1,12 @@
 //! Making and removing packs.
 
-use super::{Manifest, ManifestClip, ModelPack, PackSource, MANIFEST, STARTER};
+use super::{Manifest, ManifestClip, ModelPack, PackSource, MANIFEST, NEWEST, STARTER};
 use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::error::{Error, Result};
 use crate::files::{open_ordinary, read_small, PIECE};
 use crate::kernels::Activation;
 use crate::nn::clip::{is_common_name, is_described, place, tensors_file, Clip, BESIDE};
-use crate::nn::stylegan2::{to_half, Generator, Layout};
+use crate::nn::generator::{to_half, Generator, Layout};
 use crate::output::{remove_dead, sync_folder, temporary_folder, write_atomically};
 use crate::progress::Cancel;
 use candle_core::DType;
@@ -78,7 +78,7 @@ impl NewPack {
         self.fill(unfinished.path(), cancel)?;
         let pack = ModelPack::open(unfinished.path())?;
         let written = pack.load_generator_unless(cancel)?;
-        if pack.fingerprint.as_deref() != Some(written.fingerprint()) {
+        if pack.fingerprint.as_deref() != Some(written.fingerprint()?) {
             return Err(Error::Internal(format!("{} was not written as it was read", self.generator.display())));
         }
         cancel.check()?;
@@ -102,10 +102,10 @@ impl NewPack {
         let file = "generator.safetensors";
         generator.save(&folder.join(file), Layout::Nada, self.half)?;
         sources.push(source(&self.generator, file, cancel)?);
-        let resolution = generator.config().size;
+        let resolution = generator.config().size();
         // Rounded numbers, or offsets that became part of the weights, are another generator.
-        let fingerprint = Generator::open_unless(&folder.join(file), cancel)?.fingerprint().to_string();
-        if !self.half && fingerprint != generator.fingerprint() {
+        let fingerprint = Generator::open_unless(&folder.join(file), cancel)?.fingerprint()?.to_string();
+        if !self.half && fingerprint != generator.fingerprint()? {
             return Err(Error::Internal(format!("{} was not written as it was read", self.generator.display())));
         }
         drop(generator);
@@ -126,9 +126,10 @@ impl NewPack {
         let boundaries = self.boundaries.iter().map(|path| tensors(path, "boundary")).collect::<Result<_>>()?;
         let note = "Converted from the files named under [[source]], whose licences hold: for the weights, and for what is made of them";
         let manifest = Manifest {
+            format: Some(NEWEST),
             name: self.name.clone(),
             description: self.description.clone(),
-            resolution,
+            resolution: Some(resolution),
             generator: file.into(),
             class: self.class,
             fingerprint: Some(fingerprint),
@@ -144,6 +145,7 @@ impl NewPack {
             recipe: toml::Table::new(),
             invert: toml::Table::new(),
             source: sources,
+            requires: BTreeMap::new(),
         };
         let text = toml::to_string(&manifest).map_err(|e| Error::Internal(format!("{MANIFEST}: {e}")))?;
         write_atomically(&folder.join(MANIFEST), text.as_bytes())

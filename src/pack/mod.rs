@@ -1,9 +1,10 @@
 //! Model packs: folders with a `model.toml` that names a generator, the CLIPs to adapt it with, the words they know and a default recipe.
 //!
 //! ```toml
+//! format = 2                         # of this file; left out for 1
 //! name = "starter"
 //! description = "..."
-//! resolution = 128                   # pixels, as the generator draws
+//! resolution = 128                   # pixels, as the generator draws; may be left out
 //! generator = "generator.safetensors"
 //! class = 3                          # the class to draw, for a generator that has classes
 //! words = "words.json"               # what the CLIPs know; leave it out for CLIPs of natural language
@@ -22,7 +23,8 @@
 //! [invert]                           # any of invert::Settings
 //! steps = 300
 //! ```
-//! Every path is relative to the folder and stays inside it.
+//! Every path is relative to the folder and stays inside it. A key that is not known here is left out with a warning: a later version may
+//! know it. What no reader may overlook stands under `[requires]`: the name of a feature, and the version of the library that has it.
 
 mod check;
 mod make;
@@ -33,10 +35,11 @@ pub use make::{remove, NewClip, NewPack};
 use crate::adapt::{self, WeightedClip};
 use crate::error::{Error, Result};
 use crate::files::read_small;
+use crate::formats::{missing_feature, THIS_VERSION};
 use crate::invert;
 use crate::kernels::Activation;
 use crate::nn::clip::Clip;
-use crate::nn::stylegan2::Generator;
+use crate::nn::generator::Generator;
 use crate::progress::Cancel;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -53,6 +56,9 @@ pub const STARTER: &str = "starter";
 
 /// The variable that adds folders to the search, separated as in `PATH`: packs, or folders of packs.
 pub const MODELS_VARIABLE: &str = "NADA_MODELS";
+
+/// The format of a `model.toml` that is written; lower ones are read too. Format 1 had no number, and fingerprints by the first rule.
+const NEWEST: u32 = 2;
 
 /// More than this is no manifest, and no list of words.
 const MAX_MANIFEST: u64 = 256 << 10;
@@ -85,8 +91,8 @@ pub struct ModelPack {
     pub generator: PathBuf,
     /// The class of a conditional generator.
     pub class: Option<usize>,
-    /// Side length of the generator's pictures in pixels.
-    pub resolution: usize,
+    /// Side length of the generator's pictures in pixels, where `model.toml` says it; the generator's file knows it in any case.
+    pub resolution: Option<usize>,
     pub clips: Vec<PackClip>,
     /// What the CLIPs know; None where they know natural language.
     pub words: Option<Words>,
@@ -106,13 +112,16 @@ pub struct ModelPack {
     pub fingerprint: Option<String>,
     /// The files that the pack was made from.
     pub sources: Vec<PackSource>,
+    /// What to tell the user: keys that this version does not know.
+    pub warnings: Vec<String>,
+    /// Of the `model.toml`.
+    format: u32,
     recipe: toml::Table,
     invert: toml::Table,
 }
 
 /// A file that a pack was made from.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 pub struct PackSource {
     /// Its name, without the folder.
     pub file: String,
@@ -125,7 +134,6 @@ pub struct PackSource {
 
 /// The words that a pack's CLIPs were trained on (`words.json`).
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Words {
     /// Words for the pictures that the generator draws unadapted.
     pub source: Vec<String>,
@@ -140,13 +148,21 @@ pub struct Words {
     pub templates: Vec<String>,
 }
 
+/// What is read first, as the rest may be of another shape in a format that is not known.
+#[derive(Deserialize)]
+struct Head {
+    format: Option<u32>,
+    #[serde(default)]
+    requires: BTreeMap<String, String>,
+}
+
 #[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct Manifest {
+    format: Option<u32>,
     name: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     description: String,
-    resolution: usize,
+    resolution: Option<usize>,
     generator: String,
     class: Option<usize>,
     fingerprint: Option<String>,
@@ -167,10 +183,11 @@ struct Manifest {
     invert: toml::Table,
     #[serde(default)]
     source: Vec<PackSource>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    requires: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct ManifestClip {
     path: String,
     #[serde(default = "one")]
@@ -247,7 +264,26 @@ impl ModelPack {
         let text = read_text(&file, MAX_MANIFEST)?;
         let folder = folder.canonicalize().map_err(|e| Error::io(folder, e))?;
         self::inside(&folder, MANIFEST).map_err(|message| Error::format(&file, message))?;
-        let manifest: Manifest = toml::from_str(&text).map_err(|e| Error::format(&file, e.to_string().trim_end()))?;
+        let broken = |e: toml::de::Error| Error::format(&file, e.to_string().trim_end());
+        let Head { format, requires } = toml::from_str(&text).map_err(broken)?;
+        let unsupported = |message: String| Err(Error::unsupported(file.display().to_string(), message));
+        if format.is_some_and(|format| !(1..=NEWEST).contains(&format)) {
+            let format = format.unwrap_or_default();
+            return unsupported(format!(
+                "format is {format}, and {THIS_VERSION} reads up to {NEWEST}: a pack of a later version, which needs it"
+            ));
+        }
+        if let Some(message) = missing_feature(&requires) {
+            return unsupported(message);
+        }
+        let mut warnings = Vec::new();
+        let mut warn = |file: &Path, key: String, known: &str| {
+            let file = file.display();
+            warnings
+                .push(format!("{file}: the key '{key}' is not known to {THIS_VERSION} and left out: a slip, or of a later version{known}"));
+        };
+        let document = toml::Deserializer::parse(&text).map_err(broken)?;
+        let manifest: Manifest = serde_ignored::deserialize(document, |path| warn(&file, path.to_string(), "")).map_err(broken)?;
         let bad = |key: &str, message: String| Error::format(&file, format!("{key}: {message}"));
         let inside = |key: &str, path: &str| inside(&folder, path).map_err(|message| bad(key, message));
         let optional = |key: &str, path: Option<String>| path.map(|p| inside(key, &p)).transpose();
@@ -266,7 +302,7 @@ impl ModelPack {
             clips.push(PackClip { path, weight: clip.weight, activation: clip.activation });
         }
         let words = match optional("words", manifest.words)? {
-            Some(path) => Some(Words::open(&path)?),
+            Some(path) => Some(Words::open(&path, &mut |key| warn(&path, key, ""))?),
             None => None,
         };
         let templates = manifest.templates.or_else(|| words.as_ref().map(|w| w.templates.clone()));
@@ -293,38 +329,58 @@ impl ModelPack {
             licence_note: manifest.licence_note,
             fingerprint: manifest.fingerprint,
             sources: manifest.source,
+            warnings: Vec::new(),
+            format: format.unwrap_or(1),
             recipe: manifest.recipe,
             invert: manifest.invert,
             folder,
         };
-        pack.settings()?;
-        pack.invert_settings()?;
-        Ok(pack)
+        let known = |keys: &[String]| if keys.is_empty() { String::new() } else { format!("; known are {}", keys.join(", ")) };
+        for (section, unknown) in [("recipe", pack.checked_settings()?.1), ("invert", pack.checked_invert_settings()?.1)] {
+            unknown.iter().for_each(|key| warn(&file, format!("{section}.{}", key.name), &known(&key.known)));
+        }
+        Ok(Self { warnings, ..pack })
     }
 
     /// The pack's recipe over the library's defaults.
     ///
-    /// Errors: `Format` naming `model.toml` and the key that is unknown or has no such value.
+    /// Errors: `Format` naming `model.toml` and the key that has no such value.
     pub fn settings(&self) -> Result<adapt::Settings> {
-        let settings: adapt::Settings = self.overlay("recipe", adapt::Settings::default(), &self.recipe)?;
-        settings.check().map_err(|e| Error::format(self.folder.join(MANIFEST), format!("[recipe] {e}")))?;
-        Ok(settings)
+        Ok(self.checked_settings()?.0)
     }
 
     /// The pack's settings of inversion over the library's defaults; errors as [`ModelPack::settings`].
     pub fn invert_settings(&self) -> Result<invert::Settings> {
-        let settings: invert::Settings = self.overlay("invert", invert::Settings::default(), &self.invert)?;
-        settings.check().map_err(|e| Error::format(self.folder.join(MANIFEST), format!("[invert] {e}")))?;
-        Ok(settings)
+        Ok(self.checked_invert_settings()?.0)
     }
 
-    fn overlay<T: Serialize + DeserializeOwned>(&self, section: &str, base: T, table: &toml::Table) -> Result<T> {
+    /// Also the keys that are not known.
+    fn checked_settings(&self) -> Result<(adapt::Settings, Vec<UnknownKey>)> {
+        let found = self.overlay("recipe", adapt::Settings::default(), &self.recipe)?;
+        found.0.check().map_err(|e| Error::format(self.folder.join(MANIFEST), format!("[recipe] {e}")))?;
+        Ok(found)
+    }
+
+    fn checked_invert_settings(&self) -> Result<(invert::Settings, Vec<UnknownKey>)> {
+        let mut table = self.invert.clone();
+        // As version 0.1 called them.
+        for (old, new) in [("pyramid", "pyramid_weight"), ("clip", "clip_weight")] {
+            if let Some(value) = table.remove(old) {
+                table.insert(new.into(), value);
+            }
+        }
+        let found = self.overlay("invert", invert::Settings::default(), &table)?;
+        found.0.check().map_err(|e| Error::format(self.folder.join(MANIFEST), format!("[invert] {e}")))?;
+        Ok(found)
+    }
+
+    fn overlay<T: Serialize + DeserializeOwned>(&self, section: &str, base: T, table: &toml::Table) -> Result<(T, Vec<UnknownKey>)> {
         overlay(base, table).map_err(|message| Error::format(self.folder.join(MANIFEST), format!("[{section}] {message}")))
     }
 
     /// The generator, of the pack's class where it names one.
     ///
-    /// Errors: as [`Generator::open`]; `Mismatch` where its size is not the pack's `resolution`, or it has no such class.
+    /// Errors: as [`Generator::open`]; `Mismatch` where its size is not the `resolution` that the pack names, or it has no such class.
     pub fn load_generator(&self) -> Result<Generator> {
         self.load_generator_unless(&Cancel::new())
     }
@@ -339,13 +395,12 @@ impl ModelPack {
     /// As [`ModelPack::load_generator_unless`], without a class.
     pub fn load_all_classes_unless(&self, cancel: &Cancel) -> Result<Generator> {
         let generator = Generator::open_unless(&self.generator, cancel)?;
-        let size = generator.config().size;
-        if size != self.resolution {
+        let size = generator.config().size();
+        if let Some(resolution) = self.resolution.filter(|&resolution| resolution != size) {
             return Err(Error::Mismatch(format!(
-                "{} draws {size} pixels, but {} says resolution = {}",
+                "{} draws {size} pixels, but {} says resolution = {resolution}",
                 self.generator.display(),
                 self.folder.join(MANIFEST).display(),
-                self.resolution
             )));
         }
         Ok(generator)
@@ -388,8 +443,12 @@ impl ModelPack {
 }
 
 impl Words {
-    fn open(path: &Path) -> Result<Self> {
-        serde_json::from_str(&read_text(path, MAX_WORDS)?).map_err(|e| Error::format(path, e.to_string()))
+    /// `unknown` is told the keys that this version does not know.
+    fn open(path: &Path, unknown: &mut dyn FnMut(String)) -> Result<Self> {
+        let text = read_text(path, MAX_WORDS)?;
+        let mut document = serde_json::Deserializer::from_str(&text);
+        let words = serde_ignored::deserialize(&mut document, |key| unknown(key.to_string()));
+        words.and_then(|words| document.end().map(|()| words)).map_err(|e| Error::format(path, e.to_string()))
     }
 
     /// Whole phrases: source words, filters, styles.
@@ -460,16 +519,34 @@ fn inside(folder: &Path, path: &str) -> std::result::Result<PathBuf, String> {
     Ok(full)
 }
 
-/// `base` with the keys of `table` replaced, tables merged. The error names the key, and what would be right.
-pub(crate) fn overlay<T: Serialize + DeserializeOwned>(base: T, table: &toml::Table) -> std::result::Result<T, String> {
+/// A key of a table that is none of the settings.
+#[derive(Debug, PartialEq)]
+pub(crate) struct UnknownKey {
+    /// Dotted.
+    name: String,
+    /// The keys that may stand there; empty where that depends on the value.
+    known: Vec<String>,
+}
+
+/// `base` with the keys of `table` replaced, tables merged, and the keys that are not known. The error names the key whose value does not
+/// fit, and what would be right.
+pub(crate) fn overlay<T: Serialize + DeserializeOwned>(base: T, table: &toml::Table) -> std::result::Result<(T, Vec<UnknownKey>), String> {
     let mut whole = serde_json::to_value(base).map_err(|e| e.to_string())?;
-    let mut path = Vec::new();
-    merge::<T>(&mut whole, &mut path, table)?;
-    serde_json::from_value(whole).map_err(|e| e.to_string())
+    let (mut path, mut unknown) = (Vec::new(), Vec::new());
+    merge::<T>(&mut whole, &mut path, table, &mut unknown)?;
+    let inside = |name: String, unknown: &mut Vec<UnknownKey>| unknown.push(UnknownKey { name, known: vec![] });
+    // Tables where the base has none.
+    let made = serde_ignored::deserialize(whole, |path| inside(path.to_string().replace(".?", ""), &mut unknown));
+    Ok((made.map_err(|e| e.to_string())?, unknown))
 }
 
 /// Puts `table` at `path` of `whole`, key by key, so that the key whose value does not fit `T` is known.
-fn merge<T: DeserializeOwned>(whole: &mut Value, path: &mut Vec<String>, table: &toml::Table) -> std::result::Result<(), String> {
+fn merge<T: DeserializeOwned>(
+    whole: &mut Value,
+    path: &mut Vec<String>,
+    table: &toml::Table,
+    unknown: &mut Vec<UnknownKey>,
+) -> std::result::Result<(), String> {
     for (key, value) in table {
         path.push(key.clone());
         let name = path.join(".");
@@ -477,12 +554,9 @@ fn merge<T: DeserializeOwned>(whole: &mut Value, path: &mut Vec<String>, table: 
         let Some(Value::Object(parent)) = parent else {
             return Err(format!("{name}: not a table"));
         };
-        if !parent.contains_key(key) {
-            let known: Vec<&str> = parent.keys().map(String::as_str).collect();
-            return Err(format!("unknown key '{name}'; known are {}", known.join(", ")));
-        }
-        match (value, &parent[key]) {
-            (toml::Value::Table(table), Value::Object(_)) => merge::<T>(whole, path, table)?,
+        match (value, parent.get(key)) {
+            (_, None) => unknown.push(UnknownKey { name, known: parent.keys().cloned().collect() }),
+            (toml::Value::Table(table), Some(Value::Object(_))) => merge::<T>(whole, path, table, unknown)?,
             _ => {
                 let value = serde_json::to_value(value).map_err(|e| format!("{name}: {e}"))?;
                 parent.insert(key.clone(), value);
@@ -677,7 +751,8 @@ mod tests {
 
     #[test]
     fn overlays_replace_only_what_is_named() {
-        let parse = |text: &str| overlay(adapt::Settings::default(), &text.parse::<toml::Table>().unwrap());
+        let all = |text: &str| overlay(adapt::Settings::default(), &text.parse::<toml::Table>().unwrap());
+        let parse = |text: &str| all(text).map(|(settings, _)| settings);
         assert_eq!(parse("").unwrap(), adapt::Settings::default());
         let s = parse("batch = 4\nlearning_rate = 1\nparameters = 'stylespace'\n[losses]\nin_domain = 0.5\n[stop]\nlatents = 16\nevery = 5\npairing = 0.9").unwrap();
         let d = adapt::Settings::default();
@@ -685,16 +760,35 @@ mod tests {
         assert_eq!((s.losses.in_domain, s.losses.direction, s.steps), (0.5, d.losses.direction, d.steps));
         assert_eq!(s.stop.map(|s| s.latents), Some(16));
         for (text, words) in [
-            ("bacth = 4", ["unknown key 'bacth'", "batch"]),
-            ("[losses]\nindomain = 1", ["unknown key 'losses.indomain'", "in_domain"]),
             ("batch = 'four'", ["batch: ", "four"]),
             ("batch = -1", ["batch: ", "-1"]),
             ("losses = 3", ["losses: ", "LossWeights"]),
             ("mode = 'slow'", ["mode: ", "reference"]),
-            ("[stop]\nlatent = 1", ["stop: ", "latents"]),
+            ("[stop]\nlatents = 'all'", ["stop: ", "all"]),
+            ("auto_layers = { iterations = 2 }", ["auto_layers: ", "k"]),
         ] {
             let e = parse(text).unwrap_err();
             assert!(words.iter().all(|w| e.contains(w)), "{text}: {e}");
+        }
+        let layers = parse("auto_layers = { k = 18 }").unwrap().auto_layers.unwrap();
+        assert_eq!((layers.k, layers.iterations, layers.batch), (18, 1, 8));
+    }
+
+    /// A later version may know them.
+    #[test]
+    fn unknown_settings_are_left_out_and_named() {
+        for (text, name, known) in [
+            ("bacth = 4", "bacth", Some("batch")),
+            ("[losses]\nindomain = 1", "losses.indomain", Some("in_domain")),
+            ("[losses.future]\nx = 1", "losses.future", Some("in_domain")),
+            ("[stop]\nlatent = 1", "stop.latent", None),
+        ] {
+            let table = format!("steps = 7\n{text}").parse::<toml::Table>().unwrap();
+            let (settings, unknown) = overlay(adapt::Settings::default(), &table).unwrap();
+            assert_eq!(settings.steps, 7);
+            let [key] = &unknown[..] else { panic!("{text}: {unknown:?}") };
+            assert_eq!(key.name, name);
+            assert!(known.is_none_or(|known| key.known.iter().any(|k| k == known)), "{text}: {key:?}");
         }
     }
 }

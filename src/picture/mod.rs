@@ -79,12 +79,13 @@ impl Picture {
         Ok(pixels)
     }
 
-    /// Sample `index` of an image tensor [n, 3, height, width], nominally in [-1, 1]: clamped, alpha 1.
+    /// Sample `index` of an image tensor [n, 1, 3 or 4, height, width], nominally in [-1, 1], clamped: grey becomes three equal colours, a fourth
+    /// channel is alpha; else alpha is 1.
     ///
     /// Errors: `InvalidArgument` for another shape or an index out of range, `NotFinite` where a value is NaN or infinite.
     pub fn from_tensor(image: &Tensor, index: usize) -> Result<Self> {
-        let &[n, 3, height, width] = image.dims() else {
-            return Err(Error::argument("image", format!("shape {:?}; want [n, 3, height, width]", image.dims())));
+        let &[n, channels @ (1 | 3 | 4), height, width] = image.dims() else {
+            return Err(Error::argument("image", format!("shape {:?}; want [n, 1, 3 or 4, height, width]", image.dims())));
         };
         if index >= n {
             return Err(Error::argument("index", format!("{index} of a batch of {n}")));
@@ -96,10 +97,9 @@ impl Picture {
         }
         let mut data = Vec::with_capacity(pixels * 4);
         for i in 0..pixels {
-            for c in 0..3 {
-                data.push(((planes[c * pixels + i] + 1.0) / 2.0).clamp(0.0, 1.0));
-            }
-            data.push(1.0);
+            let value = |c: usize| ((planes[c * pixels + i] + 1.0) / 2.0).clamp(0.0, 1.0);
+            data.extend([0, 1, 2].map(|c| value(if channels == 1 { 0 } else { c })));
+            data.push(if channels == 4 { value(3) } else { 1.0 });
         }
         Ok(Self { width, height, data })
     }
@@ -160,7 +160,8 @@ impl Picture {
         }
     }
 
-    /// The same colours, as transparent as the largest centred square of `picture`, resized to the size of this one.
+    /// The same colours, as transparent as the largest centred square of `picture`, resized to the size of this one; where this one is
+    /// transparent itself, both count.
     ///
     /// Errors: `InvalidArgument` where `self` is not square.
     pub fn with_alpha_of(mut self, picture: &Picture) -> Result<Self> {
@@ -170,7 +171,7 @@ impl Picture {
         self.check()?;
         let square = picture.square(self.width)?;
         for (p, from) in self.data.chunks_exact_mut(4).zip(square.data.chunks_exact(4)) {
-            p[3] = from[3];
+            p[3] *= from[3];
         }
         Ok(self)
     }

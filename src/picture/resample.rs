@@ -1,35 +1,12 @@
 //! Separable bicubic resampling (Keys 1981, "Cubic Convolution Interpolation for Digital Image Processing", a = -0.5).
 
 use super::Picture;
-
-/// Keys' kernel: support [-2, 2].
-fn cubic(x: f64) -> f64 {
-    const A: f64 = -0.5;
-    let x = x.abs();
-    if x < 1.0 {
-        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
-    } else if x < 2.0 {
-        (((x - 5.0) * x + 8.0) * x - 4.0) * A
-    } else {
-        0.0
-    }
-}
+use crate::kernels::{weights, Filter};
 
 /// For each output position the first input position and the weights of it and its followers, which sum to 1.
 pub(super) fn taps(from: usize, to: usize) -> Vec<(usize, Vec<f32>)> {
-    let ratio = from as f64 / to as f64;
-    // Shrinking widens the kernel: the low-pass that keeps fine detail from folding back.
-    let widen = ratio.max(1.0);
-    (0..to)
-        .map(|i| {
-            let centre = (i as f64 + 0.5) * ratio;
-            let first = (centre - 2.0 * widen + 0.5).floor().max(0.0) as usize;
-            let end = ((centre + 2.0 * widen + 0.5).floor() as usize).min(from);
-            let weights: Vec<f64> = (first..end).map(|j| cubic((j as f64 + 0.5 - centre) / widen)).collect();
-            let sum: f64 = weights.iter().sum();
-            (first, weights.iter().map(|w| (w / sum) as f32).collect())
-        })
-        .collect()
+    let narrow = |(first, weights): (usize, Vec<f64>)| (first, weights.into_iter().map(|w| w as f32).collect());
+    weights(Filter::BicubicAntialias, from, to).into_iter().map(narrow).collect()
 }
 
 /// `picture` and both sizes are already checked.

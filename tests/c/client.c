@@ -154,10 +154,14 @@ static void latents(nada_context *context, nada_generator *generator, const char
     nada_latent *a = NULL, *b = NULL, *mixed = NULL, *again = NULL;
     nada_generator *of_class = NULL;
     size_t rows = nada_generator_rows(generator), dimension = nada_generator_dimension(generator);
+    uint32_t width = nada_generator_width(generator), height = nada_generator_height(generator);
     size_t numbers = 2 * rows * dimension;
     float *data = malloc(numbers * sizeof *data), *first = malloc(numbers * sizeof *first);
     nada_space space = NADA_SPACE_Z;
     size_t i;
+
+    CHECK(width == height && width == nada_generator_size(generator));
+    CHECK(nada_generator_channels(generator) == 3 && nada_generator_z_dimension(generator) == dimension);
     MUST(nada_generator_sample(generator, 2, 7, 0.7f, &a));
     MUST(nada_generator_sample(generator, 2, 8, 0.7f, &b));
     CHECK(nada_generator_classes(generator) == 0);

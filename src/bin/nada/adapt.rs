@@ -11,7 +11,7 @@ use nada::adapt::{Adaptation, Concept, Domain, Ended, SavedState, Settings, Temp
 use nada::gallery::file_name;
 use nada::memory::Need;
 use nada::nn::clip::tidy;
-use nada::nn::stylegan2::{Generator, Latent, Noise, Space};
+use nada::nn::generator::{Generator, Latent, Noise, Space};
 use nada::pack::ModelPack;
 use nada::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,7 @@ const SHEET_TRUNCATION: f32 = 0.8;
   nada adapt \"a pencil sketch\"
   nada adapt \"a golden statue\" --steps 60 --snapshots gold --seed 3
   nada adapt --resume gold/step-0050.nada.safetensors
-  nada adapt \"sketch\" --generator ffhq.pt --clip ViT-B-32.pt --clip ViT-B-16.pt --source photo --auto-layers 18
+  nada adapt \"sketch\" --generator ffhq.pt --clip ViT-B-32.pt --clip ViT-B-16.pt --source photo
   nada adapt --target-picture a.png --target-picture b.png -o ours.nada.safetensors")]
 pub struct Adapt {
     /// What the pictures shall become, in words
@@ -153,7 +153,7 @@ impl Adapt {
         if let Some(resumed) = &resumed {
             self.take_over(&resumed.state)?;
         }
-        let pack = self.model.pack()?;
+        let pack = self.model.pack(ui)?;
         let templates = match &resumed {
             Some(resumed) => resumed.state.templates(),
             None => self.templates.of(&self.clip, pack.as_ref())?,

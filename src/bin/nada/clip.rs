@@ -60,7 +60,7 @@ struct Embedded {
 
 impl ClipCommand {
     pub fn run(self, ui: &mut Ui) -> Result<()> {
-        let pack = self.model.pack(!self.clip.clips.is_empty())?;
+        let pack = self.model.pack(!self.clip.clips.is_empty(), ui)?;
         let mut outputs = Outputs::new(&self.force);
         outputs.reads_all(&self.pictures);
         Reads { pack: pack.as_ref(), clips: Some(&self.clip), ..Reads::default() }.tell(&mut outputs)?;

@@ -4,7 +4,7 @@ use crate::models::{adapted, by_name, generator_or_pack, named_pack, DomainArgs,
 use crate::outputs::{ForceArgs, Kind, Outputs};
 use crate::ui::{name, names, Ui};
 use clap::Args;
-use nada::nn::stylegan2::Layout;
+use nada::nn::generator::Layout;
 use nada::Result;
 use serde_json::json;
 use std::path::PathBuf;
@@ -53,20 +53,21 @@ impl Convert {
         };
         let mut output = outputs.named("OUT", &self.output, kind)?;
         let before = generator_or_pack(&self.input, &ui.cancel)?;
-        let mut after = adapted(&before, &self.domains.load(&ui.cancel)?)?;
+        let mut after = adapted(&before, &self.domains.of(&before, self.domains.load(&ui.cancel)?)?)?;
         if let Some(class) = self.class {
             after = after.with_class(class)?.without_classes()?;
         }
+        after.check_layout(self.to, self.half)?;
         if self.to == Layout::Rosinality && after.config().conv_clamp.is_some() {
             ui.warn("the generator clamps its activations, which rosinality's code does not: pictures may differ where it would".into());
         }
         ui.cancel.check()?;
         output.save(ui, |to| after.save(to, self.to, self.half))?;
-        let size = after.config().size;
+        let size = after.config().describe_size();
         let text = format!("{}: {size} px, {} domains built in", name(&output.path), self.domains.domains.len());
         ui.finish(
             &text,
-            json!({"output": name(&output.path), "size": size, "fingerprint_before": before.fingerprint(), "domains": names(&self.domains.domains)}),
+            json!({"output": name(&output.path), "size": after.config().size(), "fingerprint_before": before.fingerprint()?, "domains": names(&self.domains.domains)}),
         )
     }
 }

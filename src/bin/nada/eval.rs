@@ -43,7 +43,7 @@ pub struct Eval {
 
 impl Eval {
     pub fn run(self, ui: &mut Ui) -> Result<()> {
-        let Some(pack) = self.model.pack()? else {
+        let Some(pack) = self.model.pack(ui)? else {
             return Err(Error::argument("--model", "name the pack whose held-out latents shall be drawn"));
         };
         let mut outputs = Outputs::new(&self.force);
@@ -64,6 +64,7 @@ impl Eval {
         };
         self.clip.check_words(Some(&pack), &[("--target", &target)], &templates, ui)?;
         let generator = self.model.generator(Some(&pack), &ui.cancel)?;
+        let domains = self.domains.of(&generator, domains)?;
         let clips = self.clip.load(Some(&pack), ui)?;
         let domains: Vec<(&Domain, f32)> = domains.iter().map(|(d, s)| (d, *s)).collect();
         let done = eval::domains(&pack, &generator, &clips, &domains, &target, &templates, truth.as_deref(), &ui.cancel)?;

@@ -6,11 +6,12 @@ use nada::adapt::{Domain, SavedState};
 use nada::checkpoint::{self, Checkpoint};
 use nada::nn::clip::Clip;
 use nada::nn::encoders::EncoderFile;
-use nada::nn::stylegan2::{self, Generator, Latent};
+use nada::nn::generator::{self, Generator, Latent, Layer};
 use nada::pack::{pack_folder, search_folders, ModelPack};
 use nada::picture::{is_picture, FileInfo, Picture};
 use nada::Result;
 use serde_json::{json, Map, Value};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Say what a file is: model pack, generator, CLIP, encoder, domain, latents or picture
@@ -73,20 +74,33 @@ fn lines(heading: &str, about: &About) -> String {
         Some(Value::String(kind)) => format!("{heading}: {kind}\n"),
         _ => format!("{heading}\n"),
     };
+    let simple = |value: &Value| match value {
+        Value::String(s) => s.clone(),
+        Value::Null => "none".into(),
+        other => other.to_string(),
+    };
     for (key, value) in about.iter().filter(|(key, _)| *key != "kind") {
         let name = key.replace('_', " ");
         let value = match value {
-            Value::String(s) => s.clone(),
-            Value::Null => "none".into(),
             Value::Array(items) if items.iter().all(Value::is_string) => {
                 items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+            }
+            // A table: a line for each.
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                let row = |item: &Value| {
+                    let fields = item.as_object().into_iter().flatten();
+                    fields.map(|(k, v)| format!("{} {}", k.replace('_', " "), simple(v))).collect::<Vec<_>>()
+                };
+                text += &format!("  {name}:\n");
+                items.iter().for_each(|item| text += &format!("    {}\n", row(item).join(", ")));
+                continue;
             }
             Value::Object(map) => {
                 text += &lines(&format!("  {name}"), map).replace('\n', "\n  ");
                 text.truncate(text.trim_end_matches(' ').len());
                 continue;
             }
-            other => other.to_string(),
+            other => simple(other),
         };
         text += &format!("  {name}: {value}\n");
     }
@@ -103,7 +117,9 @@ fn object(value: Value) -> About {
 fn describe(path: &Path, ui: &mut Ui) -> Result<About> {
     let cancel = ui.cancel.clone();
     if let Some(folder) = pack_folder(path) {
-        return describe_pack(&ModelPack::open(folder)?);
+        let pack = ModelPack::open(folder)?;
+        pack.warnings.iter().for_each(|warning| ui.warn(warning.clone()));
+        return describe_pack(&pack);
     }
     if path.is_dir() {
         return Clip::open_unless(path, &cancel).map(|clip| describe_clip(&clip, None, ui));
@@ -127,7 +143,7 @@ fn describe(path: &Path, ui: &mut Ui) -> Result<About> {
 fn describe_tensors(file: &Checkpoint, ui: &mut Ui) -> Result<About> {
     if let Ok(state) = SavedState::from_checkpoint(file) {
         let d = state.description();
-        let about = json!({"kind": "state of a run", "source": d.source, "target": d.target, "step": d.step, "steps": d.settings.steps, "clips": d.clips});
+        let about = json!({"kind": "state of a run", "source": d.source, "target": d.target, "step": d.step, "steps": state.settings().steps, "clips": d.clips});
         return Ok(object(about));
     }
     let keys: Vec<&str> = file.keys().collect();
@@ -144,17 +160,25 @@ fn describe_tensors(file: &Checkpoint, ui: &mut Ui) -> Result<About> {
     if let Ok(domain) = Domain::from_checkpoint(file) {
         let mut about = object(json!({"kind": "domain"}));
         about.extend(object(plain(&domain.description)?));
+        about.insert("format".into(), json!(file.metadata.get("format")));
+        about.extend(file.metadata.get("written_by").map(|by| ("written_by".to_string(), json!(by))));
         about.insert("numbers".into(), json!(domain.deltas.values().map(|t| t.elem_count()).sum::<usize>()));
+        let types: BTreeSet<&str> = domain.deltas.values().map(|t| t.dtype().as_str()).collect();
+        about.insert("number_types".into(), json!(types));
         return Ok(about);
+    }
+    // A domain that is broken, or of a later version, says why.
+    if file.metadata.get("format").is_some_and(|format| format.starts_with("nada domain")) {
+        return Domain::from_checkpoint(file).map(|_| About::new());
     }
     // An encoder's file has a generator in it, and is more than that.
     let encoder = EncoderFile::from_checkpoint(file);
     if let Ok(e) = &encoder {
-        return Ok(describe_encoder(file, e));
+        return describe_encoder(file, e);
     }
     let generator = Generator::from_checkpoint(file);
     if let Ok(g) = &generator {
-        return Ok(describe_generator(file, g));
+        return describe_generator(file, g);
     }
     let clip = Clip::from_checkpoint(file);
     if let Ok(clip) = &clip {
@@ -170,25 +194,37 @@ fn describe_tensors(file: &Checkpoint, ui: &mut Ui) -> Result<About> {
     Ok(about)
 }
 
-fn describe_generator(file: &Checkpoint, g: &Generator) -> About {
+fn describe_layer(layer: &Layer) -> Value {
+    json!({
+        "name": layer.name, "kind": layer.kind.name(), "index": layer.index, "row": layer.row, "width": layer.to.width,
+        "height": layer.to.height, "inputs": layer.from.channels, "channels": layer.to.channels,
+    })
+}
+
+fn describe_generator(file: &Checkpoint, g: &Generator) -> Result<About> {
     let c = g.config();
     let mut about = object(json!({
-        "kind": "generator", "format": format!("{:?}", file.format), "size": c.size, "style_dim": c.style_dim, "mapping_layers": c.n_mlp,
-        "wplus_rows": c.n_latent(), "channels": c.channels.iter().map(|(side, n)| json!({"side": side, "channels": n})).collect::<Vec<_>>(),
-        "parameters": g.weights().values().map(|t| t.elem_count()).sum::<usize>(), "fingerprint": g.fingerprint(),
+        "kind": "generator", "format": format!("{:?}", file.format), "family": c.family.name(), "size": c.size(), "width": c.width(),
+        "height": c.height(), "colours": c.colours(), "z_dim": c.z_dim, "style_dim": c.style_dim, "mapping_layers": c.n_mlp,
+        "wplus_rows": c.n_latent(), "layers": g.layers().iter().map(describe_layer).collect::<Vec<_>>(),
+        "parameters": g.weights().values().map(|t| t.elem_count()).sum::<usize>(), "fingerprint": g.fingerprint()?,
     }));
+    let unusual = g.unusual();
+    if !unusual.is_empty() {
+        about.insert("unusual".into(), json!(unusual.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>()));
+    }
     if c.c_dim > 0 {
         about.insert("classes".into(), json!(c.c_dim));
     }
     // It was found a moment ago.
-    if let Ok(place) = stylegan2::find(file) {
+    if let Ok(place) = generator::find(file) {
         about.insert("layout".into(), json!(place.naming.name()));
         about.insert("taken_from".into(), json!(shown(&place.prefix)));
         if !place.passed_over.is_empty() {
             about.insert("passed_over".into(), json!(place.passed_over.iter().map(|prefix| shown(prefix)).collect::<Vec<_>>()));
         }
     }
-    about
+    Ok(about)
 }
 
 /// What stands before a network's keys, for people.
@@ -199,15 +235,16 @@ fn shown(prefix: &str) -> &str {
     }
 }
 
-fn describe_encoder(file: &Checkpoint, e: &EncoderFile) -> About {
+fn describe_encoder(file: &Checkpoint, e: &EncoderFile) -> Result<About> {
     let c = &e.config;
     let mut about = object(json!({
         "kind": "encoder", "format": format!("{:?}", file.format), "backbone": format!("{:?}", c.backbone), "blocks": c.blocks,
         "input_channels": c.input_channels, "styles": c.styles, "style_dim": c.style_dim, "feature_pyramid": c.pyramid,
         "taken_from": shown(&e.encoder.full("")), "encoder_tensors": e.tensors.len(), "latent_avg": e.latent_avg, "opts": e.opts, "other": e.other,
     }));
-    about.insert("decoder".into(), e.decoder.as_ref().map_or(Value::Null, |g| Value::Object(describe_generator(file, g))));
-    about
+    let decoder = e.decoder.as_ref().map(|g| describe_generator(file, g)).transpose()?;
+    about.insert("decoder".into(), decoder.map_or(Value::Null, Value::Object));
+    Ok(about)
 }
 
 /// `file`: the one that it was found in, where it may stand under other keys.

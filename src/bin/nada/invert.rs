@@ -10,7 +10,7 @@ use clap::Args;
 use nada::invert::{self, Inversion};
 use nada::memory::Need;
 use nada::nn::clip::Clip;
-use nada::nn::stylegan2::{Generator, Noise};
+use nada::nn::generator::{Generator, Noise};
 use nada::picture::Picture;
 use nada::{Error, Result};
 use serde_json::json;
@@ -53,7 +53,7 @@ impl Invert {
         if self.output.is_some() && self.pictures.len() > 1 {
             return Err(Error::argument("--output", format!("names one file for {} pictures; leave it out", self.pictures.len())));
         }
-        let pack = self.model.pack()?;
+        let pack = self.model.pack(ui)?;
         let settings = self.settings.over(invert_recipe(pack.as_ref())?)?;
         let mut outputs = Outputs::new(&self.force);
         outputs.reads_all(&self.pictures);
@@ -77,13 +77,14 @@ impl Invert {
         }
         let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
-        let clips = if settings.clip > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
+        let side = generator.config().side("inverting")?;
+        let clips = if settings.clip_weight > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
         let clip = clips.first().map(|c| c.clip.as_ref());
         let (mut text, mut values, mut rows) = (String::new(), Vec::new(), Vec::new());
         let mut ended = Ok(());
         for (file, (mut output, halves)) in self.pictures.iter().zip(latents) {
             let begin = Instant::now();
-            let target = match square(file, generator.config().size, ui) {
+            let target = match square(file, side, ui) {
                 Ok(target) => target,
                 Err(e) => {
                     ended = Err(e);
@@ -104,7 +105,7 @@ impl Invert {
             if ended.is_err() {
                 stopped_after_step(found.steps, &format!("the best latent so far ({:.1} dB)", found.psnr), &output.path, ui);
             }
-            rows.push(target.square(generator.config().size)?);
+            rows.push(target.square(side)?);
             rows.extend(pictures(&generator.render(&found.latent, 1.0, Noise::Const)?)?);
             let seconds = begin.elapsed().as_secs_f64();
             let (from, to) = (name(file), name(&output.path));

@@ -3,6 +3,7 @@
 mod adapt;
 mod clip;
 mod convert;
+mod domain;
 mod eval;
 mod info;
 mod invert;
@@ -58,6 +59,7 @@ enum Command {
     Eval(eval::Eval),
     Clip(clip::ClipCommand),
     Convert(convert::Convert),
+    Domain(domain::MakeDomain),
     Model(model::ModelCommand),
 }
 
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
             Command::Eval(c) => c.run(&mut ui),
             Command::Clip(c) => c.run(&mut ui),
             Command::Convert(c) => c.run(&mut ui),
+            Command::Domain(c) => c.run(&mut ui),
             Command::Model(c) => c.run(&mut ui),
         },
     };

@@ -128,7 +128,12 @@ impl Add {
                     .into(),
             );
         }
-        let text = format!("model pack '{}' of {} px: {}", pack.name, pack.resolution, pack.folder.display());
+        let text = format!(
+            "model pack '{}'{}: {}",
+            pack.name,
+            pack.resolution.map(|px| format!(" of {px} px")).unwrap_or_default(),
+            pack.folder.display()
+        );
         ui.finish(&text, about(&pack))
     }
 }
@@ -157,7 +162,8 @@ impl List {
         for pack in packs {
             match pack {
                 Ok(pack) => {
-                    text += &format!("{} ({} px, {})", pack.name, pack.resolution, pack.folder.display());
+                    let size = pack.resolution.map(|px| format!("{px} px, ")).unwrap_or_default();
+                    text += &format!("{} ({size}{})", pack.name, pack.folder.display());
                     text += &if pack.description.is_empty() { "\n".into() } else { format!(": {}\n", pack.description) };
                     values.push(about(&pack));
                 }
@@ -200,10 +206,11 @@ struct Info {
 impl Info {
     fn run(self, ui: &mut Ui) -> Result<()> {
         let pack = self.which.open()?;
+        pack.warnings.iter().for_each(|warning| ui.warn(warning.clone()));
         let mut text = format!("{}: {}\n", pack.name, if pack.description.is_empty() { "model pack" } else { &pack.description });
         let mut line = |name: &str, value: String| text += &format!("  {name}: {value}\n");
         line("folder", pack.folder.display().to_string());
-        line("resolution", format!("{} px", pack.resolution));
+        pack.resolution.iter().for_each(|px| line("resolution", format!("{px} px")));
         line("generator", in_pack(&pack, &pack.generator));
         pack.class.iter().for_each(|class| line("class", class.to_string()));
         for clip in &pack.clips {
@@ -258,6 +265,7 @@ struct Check {
 impl Check {
     fn run(self, ui: &mut Ui) -> Result<()> {
         let pack = self.which.open()?;
+        pack.warnings.iter().for_each(|warning| ui.warn(warning.clone()));
         let findings = pack.check_unless(&ui.cancel)?;
         let (mut text, mut values, mut failed) = (String::new(), Vec::new(), Vec::new());
         for f in &findings {

@@ -4,9 +4,8 @@ use crate::outputs::Outputs;
 use crate::ui::Ui;
 use clap::{Args, ValueEnum};
 use nada::adapt::{Domain, Settings, Templates, WeightedClip};
-use nada::kernels::Activation;
-use nada::nn::clip::{tidy, Clip, Reader};
-use nada::nn::stylegan2::Generator;
+use nada::nn::clip::{tidy, Activation, Clip, Reader};
+use nada::nn::generator::Generator;
 use nada::pack::{pack_folder, ModelPack, NewClip, PackClip, STARTER};
 use nada::picture::Picture;
 use nada::pipeline::{Drawing, NoiseKind};
@@ -29,12 +28,14 @@ pub struct PackArgs {
 
 impl PackArgs {
     /// The pack, unless `files` stand for it and none is named.
-    pub fn pack(&self, files: bool) -> Result<Option<ModelPack>> {
-        match (&self.model, files) {
-            (None, true) => Ok(None),
-            (None, false) => ModelPack::find(STARTER).map(Some),
-            (Some(name), _) => find_pack(name).map(Some),
-        }
+    pub fn pack(&self, files: bool, ui: &mut Ui) -> Result<Option<ModelPack>> {
+        let pack = match (&self.model, files) {
+            (None, true) => return Ok(None),
+            (None, false) => ModelPack::find(STARTER)?,
+            (Some(name), _) => find_pack(name)?,
+        };
+        pack.warnings.iter().for_each(|warning| ui.warn(warning.clone()));
+        Ok(Some(pack))
     }
 }
 
@@ -80,8 +81,8 @@ impl TemplateArgs {
 
 impl ModelArgs {
     /// The pack, unless a generator is given without one.
-    pub fn pack(&self) -> Result<Option<ModelPack>> {
-        self.pack.pack(self.generator.is_some())
+    pub fn pack(&self, ui: &mut Ui) -> Result<Option<ModelPack>> {
+        self.pack.pack(self.generator.is_some(), ui)
     }
 
     pub fn generator(&self, pack: Option<&ModelPack>, cancel: &Cancel) -> Result<Arc<Generator>> {
@@ -176,9 +177,13 @@ pub fn invert_recipe(pack: Option<&ModelPack>) -> Result<invert::Settings> {
 
 #[derive(Args)]
 pub struct DomainArgs {
-    /// Domain made by `nada adapt`, with a strength in [0, 1.5] (default 1); several add up
+    /// Domain made by `nada adapt` or `nada domain`, with a strength in [0, 1.5] (default 1); several add up
     #[arg(long = "domain", value_name = "FILE[:STRENGTH]")]
     pub domains: Vec<OsString>,
+    /// Take domains that were made from another generator too, where the tensors that they change are there in the same shapes: the same
+    /// generator rounded to f16, or one fine-tuned from it
+    #[arg(long, requires = "domains")]
+    pub any_generator: bool,
 }
 
 impl DomainArgs {
@@ -188,6 +193,20 @@ impl DomainArgs {
             Ok((Domain::open_unless(&path, cancel)?, strength.unwrap_or(1.0)))
         };
         self.domains.iter().map(load).collect()
+    }
+
+    /// `domains` as they are, or made fit for `generator` where --any-generator is given.
+    pub fn of(&self, generator: &Generator, domains: Vec<(Domain, f32)>) -> Result<Vec<(Domain, f32)>> {
+        if self.any_generator {
+            return domains.into_iter().map(|(domain, strength)| Ok((domain.for_generator(generator)?, strength))).collect();
+        }
+        for (domain, _) in &domains {
+            domain.check_fits(generator).map_err(|e| match e {
+                Error::Mismatch(message) => Error::Mismatch(format!("{message}. --any-generator takes it where the shapes fit")),
+                e => e,
+            })?;
+        }
+        Ok(domains)
     }
 
     pub fn files(&self) -> Vec<PathBuf> {

@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use clap::{Args, ValueEnum};
 use nada::checkpoint::write_npy;
 use nada::memory::Need;
-use nada::nn::stylegan2::{Latent, Space};
+use nada::nn::generator::{Latent, Space};
 use nada::picture::Picture;
 use nada::progress::Cancel;
 use nada::{Error, Result};
@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 ///
 /// Latents are f32 [N, n] for z and w, [N, n_latent, n] for wplus: a .npy file, a .safetensors file with the key z, w or wplus, or what encoders
 /// and projectors write (.pt, .npz). Truncation moves every w towards the mean w: mean + T * (w - mean). The array of --out-npy is f32
-/// [N, 3, size, size] as the network gives it, nominally in [-1, 1], not clamped.
+/// [N, colours, height, width] as the network gives it, nominally in [-1, 1], not clamped; 3 colours, or 1 of a generator that draws grey, or 4
+/// with alpha.
 #[derive(Args)]
 #[command(after_help = "Example:
   nada render --generator ffhq.pt --latents w.npy --space w --noise const --truncation 1 --out-npy pictures.npy
@@ -74,7 +75,7 @@ impl Render {
         if self.out_npy.is_none() && self.folder.is_none() && self.sheet.is_none() {
             return Err(Error::argument("--out-npy, --folder or --sheet", "none given; say where the pictures go"));
         }
-        let pack = self.model.pack()?;
+        let pack = self.model.pack(ui)?;
         let mut outputs = Outputs::new(&self.force);
         outputs.reads(&self.latents);
         let generator = self.model.generator.as_deref();
@@ -87,9 +88,10 @@ impl Render {
         let mut files = folder.transpose()?.unwrap_or_default();
         let domains = self.domains.load(&ui.cancel)?;
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
+        let domains = self.domains.of(&generator, domains)?;
         let named: Vec<_> = domains.iter().map(|(d, s)| (d, *s)).collect();
-        // The array's parts and the array of 3 channels; the pictures of 4 and their sheet.
-        let kept = 6 * array.is_some() as usize + 8 * sheet.is_some() as usize;
+        // The array's parts and the array; the pictures of 4 channels and their sheet.
+        let kept = 2 * generator.config().colours() * array.is_some() as usize + 8 * sheet.is_some() as usize;
         Need::drawing_each(generator.config(), count, &named, kept).check()?;
         let generator = adapted(&generator, &domains)?;
 
@@ -111,7 +113,7 @@ impl Render {
         });
         stopped_after(&ended, done, count, ui);
         files.truncate(done);
-        let size = generator.config().size;
+        let config = generator.config();
         if let Some(file) = array.as_mut().filter(|_| done > 0) {
             let all = Tensor::cat(&parts, 0)?;
             file.save(ui, |to| write_npy(to, &all))?;
@@ -124,8 +126,8 @@ impl Render {
         let (array, sheet) = (array.map(|a| name(a.path)), sheet.map(|s| name(s.path)));
         let written: Vec<String> = [&array, &self.folder.map(name), &sheet].into_iter().flatten().cloned().collect();
         ui.finish(
-            &format!("{done} pictures of {size} px: {}", written.join(", ")),
-            json!({"pictures": done, "shape": [done, 3, size, size], "out_npy": array, "files": names(files.iter().map(|f| &f.path)), "sheet": sheet}),
+            &format!("{done} pictures of {} px: {}", config.describe_size(), written.join(", ")),
+            json!({"pictures": done, "shape": [done, config.colours(), config.height(), config.width()], "out_npy": array, "files": names(files.iter().map(|f| &f.path)), "sheet": sheet}),
         )
     }
 }

@@ -6,14 +6,14 @@ use crate::models::{invert_recipe, recipe, ClipArgs, DomainArgs, ModelArgs, Nois
 use crate::outputs::{ForceArgs, Kind, Output, Outputs};
 use crate::picture::square;
 use crate::render::open_latent;
-use crate::settings::InvertSettings;
+use crate::settings::{InvertSettings, SetArgs};
 use crate::ui::{name, on_bar, plain, Ui};
 use clap::Args;
 use nada::adapt::{Concept, Domain};
 use nada::gallery::file_name;
 use nada::memory::Need;
 use nada::nn::clip::{tidy, Clip};
-use nada::nn::stylegan2::Generator;
+use nada::nn::generator::Generator;
 use nada::pack::ModelPack;
 use nada::picture::{Encoding, Picture};
 use nada::pipeline::{self, NoiseKind, Restyled};
@@ -36,7 +36,7 @@ use std::time::Instant;
 pub struct Restyle {
     /// Picture of any size; the middle square is used
     picture: PathBuf,
-    /// Words to adapt to first, with the pack's recipe
+    /// Words to adapt to first, with the pack's recipe and what --set changes in it
     #[arg(long, value_name = "WORDS", required_unless_present = "domains")]
     to: Option<String>,
     /// The picture's latent from `nada invert`, which saves finding it again
@@ -64,6 +64,8 @@ pub struct Restyle {
     #[command(flatten)]
     templates: TemplateArgs,
     #[command(flatten)]
+    set: SetArgs,
+    #[command(flatten)]
     settings: InvertSettings,
 }
 
@@ -80,14 +82,15 @@ impl Restyle {
         if !self.templates.template.is_empty() && self.to.is_none() {
             return Err(Error::argument("--template", "goes with --to; a domain was made with templates of its own"));
         }
-        let pack = self.model.pack()?;
-        let mut domains = self.domains.load(&ui.cancel)?;
+        let pack = self.model.pack(ui)?;
+        let domains = self.domains.load(&ui.cancel)?;
         let mut outputs = Outputs::new(&self.force);
         outputs.reads(&self.picture);
         outputs.reads_all(&self.latent);
         let generator = self.model.generator.as_deref();
         Reads { pack: pack.as_ref(), generator, clips: Some(&self.clip), domains: Some(&self.domains) }.tell(&mut outputs)?;
         let inversion = self.settings.over(invert_recipe(pack.as_ref())?)?;
+        self.set.over(recipe(pack.as_ref())?)?;
         let kept = self.to.as_deref().map(domain_file).filter(|file| file.exists());
         outputs.reads_all(&kept);
         let mut learned = match &self.to {
@@ -125,9 +128,11 @@ impl Restyle {
         // What is no picture is told before the generator is read.
         Picture::size_of_file(&self.picture)?;
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
-        let picture = square(&self.picture, generator.config().size, ui)?;
+        let side = generator.config().side("restyling")?;
+        let picture = square(&self.picture, side, ui)?;
         // Before words are adapted to, too.
         picture.check_visible()?;
+        let mut domains = self.domains.of(&generator, domains)?;
         if let Some(words) = &self.to {
             let domain = match (&kept, &mut learned) {
                 (None, Some(learned)) => self.learn(words, &generator, pack.as_ref(), learned, ui)?,
@@ -148,7 +153,7 @@ impl Restyle {
                 (drawing.picture(&generator.with_domains(&with_strengths)?, &latent)?.with_alpha_of(&picture)?, latent, None)
             }
             None => {
-                let clips = if inversion.clip > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
+                let clips = if inversion.clip_weight > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
                 let clip = clips.first().map(|c| c.clip.as_ref());
                 Need::inverting(generator.config(), &inversion, clip.map(Clip::config)).check()?;
                 let bar = ui.bar("inverting", inversion.steps);
@@ -176,7 +181,7 @@ impl Restyle {
         output.save(ui, |to| restyled.save(to))?;
         if let Some(sheet) = &mut sheet {
             let inverted = drawing.picture(&generator, &latent)?;
-            let row = [picture.square(generator.config().size)?, inverted, restyled.clone()];
+            let row = [picture.square(side)?, inverted, restyled.clone()];
             let picture = Picture::contact_sheet(&row, 3)?;
             sheet.save(ui, |to| picture.save(to))?;
         }
@@ -205,8 +210,12 @@ impl Restyle {
             let message = "is there already, and does not say which templates it was made with; move it away, or name it with --domain";
             return Err(Error::Mismatch(format!("{} {message}", name(&path))));
         }
+        if !self.set.set.is_empty() {
+            let message = "is there already, made with settings of its own; move it away, or name it with --domain";
+            return Err(Error::Mismatch(format!("{} {message}", name(&path))));
+        }
         let domain = Domain::open_unless(&path, &ui.cancel)?;
-        if domain.description.target == words && domain.description.fingerprint == generator.fingerprint() {
+        if domain.description.target == words && domain.description.fits(generator)? {
             return Ok(domain);
         }
         let message = format!("{} is of other words or of another generator; move it away, or name it with --domain", name(&path));
@@ -226,7 +235,7 @@ impl Restyle {
         let templates = self.templates.of(&self.clip, pack)?;
         let clips = self.clip.load(pack, ui)?;
         let (source, target) = (Concept::Text(source), Concept::Text(words.to_string()));
-        let settings = recipe(pack)?;
+        let settings = self.set.over(recipe(pack)?)?;
         let made = train(Job { generator, clips: &clips, source, target, templates: &templates, settings }, None, None, ui)?;
         if let Err(e) = made.ended {
             learned.halves.save(ui, |to| made.domain.save(to))?;

@@ -5,7 +5,7 @@ use crate::outputs::{ForceArgs, Kind, Outputs};
 use crate::ui::{name, names, Ui};
 use clap::Args;
 use nada::memory::Need;
-use nada::nn::stylegan2::{Latent, Space};
+use nada::nn::generator::{Latent, Space};
 use nada::picture::Picture;
 use nada::{Error, Result};
 use serde_json::json;
@@ -53,7 +53,7 @@ impl Sample {
         if !(1..=MOST).contains(&self.count) {
             return Err(Error::argument("--count", format!("{}; want 1 to {MOST}", self.count)));
         }
-        let pack = self.model.pack()?;
+        let pack = self.model.pack(ui)?;
         let mut outputs = Outputs::new(&self.force);
         let generator = self.model.generator.as_deref();
         Reads { pack: pack.as_ref(), generator, clips: None, domains: Some(&self.domains) }.tell(&mut outputs)?;
@@ -67,7 +67,7 @@ impl Sample {
         };
 
         let plain = self.model.generator(pack.as_ref(), &ui.cancel)?;
-        let domains = self.domains.load(&ui.cancel)?;
+        let domains = self.domains.of(&plain, self.domains.load(&ui.cancel)?)?;
         let named: Vec<_> = domains.iter().map(|(d, s)| (d, *s)).collect();
         // The pictures of 4 channels and their sheet; to compare, those without the domains too.
         let kept = 8 * sheet.is_some() as usize * (1 + self.compare as usize);

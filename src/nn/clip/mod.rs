@@ -13,6 +13,8 @@ mod vit;
 mod weights;
 mod words;
 
+#[doc(inline)]
+pub use crate::kernels::Activation;
 pub use config::{Config, End, ResNetConfig, TextConfig, TransformerConfig, VisionConfig, VisionPool, VitConfig};
 pub(crate) use files::{is_common_name, is_described, tensors as tensors_file, BESIDE};
 pub use preprocess::{Interpolation, Preprocessing, Shape};
@@ -23,9 +25,9 @@ pub use words::tidy;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
-use crate::kernels::Activation;
+use crate::kernels::{unit_rows, LEAST_LENGTH};
 use crate::progress::Cancel;
-use candle_core::{DType, Device, Tensor, D};
+use candle_core::{DType, Device, Tensor};
 use described::Described;
 use resnet::ResNet;
 use serde::{Deserialize, Serialize};
@@ -258,7 +260,7 @@ impl Clip {
             parts.push(self.encode_tokens(&Tensor::from_vec(ids, (texts.len(), context), &Device::Cpu)?)?);
         }
         let features = Tensor::cat(&parts, 0)?.to_dtype(DType::F32)?;
-        Ok(features.broadcast_div(&features.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)?)
+        Ok(unit_rows(&features, LEAST_LENGTH)?)
     }
 }
 

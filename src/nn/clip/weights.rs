@@ -156,9 +156,7 @@ impl<'a> Weights<'a> {
 
     /// How many of `<prefix>0.`, `<prefix>1.`, ... are there without a gap.
     pub(super) fn count(&self, prefix: &str) -> usize {
-        let prefix = self.name(prefix);
-        let there = |prefix: &str| self.checkpoint.keys().any(|key| key.starts_with(prefix));
-        (0..).take_while(|i| there(&format!("{prefix}{i}."))).count()
+        self.checkpoint.count_numbered(&self.name(prefix))
     }
 
     /// The shape of `key`, which must have N dimensions.

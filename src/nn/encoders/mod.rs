@@ -5,7 +5,7 @@
 
 use crate::checkpoint::{self, above, Checkpoint};
 use crate::error::{Error, Result};
-use crate::nn::stylegan2::Generator;
+use crate::nn::generator::Generator;
 use crate::progress::Cancel;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -75,11 +75,6 @@ impl Config {
     /// Reads the sizes from the tensors' shapes. None where the tensors are not those of such an encoder.
     fn read(file: &Checkpoint) -> Option<Self> {
         let dims = |key: &str| file.shape(key).map(<[usize]>::to_vec);
-        let count = |prefix: &str| {
-            // Not the largest number: a key may have any.
-            let there = |i: &usize| file.keys().any(|key| key.strip_prefix(prefix).is_some_and(|key| key.starts_with(&format!("{i}."))));
-            (0..).take_while(there).count()
-        };
         let (backbone, stem) = match (dims("input_layer.0.weight"), dims("conv1.weight")) {
             (Some(stem), _) => (Backbone::IrSe50, stem),
             (None, Some(stem)) => (Backbone::ResNet34, stem),
@@ -89,10 +84,11 @@ impl Config {
         Some(Config {
             backbone,
             input_channels: *stem.get(1)?,
-            styles: count("styles."),
+            // Not the largest number: a key may have any.
+            styles: file.count_numbered("styles."),
             style_dim: *linear.first()?,
             pyramid: file.contains("latlayer1.weight"),
-            blocks: count("body."),
+            blocks: file.count_numbered("body."),
         })
     }
 
@@ -149,6 +145,10 @@ impl Config {
             }
             width = out;
             features.push(out);
+            if out == 0 {
+                // Its convolution is missing, which is said; of what comes behind it nothing is known.
+                break;
+            }
         }
         if self.pyramid {
             // The two feature maps before the last, at the ends of the backbone's second and third stage.
@@ -212,20 +212,10 @@ impl EncoderFile {
             None => None,
         };
         let decoder_prefix = decoder_prefix.unwrap_or_default();
-        let is_decoders =
-            |key: &str| decoder.is_some() && key.strip_prefix(&decoder_prefix).is_some_and(|key| is_generators(key, &decoder));
+        let is_decoders = |key: &str| decoder.as_ref().is_some_and(|g| key.strip_prefix(&decoder_prefix).is_some_and(|key| g.knows(key)));
         let average = above(&prefix).map(|place| format!("{place}latent_avg")).find(|k| file.contains(k)).unwrap_or("latent_avg".into());
         let other = file.keys().filter(|&key| !(known.contains(key) || key == average || is_decoders(key))).map(String::from).collect();
         let opts = file.metadata.iter().filter_map(|(key, value)| Some((key.strip_prefix("opts.")?.to_string(), value.clone()))).collect();
         Ok(Self { config, encoder, tensors, decoder, latent_avg: file.shape(&average).map(<[usize]>::to_vec), opts, other })
     }
-}
-
-/// Whether `key` belongs to a generator in rosinality's layout: what makes pictures, noise maps and blur kernels.
-fn is_generators(key: &str, generator: &Option<Generator>) -> bool {
-    let Some(generator) = generator else { return false };
-    generator.weights().contains_key(key)
-        || key.strip_prefix("noises.noise_").is_some_and(|i| i.parse().is_ok_and(|i: usize| i < generator.noise_maps().len()))
-        || key.ends_with(".conv.blur.kernel")
-        || key.ends_with(".upsample.kernel")
 }

@@ -1,0 +1,50 @@
+//! Arithmetic on the CPU, on slices: no graph, no shapes to check, f32 in row-major order.
+
+pub(crate) mod activation;
+pub(crate) mod attention;
+pub(crate) mod conv2d;
+pub(crate) mod gemm;
+pub(crate) mod modulated;
+pub(crate) mod norm;
+pub(crate) mod resample;
+pub(crate) mod scratch;
+pub(crate) mod simd;
+pub(crate) mod taps;
+pub(crate) mod transformer;
+pub(crate) mod vector;
+
+use candle_core::backend::BackendStorage;
+use candle_core::{bail, CpuStorage, Device, Layout, Result, Shape, Tensor};
+use std::borrow::Cow;
+
+/// An argument: its numbers in row-major order.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub values: &'a [f32],
+    pub shape: &'a Shape,
+}
+
+impl View<'_> {
+    pub(crate) fn dims(&self) -> &[usize] {
+        self.shape.dims()
+    }
+}
+
+/// The numbers of an f32 tensor in row-major order; copies only where the layout is strided.
+pub(crate) fn numbers<'a>(storage: &'a CpuStorage, layout: &Layout, name: &str) -> Result<Cow<'a, [f32]>> {
+    let CpuStorage::F32(values) = storage else { bail!("{name} takes f32, not {:?}", storage.dtype()) };
+    if let Some((from, to)) = layout.contiguous_offsets() {
+        return Ok(Cow::Borrowed(&values[from..to]));
+    }
+    let mut copy = CpuStorage::F32(vec![0.0; layout.shape().elem_count()]);
+    storage.copy_strided_src(&mut copy, 0, layout)?;
+    match copy {
+        CpuStorage::F32(values) => Ok(Cow::Owned(values)),
+        _ => bail!("{name}: a copy changed its type"),
+    }
+}
+
+/// A tensor of f32 on the CPU.
+pub(crate) fn tensor(values: Vec<f32>, shape: Shape) -> Result<Tensor> {
+    Tensor::from_vec(values, shape, &Device::Cpu)
+}

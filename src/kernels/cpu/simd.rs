@@ -1,0 +1,47 @@
+//! Vectors of the machine the program runs on, chosen at run time by pulp: AVX-512, AVX2 with FMA, NEON, or plain arrays that the compiler
+//! turns into what the target has. The one place that chooses: [`vectorised`] for loops that the compiler vectorises by itself,
+//! [`dispatch`] for kernels that name their vectors.
+
+use pulp::{Arch, Scalar256b, Simd, WithSimd};
+
+/// Runs `kernel` with the widest vectors of this machine. Its `with_simd` must be `#[inline(always)]`, as must what that calls, so that it
+/// is compiled inside of each entry point.
+#[inline(always)]
+pub(crate) fn dispatch<K: WithSimd>(kernel: K) -> K::Output {
+    match Arch::new() {
+        // Arrays of eight instead of pulp's single numbers.
+        Arch::Scalar => kernel.with_simd(Scalar256b),
+        arch => arch.dispatch(kernel),
+    }
+}
+
+/// Runs `f` compiled for the widest vectors of this machine. What `f` calls must be `#[inline(always)]` to take part.
+#[inline(always)]
+pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    dispatch(f)
+}
+
+/// # Safety
+/// A whole vector must be readable at `p`, aligned or not.
+#[inline(always)]
+pub(crate) unsafe fn load<S: Simd>(p: *const f32) -> S::f32s {
+    p.cast::<S::f32s>().read_unaligned()
+}
+
+/// # Safety
+/// A whole vector must be writable at `p`, aligned or not.
+#[inline(always)]
+pub(crate) unsafe fn store<S: Simd>(p: *mut f32, v: S::f32s) {
+    p.cast::<S::f32s>().write_unaligned(v)
+}
+
+/// Every vector type that this machine has, for tests: runs what `make` gives under each.
+#[cfg(test)]
+pub(crate) fn each_level<K: WithSimd>(mut make: impl FnMut() -> K) -> Vec<K::Output> {
+    let mut out = vec![make().with_simd(Scalar256b), dispatch(make())];
+    #[cfg(target_arch = "x86_64")]
+    if let Some(avx2) = pulp::x86::V3::try_new() {
+        out.push(Simd::vectorize(avx2, make()));
+    }
+    out
+}
