@@ -4,7 +4,7 @@
 //! The sums name what the code below holds at its worst moment: what candle's graph keeps for gradients, what a layer works on, copies of
 //! trained weights. They are in numbers of 4 bytes until the end. tests/memory.rs compares them with what processes really took.
 
-use crate::adapt::{judge, parts, Domain, Mode, Parameters, Settings};
+use crate::adapt::{clip_pass, judge, Domain, Parameters, Settings};
 use crate::error::{Error, Result};
 use crate::invert;
 use crate::kernels::SCRATCH_KEPT;
@@ -139,7 +139,7 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     // The graph stays from drawing until the end of the step; beside it one of: the frozen twin at its widest, the CLIPs, the way back
     // with the weights' gradients, the optimiser's next state. Between steps the stop rule looks. Parts of the batch run side by side,
     // each with gradients of its own.
-    let parts = parts::ranges(settings.mode, n).len();
+    let parts = clip_pass::ranges(settings.rules().divided, n).len();
     let side_by_side = parts.min(threads.max(1));
     let at_once = n.div_ceil(parts) * side_by_side;
     let back = at_once * way_back(config, trained > 0) + (parts + side_by_side) * trained;
@@ -148,11 +148,12 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let beside = if small { phases.iter().sum::<usize>() + judged } else { phases.into_iter().max().unwrap_or(0) };
     // Noise is drawn before a step begins, that of the selection before each of its iterations.
     let maps = if settings.noise { maps(config) } else { 0 };
-    let twins = if settings.mode == Mode::Reference { 2 } else { 1 };
+    let twins = if settings.rules().shared_draws { 1 } else { 2 };
     let drawn = (twins * n).max(settings.auto_layers.map_or(0, |a| a.batch)) * maps;
     let step = n * graph(config) + pictures + beside + scratch(config, n);
-    let selection =
-        settings.auto_layers.map_or(0, |a| a.batch * (graph(config) + picture(config) + eyes(true).max(way_back(config, false))));
+    // One graph from W+ through all CLIPs, kept until its way back ends; with noise a layer keeps a sum more.
+    let selected = graph(config) + if settings.noise { graph(config) / 2 } else { 0 } + picture(config) + eyes(true);
+    let selection = settings.auto_layers.map_or(0, |a| a.batch * (selected + way_back(config, false)));
     // What pictures as a target are compared with.
     let own = slice(config) * drawing(config) + 16 * (picture(config) + eyes(false));
     let embedded = clips.iter().map(|c| reading(c, templates)).sum();

@@ -484,6 +484,7 @@ mod tests {
     use crate::rng::Rng;
     use candle_core::Device;
     use candle_nn::Optimizer;
+    use std::slice::from_ref as one;
 
     fn values(t: &Tensor) -> Vec<f32> {
         t.flatten_all().unwrap().to_vec1().unwrap()
@@ -519,7 +520,7 @@ mod tests {
         for step in 1..=20 {
             let parts: Vec<Tensor> = (0..3).map(|_| normals(&mut rng, &[n]).affine(1e-3, 0.0).unwrap()).collect();
             let share = 1.0 - step as f64 / 40.0;
-            let grads: Vec<GradStore> = parts.iter().map(|g| gradients(&[var.clone()], &[g.clone()])).collect();
+            let grads: Vec<GradStore> = parts.iter().map(|g| gradients(one(&var), one(g))).collect();
             optimiser.step_of(&grads, share, all).unwrap();
             let parts: Vec<Vec<f32>> = parts.iter().map(values).collect();
             let correction = (1.0 - beta2.powi(step)).sqrt() as f32;
@@ -590,7 +591,7 @@ mod tests {
                     let grads: Vec<Tensor> = (0..14).map(|_| normals(&mut rng, dims)).collect();
                     let mut optimiser = Optimiser::new(vec![var.clone()], config).unwrap();
                     for g in &grads {
-                        optimiser.step(&gradients(&[var.clone()], &[g.clone()])).unwrap();
+                        optimiser.step(&gradients(one(&var), one(g))).unwrap();
                     }
                     let want = plainly(rule, config, &start, dims, &grads.iter().map(values).collect::<Vec<_>>());
                     let worst = values(&var).iter().zip(&want).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);

@@ -125,6 +125,10 @@ fn measured(case: &str) -> (u64, u64) {
         "starter: adapt" => adapting(Arc::new(load(128)), &pack, recipe),
         "starter: adapt, batch 4" => adapting(Arc::new(load(128)), &pack, Settings { batch: 4, ..recipe }),
         "starter: adapt, full" => adapting(Arc::new(load(128)), &pack, Settings { batch: 16, ..full }),
+        "starter: adapt, layer selection" => {
+            let auto_layers = Some(nada::adapt::AutoLayers { k: 6, iterations: 2, batch: 16 });
+            adapting(Arc::new(load(128)), &pack, Settings { auto_layers, noise: true, steps: 1, ..full })
+        }
         "starter: invert" => inverting(&load(128), search),
         "starter: invert with noise" => inverting(&load(128), invert::Settings { optimise_noise: true, ..search }),
         "starter: render 1" => rendering(&load(128), 1),
@@ -180,6 +184,7 @@ fn estimates_are_near_what_is_taken() {
         "starter: adapt",
         "starter: adapt, batch 4",
         "starter: adapt, full",
+        "starter: adapt, layer selection",
         "starter: invert",
         "starter: invert with noise",
         "starter: render 1",

@@ -1,6 +1,6 @@
 //! The losses in CLIP space (Gal et al. 2021, section 4.1), and what they compare with.
 
-use super::settings::{ClipResize, LossWeights, Mode};
+use super::settings::{ClipResize, LossWeights, Rules, Settings};
 use super::{Concept, Templates, WeightedClip};
 use crate::error::{Error, Result};
 use crate::kernels::{unit_rows, LEAST_LENGTH};
@@ -46,14 +46,14 @@ impl Guide {
     /// Whether words fit into all that [`Guide::new`] makes of them, for every CLIP. An `InvalidArgument` says by how much they do not.
     pub(super) fn check_length(
         clips: &[WeightedClip],
-        mode: Mode,
+        rules: &Rules,
         source: &Concept,
         target: &Concept,
         templates: &Templates,
     ) -> Result<()> {
         let (Concept::Text(source), Concept::Text(target)) = (source, target) else { return Ok(()) };
         let mut of_target = templates.0.clone();
-        if mode == Mode::Reference {
+        if rules.bare_targets {
             of_target.extend([REFERENCE_TARGET.to_string(), "{}".to_string()]);
         }
         for WeightedClip { clip, .. } in clips {
@@ -66,7 +66,7 @@ impl Guide {
     /// `own` are 16 pictures of the unadapted generator, there where pictures as a target are compared with them as the source is words.
     pub(super) fn new(
         WeightedClip { clip, weight }: &WeightedClip,
-        mode: Mode,
+        rules: &Rules,
         source: &Concept,
         target: &Concept,
         templates: &Templates,
@@ -79,9 +79,9 @@ impl Guide {
         let (from, to, target, selection) = match (source, target) {
             (Concept::Text(source), Concept::Text(target)) => {
                 let (from, to) = (mean(all(source)?)?, mean(all(target)?)?);
-                let (global, selection) = match mode {
-                    Mode::Reference => (one(REFERENCE_TARGET.replace("{}", target))?, one(target.clone())?),
-                    Mode::Default => (normalise(&to)?, normalise(&to)?),
+                let (global, selection) = match rules.bare_targets {
+                    true => (one(REFERENCE_TARGET.replace("{}", target))?, one(target.clone())?),
+                    false => (normalise(&to)?, normalise(&to)?),
                 };
                 (from, to, global, selection)
             }
@@ -124,20 +124,17 @@ impl Guide {
 
     /// The weighted sum of the losses of this CLIP. `e0`, `e1` [n, d]: normalised embeddings of the frozen and the trained twin's
     /// pictures; a gradient flows to `e1`.
-    pub(super) fn loss(&self, w: &LossWeights, mode: Mode, floor: f32, enough: f32, e0: &Tensor, e1: &Tensor) -> Result<Tensor> {
+    pub(super) fn loss(&self, s: &Settings, e0: &Tensor, e1: &Tensor) -> Result<Tensor> {
+        let w: &LossWeights = &s.losses;
         let mut terms = vec![];
         if w.direction != 0.0 {
             let edit = (e1 - e0)?;
             let square = edit.sqr()?.sum(D::Minus1)?;
-            // The floor is under the square: a root's gradient at 0 is infinite.
-            let floor = match mode {
-                Mode::Default => (floor * floor).max(1e-16),
-                Mode::Reference => 1e-16,
-            };
-            let length = square.maximum(floor as f64)?.sqrt()?;
+            // The least is under the square: a root's gradient at 0 is infinite.
+            let length = square.maximum(f64::from(s.rules().least_square))?.sqrt()?;
             let along = edit.broadcast_mul(&self.direction)?.sum(D::Minus1)?;
             // With `enough` 1 this is the published 1 - cos: a cosine is never more.
-            terms.push(((enough as f64 - (along / length)?.mean_all()?)?.relu()?, w.direction));
+            terms.push(((s.enough as f64 - (along / length)?.mean_all()?)?.relu()?, w.direction));
         }
         if w.global != 0.0 {
             terms.push((one_minus_cosine(e1, &self.target)?, w.global));
@@ -176,7 +173,7 @@ mod tests {
         let guide = |templates: &[&str]| {
             let templates = Templates(templates.iter().map(|t| t.to_string()).collect());
             let clip = WeightedClip { clip: clip.clone(), weight: 1.0 };
-            Guide::new(&clip, Mode::Default, &text("a photo"), &text("a zombie"), &templates, None, &Cancel::new()).unwrap()
+            Guide::new(&clip, &Settings::default().rules(), &text("a photo"), &text("a zombie"), &templates, None, &Cancel::new()).unwrap()
         };
         let rows = clip.embed_texts(&["a photo".into(), "a zombie".into()]).unwrap();
         let want = normalise(&(rows.get(1).unwrap() - rows.get(0).unwrap()).unwrap()).unwrap();

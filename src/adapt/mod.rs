@@ -1,10 +1,10 @@
 //! Adapting a generator to words or pictures (StyleGAN-NADA, Gal et al. 2021, arXiv 2108.00946, sections 4 and 5).
 
 mod augment;
+pub(crate) mod clip_pass;
 pub mod domain;
 pub(crate) mod judge;
 mod losses;
-pub(crate) mod parts;
 mod settings;
 mod state;
 mod structure;

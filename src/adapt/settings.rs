@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 pub use crate::nn::clip::ClipResize;
-use crate::optim::Schedule;
+use crate::optim::{Gradient, Schedule};
 use crate::settings::{self, Kind, Listed, Setting, ANY, MANY};
 use serde::{Deserialize, Serialize};
 
@@ -188,7 +188,40 @@ impl Default for Settings {
     }
 }
 
+/// What a mode means, rule by rule.
+pub(crate) struct Rules {
+    /// The twins get one crossover of style mixing and one noise; else each its own.
+    pub shared_draws: bool,
+    /// A batch may be divided into parts that run side by side.
+    pub divided: bool,
+    /// The least square of an edit's length in the directional loss.
+    pub least_square: f32,
+    /// Where the edits of a batch add up to exactly nothing, the trained twin's pictures are embedded again, 1e-6 brighter.
+    pub nudged: bool,
+    /// The trained twin has a mapping network of its own, where that is trained.
+    pub own_mapping: bool,
+    /// The global loss wants "a " and the target, layer selection the bare target; else both want the mean over the templates.
+    pub bare_targets: bool,
+    /// What a step takes for the parameters that layer selection leaves out.
+    pub left_out: Gradient,
+}
+
 impl Settings {
+    pub(crate) fn rules(&self) -> Rules {
+        let published = self.mode == Mode::Reference;
+        Rules {
+            shared_draws: !published,
+            // The published code's steps are compared to the last digits, and stay whole.
+            divided: !published,
+            // The published code has a length of 1e-8 there.
+            least_square: if published { 1e-16 } else { (self.floor * self.floor).max(1e-16) },
+            nudged: published,
+            own_mapping: !published,
+            bare_targets: published,
+            left_out: if published && self.auto_layers.is_some() { Gradient::Zero } else { Gradient::Skip },
+        }
+    }
+
     /// How the learning rate goes.
     pub(super) fn schedule(&self) -> Schedule {
         if self.decay {

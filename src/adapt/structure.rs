@@ -1,7 +1,7 @@
 //! The structure loss: small grey pictures of the twins should stay alike, so that a style does not cost a face. Squared, it acts on the
 //! pictures that lose most and leaves the others to the words; without the square its many small pushes kept night from getting dark.
 
-use super::parts::Twins;
+use super::clip_pass::Twins;
 use crate::error::{Error, Result};
 use crate::kernels::{grey16, grey16_gradient, unit_rows, GREY_SIDE};
 use candle_core::{Tensor, Var, D};

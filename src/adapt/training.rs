@@ -1,10 +1,10 @@
 //! The training loop.
 
+use super::clip_pass::{self, Twins};
 use super::domain::{carried, Description, Domain, Origin};
 use super::judge::{Judge, Judgement, Looks, Verdict};
 use super::losses::{normalise, Guide};
-use super::parts::{self, Twins};
-use super::settings::{Mode, Settings};
+use super::settings::Settings;
 use super::structure;
 use super::trainable::Trainable;
 use crate::error::{Error, Result};
@@ -270,7 +270,8 @@ impl Adaptation {
         }
         templates.check()?;
         settings.warnings().iter().for_each(|w| log::warn!("{w}"));
-        Guide::check_length(clips, settings.mode, &source, &target, templates)?;
+        let rules = settings.rules();
+        Guide::check_length(clips, &rules, &source, &target, templates)?;
         let rows = generator.config().n_latent();
         if let Some(a) = settings.auto_layers.filter(|a| a.k > rows) {
             return Err(Error::argument("auto_layers", format!("k is {}, the generator has {rows} rows", a.k)));
@@ -289,7 +290,7 @@ impl Adaptation {
         };
         let guides = clips
             .par_iter()
-            .map(|c| Guide::new(c, settings.mode, &source, &target, templates, own.as_ref(), cancel))
+            .map(|c| Guide::new(c, &rules, &source, &target, templates, own.as_ref(), cancel))
             .collect::<Result<Vec<_>>>()?;
         let z = Rng::stream(settings.seed, PREVIEW).normals(&[8, generator.config().z_dim], &Device::Cpu)?;
         let preview = generator.broadcast(&generator.truncate(&generator.map(&z)?, 0.7)?)?;
@@ -372,6 +373,7 @@ impl Adaptation {
     /// Everything but the selection's.
     fn draw(&self, rng: &mut Rng) -> Result<Draws> {
         let (s, config, device) = (&self.settings, self.frozen.config(), &Device::Cpu);
+        let shared = s.rules().shared_draws;
         let shape = |batch: usize| [batch, config.z_dim];
         let maps = |rng: &mut Rng, batch: usize| self.draw_noise(rng, batch);
         let z = rng.normals(&shape(s.batch), device)?;
@@ -382,21 +384,18 @@ impl Adaptation {
             };
             let first = one()?;
             // The published twins share the second z and draw their own crossovers.
-            let second = match s.mode {
-                Mode::Default => first.clone(),
-                Mode::Reference => (first.0.clone(), one()?.1),
-            };
+            let second = if shared { first.clone() } else { (first.0.clone(), one()?.1) };
             Some([first, second])
         } else {
             None
         };
-        let noise = match (s.noise, s.mode) {
+        let noise = match (s.noise, shared) {
             (false, _) => None,
-            (true, Mode::Default) => {
+            (true, true) => {
                 let shared = maps(rng, s.batch)?;
                 Some([shared.clone(), shared])
             }
-            (true, Mode::Reference) => Some([maps(rng, s.batch)?, maps(rng, s.batch)?]),
+            (true, false) => Some([maps(rng, s.batch)?, maps(rng, s.batch)?]),
         };
         Ok(Draws { z, mixing, noise, selection: None })
     }
@@ -422,11 +421,11 @@ impl Adaptation {
         cancel: &Cancel,
     ) -> Result<StepReport> {
         let trained = self.trainable.generator(&selected)?;
-        let ranges = parts::ranges(self.settings.mode, draws.z.dim(0)?);
+        let ranges = clip_pass::ranges(self.settings.rules().divided, draws.z.dim(0)?);
         let twins = |range: &Range<usize>| self.twins(&trained, &draws.narrow(range)?, cancel);
         let parts = ranges.par_iter().map(twins).collect::<Result<Vec<_>>>()?;
         cancel.check()?;
-        let (mut loss, mut seeds) = parts::clip_seeds(&self.guides, &self.settings, &parts, rng, cancel)?;
+        let (mut loss, mut seeds) = clip_pass::clip_seeds(&self.guides, &self.settings, &parts, rng, cancel)?;
         cancel.check()?;
         // Of a single picture there is nothing: it is the batch's mean.
         if self.settings.losses.structure > 0.0 && draws.z.dim(0)? > 1 {
@@ -446,13 +445,9 @@ impl Adaptation {
         };
         let grads = seeds.into_par_iter().map(back).collect::<Result<Vec<_>>>()?;
         cancel.check()?;
-        // The published selection gives the other layers gradients of zero.
-        let others = match (self.settings.mode, self.settings.auto_layers) {
-            (Mode::Reference, Some(_)) => Gradient::Zero,
-            _ => Gradient::Skip,
-        };
+        let left_out = self.settings.rules().left_out;
         let rate = self.settings.schedule().share(self.step, self.settings.steps);
-        self.optimiser.step_of(&grads, rate, |key| if selected.contains(key) { Gradient::Own } else { others })?;
+        self.optimiser.step_of(&grads, rate, |key| if selected.contains(key) { Gradient::Own } else { left_out })?;
         self.step += 1;
         self.loss = loss;
         Ok(StepReport { step: self.step, loss, rows })
@@ -473,7 +468,7 @@ impl Adaptation {
             }
         };
         // The twins share the frozen mapping network, unless the trained one's is trained.
-        let own_mapping = self.settings.mode == Mode::Default && self.trainable.trains_mapping();
+        let own_mapping = self.settings.rules().own_mapping && self.trainable.trains_mapping();
         let (before, after) = rayon::join(
             || self.frozen.synthesize_unless(&wplus(&self.frozen, 0)?, noise(0), cancel),
             || trained.synthesize_unless(&wplus(if own_mapping { trained } else { &self.frozen }, 1)?, noise(1), cancel),
@@ -484,7 +479,7 @@ impl Adaptation {
     /// The losses in CLIP's space, and a scalar whose backward pass carries their gradient into `after`.
     pub fn clip_gradients(&self, before: &Tensor, after: &Tensor, rng: &mut Rng) -> Result<(f32, Tensor)> {
         let twins = [Twins { before: before.clone(), after: after.clone() }];
-        let (loss, mut seeds) = parts::clip_seeds(&self.guides, &self.settings, &twins, rng, &Cancel::new())?;
+        let (loss, mut seeds) = clip_pass::clip_seeds(&self.guides, &self.settings, &twins, rng, &Cancel::new())?;
         Ok((loss, seeds.remove(0)))
     }
 

@@ -2,7 +2,7 @@
 
 use super::augment::Augmentation;
 use super::losses::{normalise, Guide};
-use super::settings::{Mode, Settings};
+use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::kernels::with_gradient;
 use crate::nn::clip::Clip;
@@ -18,11 +18,11 @@ pub(super) struct Twins {
     pub after: Tensor,
 }
 
-/// How a batch is divided. It depends on nothing else, so that a seed gives the same domain however many threads there are. The
-/// published code's steps are compared to the last digits, and stay whole.
-pub(crate) fn ranges(mode: Mode, batch: usize) -> Vec<Range<usize>> {
-    let parts = match (mode, batch) {
-        (Mode::Reference, _) | (_, ..4) => 1,
+/// How a batch is divided, where it may be. It depends on nothing else, so that a seed gives the same domain however many threads there
+/// are.
+pub(crate) fn ranges(divided: bool, batch: usize) -> Vec<Range<usize>> {
+    let parts = match (divided, batch) {
+        (false, _) | (_, ..4) => 1,
         (_, ..8) => 2,
         _ => 4,
     };
@@ -48,6 +48,7 @@ fn frame_alike(a: &Clip, b: &Clip) -> bool {
 /// The losses in CLIP's space over all parts, and for each part a scalar whose backward pass carries their gradient into its `after`.
 /// The CLIPs' graphs are gone when this returns, before the generator's backward pass begins. `cancel` is looked at between CLIPs and parts.
 pub(super) fn clip_seeds(guides: &[Guide], s: &Settings, parts: &[Twins], rng: &mut Rng, cancel: &Cancel) -> Result<(f32, Vec<Tensor>)> {
+    let rules = s.rules();
     let mut spans = vec![];
     let mut batch = 0;
     for part in parts {
@@ -89,8 +90,8 @@ pub(super) fn clip_seeds(guides: &[Guide], s: &Settings, parts: &[Twins], rng: &
         };
         let e0 = embed(x0)?;
         let mut e1 = embed(leaf.as_tensor())?;
-        // In this mode the part is the batch.
-        if s.mode == Mode::Reference && (&e1 - &e0)?.sum_all()?.to_scalar::<f32>()? == 0.0 {
+        // Of a batch that is not divided.
+        if rules.nudged && (&e1 - &e0)?.sum_all()?.to_scalar::<f32>()? == 0.0 {
             e1 = embed(&(leaf.as_tensor() + 1e-6)?)?;
         }
         Ok(Seen { e0, e1, leaf })
@@ -102,7 +103,7 @@ pub(super) fn clip_seeds(guides: &[Guide], s: &Settings, parts: &[Twins], rng: &
     for (guide, seen) in guides.iter().zip(seen.chunks(parts.len())) {
         let all = |of: fn(&Seen) -> &Tensor| Tensor::cat(&seen.iter().map(|s| of(s).detach()).collect::<Vec<_>>(), 0);
         let e1 = Var::from_tensor(&all(|s| &s.e1)?)?;
-        let of_guide = guide.loss(&s.losses, s.mode, s.floor, s.enough, &all(|s| &s.e0)?, e1.as_tensor())?;
+        let of_guide = guide.loss(s, &all(|s| &s.e0)?, e1.as_tensor())?;
         loss += of_guide.to_scalar::<f32>()?;
         let gradient = of_guide.backward()?.remove(e1.as_tensor());
         for span in &spans {

@@ -1,0 +1,111 @@
+//! Large steps end soon after they are cancelled, wherever they are: on the way through the layers, in CLIP, on the way back.
+
+use candle_core::{Device, Tensor};
+use nada::adapt::{Adaptation, AutoLayers, Concept, Settings, StopRule, Templates};
+use nada::invert::{self, invert};
+use nada::nn::generator::Generator;
+use nada::pack::ModelPack;
+use nada::picture::Picture;
+use nada::progress::{silent, Cancel};
+use nada::rng::Rng;
+use nada::Kind;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A random generator of 256 px whose layers take about as long as each other.
+fn large() -> Generator {
+    let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
+    let mut rng = Rng::new(1);
+    let style = 32;
+    let mut put = |key: String, shape: &[usize]| {
+        tensors.insert(key, rng.normals(shape, &Device::Cpu).unwrap().affine(0.1, 0.0).unwrap());
+    };
+    put("style.1.weight".into(), &[style, style]);
+    put("style.1.bias".into(), &[style]);
+    put("input.input".into(), &[1, 128, 4, 4]);
+    let mut layer = |name: String, o: usize, c: usize, k: usize| {
+        put(format!("{name}.conv.weight"), &[1, o, c, k, k]);
+        put(format!("{name}.conv.modulation.weight"), &[c, style]);
+        put(format!("{name}.conv.modulation.bias"), &[c]);
+        match k {
+            3 => {
+                put(format!("{name}.noise.weight"), &[1]);
+                put(format!("{name}.activate.bias"), &[o]);
+            }
+            _ => put(format!("{name}.bias"), &[1, 3, 1, 1]),
+        }
+    };
+    layer("conv1".into(), 128, 128, 3);
+    layer("to_rgb1".into(), 3, 128, 1);
+    let mut last = 128;
+    for (i, side) in [8, 16, 32, 64, 128, 256].into_iter().enumerate() {
+        let channels = (2048 / side).clamp(16, 128);
+        layer(format!("convs.{}", 2 * i), channels, last, 3);
+        layer(format!("convs.{}", 2 * i + 1), channels, channels, 3);
+        layer(format!("to_rgbs.{i}"), 3, channels, 1);
+        last = channels;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("g.safetensors");
+    nada::checkpoint::save_safetensors(&file, &tensors, &BTreeMap::new()).unwrap();
+    Generator::open(&file).unwrap()
+}
+
+/// `work` takes a while; cancelled at any time it ends within a quarter of that, or what a busy machine needs to wake up.
+fn ends_soon(name: &str, mut work: impl FnMut(&Cancel) -> nada::Result<()>) {
+    work(&Cancel::new()).unwrap();
+    let begun = Instant::now();
+    work(&Cancel::new()).unwrap();
+    let whole = begun.elapsed();
+    let mut waits = vec![];
+    for part in 1..=6 {
+        let cancel = Cancel::new();
+        let flag = cancel.clone();
+        let raise = std::thread::spawn(move || {
+            std::thread::sleep(whole * part / 8);
+            flag.cancel();
+            Instant::now()
+        });
+        let ended = work(&cancel);
+        let now = Instant::now();
+        let raised = raise.join().unwrap();
+        // A machine that is faster now may have been done before.
+        match ended {
+            Ok(()) => continue,
+            Err(e) => assert_eq!(e.kind(), Kind::Cancelled, "{name}: {e}"),
+        }
+        waits.push(now.saturating_duration_since(raised));
+    }
+    println!("{name}: {whole:?} as a whole, cancelled it ended after {waits:?}");
+    assert!(waits.len() >= 3, "{name}: {waits:?}");
+    waits.sort();
+    // The median, as another process may take the processors away from one of them.
+    let wait = waits[waits.len() / 2];
+    assert!(wait < (whole / 4).max(Duration::from_millis(50)), "{name}: {wait:?} of {whole:?}");
+}
+
+#[test]
+fn an_inversion_step() {
+    let generator = large();
+    let picture = Picture::filled(64, 64, [0.5, 0.4, 0.3, 1.0]).unwrap();
+    let settings = invert::Settings { steps: 1, ..invert::Settings::default() };
+    ends_soon("inversion", |cancel| invert(&generator, &picture, None, &settings, cancel, &mut silent).map(drop));
+}
+
+fn adaptation(generator: &Arc<Generator>, settings: Settings) -> Adaptation {
+    let pack = ModelPack::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/models/starter")).unwrap();
+    let text = |t: &str| Concept::Text(t.into());
+    let clips = pack.load_clips().unwrap();
+    Adaptation::new(generator.clone(), &clips, text("a photo"), text("a zombie"), &Templates(vec!["{}".into()]), settings).unwrap()
+}
+
+#[test]
+fn a_training_step_its_selection_its_look_and_its_preview() {
+    let generator = Arc::new(large());
+    let stop = Some(StopRule { latents: 4, every: 1, ..StopRule::default() });
+    let auto_layers = Some(AutoLayers { k: 2, iterations: 1, batch: 2 });
+    let settings = Settings { steps: 1, snapshot_every: 1, batch: 2, noise: false, stop, auto_layers, ..Settings::default() };
+    ends_soon("training", |cancel| adaptation(&generator, settings.clone()).run(cancel, &mut silent).map(drop));
+}
