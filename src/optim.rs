@@ -1,7 +1,7 @@
 //! Optimisers and schedules, for whoever trains: adaptation, inversion, mappers.
 //!
 //! An update is one operation over the storage of a parameter, of its state and of its gradient, in place and without a way over the
-//! host. Its arithmetic is said once, for one number of a parameter ([`Element`]), and gets whole slices ([`Slices`]).
+//! host. Its arithmetic is said once, for one number of a parameter (`Element`), and gets whole slices (`Slices`).
 
 use crate::error::{Error, Result};
 use candle_core::{backprop::GradStore, bail, CpuStorage, DType, InplaceOp1, InplaceOp2, Layout, Tensor, Var};

@@ -156,13 +156,13 @@ struct Extra {
 #[derive(Clone, Debug)]
 pub struct Domain {
     pub description: Description,
-    /// What is added, f32 or f16, by the generator's own keys; style offsets [channels] are under `s.<layer>`.
+    /// What is added, f32 or f16, by the generator's own keys; style offsets `[channels]` are under `s.<layer>`.
     pub deltas: BTreeMap<String, Tensor>,
     extra: Extra,
 }
 
 impl Domain {
-    /// `deltas`: f32 or f16, by the generator's own keys; style offsets [channels] under `s.<layer>`.
+    /// `deltas`: f32 or f16, by the generator's own keys; style offsets `[channels]` under `s.<layer>`.
     pub fn new(description: Description, deltas: BTreeMap<String, Tensor>) -> Self {
         Self { description, deltas, extra: Extra::default() }
     }

@@ -6,12 +6,12 @@
 //! all functions share (ownership, threads, errors, `struct_size`).
 //!
 //! How soundness is kept:
-//! - Every function body runs inside [`status::guard`] or [`status::value`]: a panic becomes `NADA_PANIC` and never unwinds into C.
+//! - Every function body runs inside `status::guard` or `status::value`: a panic becomes `NADA_PANIC` and never unwinds into C.
 //! - Every pointer is checked for NULL, every string for UTF-8, every enum value for its range (enums come in as integers), and every
-//!   handle carries the tag of its type ([`handle`]).
+//!   handle carries the tag of its type (`handle`).
 //! - A handle's content is `Send + Sync` by a trait bound. All handles are immutable inside except adaptations, which are locked for the
 //!   length of a call and answer `NADA_BUSY` to a second one, and cancel tokens, which are atomic.
-//! - Work runs on threads of the context ([`runtime`]), callbacks on the caller's own thread.
+//! - Work runs on threads of the context (`runtime`), callbacks on the caller's own thread.
 #![allow(non_camel_case_types)] // the names are C's
 #![allow(clippy::enum_variant_names)] // C enumerators share one namespace: each carries its type's prefix
 #![allow(clippy::missing_safety_doc)] // each function states its contract in C's terms, and the header's head the common part

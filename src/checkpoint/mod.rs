@@ -2,20 +2,20 @@
 //!
 //! [`open`] recognises a file by its content and reads its table of contents; a tensor is read when it is asked for, so that a training
 //! checkpoint with discriminator and optimiser state costs no more than the generator that is taken from it. Reading runs nothing: a
-//! pickle is followed by a machine that knows opcodes and an allow-list of names ([`pickle`]).
+//! pickle is followed by a machine that knows opcodes and an allow-list of names (`pickle`).
 //!
 //! | file | module |
 //! |---|---|
-//! | safetensors | [`safetensors`] |
-//! | torch.save since 1.6 (zip) | [`torch_zip`] |
-//! | torch.save before 1.6 | [`torch_legacy`] |
-//! | TorchScript archive | [`torchscript`] |
-//! | pickle with storages inside | [`python_pickle`] |
-//! | NVIDIA's pickled networks | [`nvidia`] |
-//! | .npy, .npz | [`npy`], [`npz`] |
-//! | several files with an index | [`sharded`] |
+//! | safetensors | `safetensors` |
+//! | torch.save since 1.6 (zip) | `torch_zip` |
+//! | torch.save before 1.6 | `torch_legacy` |
+//! | TorchScript archive | `torchscript` |
+//! | pickle with storages inside | `python_pickle` |
+//! | NVIDIA's pickled networks | `nvidia` |
+//! | .npy, .npz | `npy`, `npz` |
+//! | several files with an index | `sharded` |
 //!
-//! What they have in common: [`source`] (bytes and tensors in them), [`zip`], [`pickle`], [`torch_graph`] (a pickle's graph to tensors).
+//! What they have in common: `source` (bytes and tensors in them), `zip`, `pickle`, `torch_graph` (a pickle's graph to tensors).
 //!
 //! No reader allocates more than twice the file's size and 64 MiB: declared sizes are checked first, and what is built from a table of
 //! contents is bounded.

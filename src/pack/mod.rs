@@ -655,7 +655,7 @@ pub(crate) fn data_folder() -> Option<PathBuf> {
     data.or_else(|| Some(std::env::home_dir()?.join(".local/share"))).map(|data| data.join("nada"))
 }
 
-/// The user's own models: `models` of [`data_folder`].
+/// The user's own models: `models` of `data_folder`.
 pub fn user_folder() -> Option<PathBuf> {
     data_folder().map(|data| data.join("models"))
 }

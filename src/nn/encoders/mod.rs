@@ -42,7 +42,7 @@ pub struct EncoderFile {
     pub tensors: Vec<String>,
     /// The generator that it was trained with, where the file has it.
     pub decoder: Option<Generator>,
-    /// What is added to every code: [styles, style_dim] or [style_dim].
+    /// What is added to every code: [styles, style_dim] or `[style_dim]`.
     pub latent_avg: Option<Vec<usize>>,
     /// The training's settings.
     pub opts: BTreeMap<String, String>,

@@ -157,7 +157,7 @@ impl Latent {
         file.keys().all(accounted).then_some(Described { space, shape, own_noise })
     }
 
-    /// Writes safetensors with the key z, w or wplus, and noise.<i> where there are noise maps; or .npy where `path` ends so. As f32, to a
+    /// Writes safetensors with the key z, w or wplus, and `noise.<i>` where there are noise maps; or .npy where `path` ends so. As f32, to a
     /// temporary name first.
     ///
     /// `InvalidArgument` where the tensor does not have the space's shape, and for .npy with noise maps, which it could not hold.

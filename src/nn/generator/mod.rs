@@ -295,7 +295,7 @@ impl Generator {
         })
     }
 
-    /// The same generator with its label set: [c_dim], for most generators one 1 and zeros (see [`Generator::with_class`]). From then on
+    /// The same generator with its label set: `[c_dim]`, for most generators one 1 and zeros (see [`Generator::with_class`]). From then on
     /// it is used like one without labels.
     pub fn with_label(&self, label: &Tensor) -> Result<Self> {
         let c_dim = self.config().c_dim;
@@ -359,7 +359,7 @@ impl Generator {
         &self.weights
     }
 
-    /// What is added to the styles, [channels] by layer name.
+    /// What is added to the styles, `[channels]` by layer name.
     pub fn offsets(&self) -> &BTreeMap<String, Tensor> {
         &self.offsets
     }
@@ -490,7 +490,7 @@ impl Generator {
         self.mapping.forward(z, labels, trace)
     }
 
-    /// The mean of w, [style_dim]: the checkpoint's, else that of 4096 latents of a fixed seed, which is found once, for all generators
+    /// The mean of w, `[style_dim]`: the checkpoint's, else that of 4096 latents of a fixed seed, which is found once, for all generators
     /// that share the mapping network, and carries no graph.
     pub fn mean_w(&self) -> Result<Tensor> {
         match &self.parts.latent_avg {

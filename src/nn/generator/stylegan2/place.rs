@@ -85,7 +85,7 @@ fn unsupported(file: &Checkpoint, what: &str, way: &str) -> Error {
 }
 
 /// The generator of a file, wherever trainers keep it: of several the mean over the training, as everybody wants, then by the names of
-/// [`NAMES`]; behind a name that is not known where it is the only one.
+/// `NAMES`; behind a name that is not known where it is the only one.
 ///
 /// Errors: `Unsupported` for networks that are known and not drawn; `Format` where there is none, or it is not clear which.
 pub fn find(file: &Checkpoint) -> Result<Place> {
