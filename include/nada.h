@@ -251,7 +251,7 @@ uint32_t nada_abi_version(void);
  */
 nada_status nada_abi_check(uint32_t header_version);
 
-/** The library's version, such as "0.1.0". Threads: any. Owner: the library; valid for ever. Never NULL. */
+/** The library's version, such as "0.2.0". Threads: any. Owner: the library; valid for ever. Never NULL. */
 const char *nada_version(void);
 
 /** @} */
@@ -427,9 +427,9 @@ struct nada_context_options {
     uint32_t reserved;
     /**
      * Bytes of memory that one call may need beside what is loaded, by an estimate that is made before work begins: a call that needs more
-     * fails with NADA_OUT_OF_MEMORY and says both numbers and what would fit. 0 (the default) for what the environment variable
-     * NADA_MEMORY_LIMIT says (bytes, or a number such as 512M or 6G), else what the machine has left: by its free memory without swap, its
-     * control group and the process's own limits of address space and data, all on Linux; elsewhere there is no limit then.
+     * fails with NADA_OUT_OF_MEMORY and says both numbers and what would fit. 0 (the default) for none of the program's own. What the machine
+     * has left counts beside it: what the environment variable NADA_MEMORY_LIMIT says (bytes, or a number such as 512M or 6G), else its free
+     * memory without swap, its control group and the process's own limits of address space and data, all on Linux; elsewhere nothing.
      */
     uint64_t memory_limit;
 };
@@ -1494,7 +1494,8 @@ nada_status nada_adaptation_new(
 const char *nada_adaptation_warning(const nada_adaptation *adaptation);
 
 /**
- * Trains one step, also beyond options.steps and without snapshots or stop rule. `call` and `loss` may be NULL.
+ * Trains one step, also beyond options.steps (where options.decay has ended the learning rate, nothing moves) and without snapshots or stop
+ * rule. `call` and `loss` may be NULL.
  * Threads: any, one at a time. A failure, also a cancelled call, leaves the last complete step.
  * Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_CANCELLED, NADA_NOT_FINITE.
  */

@@ -15,6 +15,7 @@
 //! | `kernels` | the operations that networks and losses are made of, with their gradients, and their arithmetic for each device |
 //! | [`checkpoint`] | file formats to tensors and back |
 //! | [`output`] | where results go: temporary names, links, what dead processes left |
+//! | `files`, `formats` | opening ordinary files; what the library's own formats have in common |
 //! | [`picture`], [`pairing`], [`rng`], [`progress`], [`settings`], [`threads`], [`machine`], [`error`] | what all of them share |
 
 pub mod adapt;

@@ -601,7 +601,8 @@ pub unsafe extern "C" fn nada_adaptation_warning(adaptation: *const nada_adaptat
     value(c"".as_ptr(), || borrow(adaptation, "adaptation").map_or(c"".as_ptr(), |a| a.warning.as_ptr()))
 }
 
-/// Trains one step, also beyond options.steps and without snapshots or stop rule. `call` and `loss` may be NULL.
+/// Trains one step, also beyond options.steps (where options.decay has ended the learning rate, nothing moves) and without snapshots or stop
+/// rule. `call` and `loss` may be NULL.
 /// Threads: any, one at a time. A failure, also a cancelled call, leaves the last complete step.
 /// Fails: NADA_INVALID_ARGUMENT, NADA_BUSY, NADA_CANCELLED, NADA_NOT_FINITE.
 #[no_mangle]

@@ -39,9 +39,9 @@ pub struct nada_context_options {
     /// Always 0.
     pub reserved: u32,
     /// Bytes of memory that one call may need beside what is loaded, by an estimate that is made before work begins: a call that needs more
-    /// fails with NADA_OUT_OF_MEMORY and says both numbers and what would fit. 0 (the default) for what the environment variable
-    /// NADA_MEMORY_LIMIT says (bytes, or a number such as 512M or 6G), else what the machine has left: by its free memory without swap, its
-    /// control group and the process's own limits of address space and data, all on Linux; elsewhere there is no limit then.
+    /// fails with NADA_OUT_OF_MEMORY and says both numbers and what would fit. 0 (the default) for none of the program's own. What the machine
+    /// has left counts beside it: what the environment variable NADA_MEMORY_LIMIT says (bytes, or a number such as 512M or 6G), else its free
+    /// memory without swap, its control group and the process's own limits of address space and data, all on Linux; elsewhere nothing.
     pub memory_limit: u64,
 }
 

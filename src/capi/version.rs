@@ -33,7 +33,7 @@ fn serves(header: u32, library: u32) -> Result<(), String> {
     }
 }
 
-/// The library's version, such as "0.1.0". Threads: any. Owner: the library; valid for ever. Never NULL.
+/// The library's version, such as "0.2.0". Threads: any. Owner: the library; valid for ever. Never NULL.
 #[no_mangle]
 pub extern "C" fn nada_version() -> *const c_char {
     const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {

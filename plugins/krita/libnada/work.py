@@ -11,7 +11,7 @@ import traceback
 
 from . import nada, pixels
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 # A preview of this many pairs, while adapting.
 PREVIEW_EVERY = 4
 # Latents and domains that are kept, the last used ones; each is small.
