@@ -16,11 +16,12 @@
 //! | [`checkpoint`] | file formats to tensors and back |
 //! | [`output`] | where results go: temporary names, links, what dead processes left |
 //! | `files`, `formats` | opening ordinary files; what the library's own formats have in common |
-//! | [`picture`], [`pairing`], [`rng`], [`progress`], [`settings`], [`threads`], [`machine`], [`error`] | what all of them share |
+//! | [`picture`], [`pairing`], [`rng`], [`progress`], [`settings`], [`threads`], [`machine`], [`device`], [`error`] | what all of them share |
 
 pub mod adapt;
 pub mod capi;
 pub mod checkpoint;
+pub mod device;
 pub mod error;
 pub mod eval;
 mod files;

@@ -1,9 +1,10 @@
 //! Random changes of the pictures before CLIP, the same draw for both twins, so that a change must hold for more than one view.
 
+use crate::device::Device;
 use crate::error::Result;
 use crate::kernels::affine_sample;
 use crate::rng::Rng;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use std::ops::Range;
 
 /// One draw for a batch.
@@ -20,8 +21,7 @@ pub(super) struct Augmentation {
 impl Augmentation {
     /// Flip with probability 1/2, scale 0.75 to 1.05 (of the view), turn within 0.15 rad, shift within 1/16 of the side; gain 0.9 to
     /// 1.1, brightness within 0.04, noise of a standard deviation up to 0.05, for pictures of `side` pixels.
-    pub(super) fn draw(rng: &mut Rng, n: usize, side: usize) -> Result<Self> {
-        let device = &Device::Cpu;
+    pub(super) fn draw(rng: &mut Rng, n: usize, side: usize, device: &Device) -> Result<Self> {
         let mut theta = Vec::with_capacity(n * 6);
         let (mut gain, mut shift, mut sigma) = (vec![], vec![], vec![]);
         for _ in 0..n {

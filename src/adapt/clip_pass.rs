@@ -68,7 +68,7 @@ pub(super) fn clip_seeds(guides: &[Guide], s: &Settings, parts: &[Twins], rng: &
     let mut views: Vec<Vec<(Tensor, Tensor)>> = vec![];
     for &clip in &eyes {
         cancel.check()?;
-        let augmentation = s.augment.then(|| Augmentation::draw(rng, batch, clip.resolution())).transpose()?;
+        let augmentation = s.augment.then(|| Augmentation::draw(rng, batch, clip.resolution(), clip.device())).transpose()?;
         let of_part = |(part, span): (&Twins, &Range<usize>)| -> Result<(Tensor, Tensor)> {
             let augmentation = augmentation.as_ref().map(|a| a.narrow(span)).transpose()?;
             let view = |x: &Tensor| -> Result<Tensor> {

@@ -2,6 +2,7 @@
 
 use super::{Parameters, Settings};
 use crate::checkpoint::{self, Checkpoint, Dtype};
+use crate::device::HOST;
 use crate::error::{Error, Result};
 use crate::formats::{missing_feature, THIS_VERSION};
 use crate::nn::generator::{to_half, Config, Generator};
@@ -9,7 +10,7 @@ use crate::output::Destination;
 use crate::picture::pixels::{self, Layout, Transfer};
 use crate::picture::Picture;
 use crate::progress::Cancel;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -360,7 +361,7 @@ impl Domain {
             let small = picture.resized(side(picture.width), side(picture.height))?;
             let mut bytes = vec![0; small.width * small.height * 3];
             pixels::write(&small, &mut bytes, &thumbnail_layout(small.width, small.height))?;
-            tensors.insert(THUMBNAIL.into(), Tensor::from_vec(bytes, (small.height, small.width, 3), &Device::Cpu)?);
+            tensors.insert(THUMBNAIL.into(), Tensor::from_vec(bytes, (small.height, small.width, 3), HOST)?);
         }
         Ok((tensors, metadata))
     }
@@ -426,7 +427,7 @@ impl Generator {
             }
             domain.check_fits(self)?;
             for (key, delta) in &domain.deltas {
-                let scaled = delta.to_dtype(DType::F32)?.affine(*strength as f64, 0.0)?;
+                let scaled = delta.to_device(self.device())?.to_dtype(DType::F32)?.affine(*strength as f64, 0.0)?;
                 let (map, name, start) = match key.strip_prefix(STYLE) {
                     Some(layer) => (&mut offsets, layer, self.offsets().get(layer)),
                     None => {

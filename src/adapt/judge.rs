@@ -7,7 +7,7 @@ use crate::nn::generator::{as_rgb, slice, Config, Generator, Noise};
 use crate::pairing;
 use crate::progress::Cancel;
 use crate::rng::Rng;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +80,7 @@ impl Judge {
         seen: Looks,
         cancel: &Cancel,
     ) -> Result<Self> {
-        let z = Rng::stream(settings.seed, STREAM).normals(&[rule.latents, frozen.config().z_dim], &Device::Cpu)?;
+        let z = Rng::stream(settings.seed, STREAM).normals(&[rule.latents, frozen.config().z_dim], frozen.device())?;
         let wplus = frozen.broadcast(&frozen.truncate(&frozen.map(&z)?, 0.8)?)?;
         let mut judge = Self { rule, wplus, plain: vec![], cosine: 0.0, seen };
         (judge.plain, judge.cosine) = judge.view(frozen, guides, settings, cancel)?;

@@ -4,7 +4,7 @@ use super::domain::style_key;
 use super::settings::{Mode, Parameters, Phase, Settings};
 use crate::error::{Error, Result};
 use crate::nn::generator::{Config, Generator, Kind, Layer};
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The variables of an adaptation over its frozen generator.
@@ -87,7 +87,7 @@ impl Trainable {
                 for layer in config.styled().filter(|layer| settings.trains(layer)) {
                     let at = match start.offsets().get(&layer.name) {
                         Some(t) => t.clone(),
-                        None => Tensor::zeros(layer.style_channels(), DType::F32, &Device::Cpu)?,
+                        None => Tensor::zeros(layer.style_channels(), DType::F32, start.device())?,
                     };
                     variables.insert(style_key(&layer.name), Var::from_tensor(&at)?);
                 }

@@ -15,7 +15,7 @@ use crate::optim::{self, Gradient, Optimiser, Rule};
 use crate::picture::Picture;
 use crate::progress::{Cancel, Flow, OnProgress, Progress};
 use crate::rng::Rng;
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Tensor, Var};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -278,7 +278,7 @@ impl Adaptation {
         }
         let own = match (&source, &target) {
             (Concept::Text(_), Concept::Pictures(_)) => {
-                let tensor = Rng::stream(settings.seed, OWN_PICTURES).normals(&[16, generator.config().z_dim], &Device::Cpu)?;
+                let tensor = Rng::stream(settings.seed, OWN_PICTURES).normals(&[16, generator.config().z_dim], generator.device())?;
                 let mut parts = vec![];
                 generator.render_each(&Latent { space: Space::Z, tensor, noise: None }, settings.truncation, Noise::None, &mut |part| {
                     parts.push(as_rgb(&part)?);
@@ -292,7 +292,7 @@ impl Adaptation {
             .par_iter()
             .map(|c| Guide::new(c, &rules, &source, &target, templates, own.as_ref(), cancel))
             .collect::<Result<Vec<_>>>()?;
-        let z = Rng::stream(settings.seed, PREVIEW).normals(&[8, generator.config().z_dim], &Device::Cpu)?;
+        let z = Rng::stream(settings.seed, PREVIEW).normals(&[8, generator.config().z_dim], generator.device())?;
         let preview = generator.broadcast(&generator.truncate(&generator.map(&z)?, 0.7)?)?;
         let trainable = Trainable::new(&generator, start, &settings)?;
         let adam = optim::Config::new(Rule::adam(0.0, settings.beta2), settings.learning_rate);
@@ -345,13 +345,13 @@ impl Adaptation {
 
     /// Noise maps for `batch` pictures.
     fn draw_noise(&self, rng: &mut Rng, batch: usize) -> Result<Vec<Tensor>> {
-        self.frozen.noise_maps().iter().map(|m| rng.normals(&[batch, 1, m.dim(2)?, m.dim(3)?], &Device::Cpu)).collect()
+        self.frozen.noise_maps().iter().map(|m| rng.normals(&[batch, 1, m.dim(2)?, m.dim(3)?], self.frozen.device())).collect()
     }
 
     /// What the step trains, with random numbers of its own.
     fn select(&self, rng: &mut Rng, cancel: &Cancel) -> Result<Selected> {
         let Some(a) = self.settings.auto_layers else { return Ok(self.select_all()) };
-        let z = rng.normals(&[a.batch, self.frozen.config().z_dim], &Device::Cpu)?;
+        let z = rng.normals(&[a.batch, self.frozen.config().z_dim], self.frozen.device())?;
         // Maps of one iteration at a time: those of all are gigabytes at 1024 px.
         let mut noise = |_| if self.settings.noise { Ok(Some(self.draw_noise(rng, a.batch)?)) } else { Ok(None) };
         Ok(self.select_by(&self.scores(&z, a.iterations, &mut noise, cancel)?))
@@ -372,7 +372,7 @@ impl Adaptation {
 
     /// Everything but the selection's.
     fn draw(&self, rng: &mut Rng) -> Result<Draws> {
-        let (s, config, device) = (&self.settings, self.frozen.config(), &Device::Cpu);
+        let (s, config, device) = (&self.settings, self.frozen.config(), self.frozen.device());
         let shared = s.rules().shared_draws;
         let shape = |batch: usize| [batch, config.z_dim];
         let maps = |rng: &mut Rng, batch: usize| self.draw_noise(rng, batch);

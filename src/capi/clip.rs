@@ -8,6 +8,7 @@ use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{bytes, c_string, choose, count32, handles, path, texts};
 use crate::adapt::Templates;
+use crate::device::Device;
 use crate::eval::{embed_pictures, embed_text_unless};
 use crate::kernels::Activation;
 use crate::nn::clip::{Clip, ClipResize};
@@ -86,11 +87,11 @@ pub(super) const CLIP_RESIZES: [(i32, ClipResize); 3] = [
 unsafe fn opened(
     context: *const nada_context,
     call: *const nada_call,
-    open: impl FnOnce(&Cancel) -> crate::Result<Clip> + Send,
+    open: impl FnOnce(&Device, &Cancel) -> crate::Result<Clip> + Send,
 ) -> Result<*mut nada_clip> {
     let runtime = &handle!(context).runtime;
     let Call { cancel, .. } = Call::read(call)?;
-    let clip = runtime.run(|| open(&cancel))?;
+    let clip = runtime.run(|| open(runtime.device(), &cancel))?;
     ::log::info!(target: "nada", "CLIP {} of {} px", clip.name, clip.resolution());
     clip.warnings().iter().for_each(|warning| ::log::warn!(target: "nada", "{warning}"));
     Ok(into_raw(LoadedClip::new(runtime.clone(), Arc::new(clip))))
@@ -126,7 +127,7 @@ pub unsafe extern "C" fn nada_clip_open_as(
         out!(clip);
         let activation = choose(activation, "activation", "nada_activation", &ACTIVATIONS)?;
         let path = path(file, "file")?;
-        *clip = opened(context, call, |cancel| Clip::open_as(&path, activation, cancel))?;
+        *clip = opened(context, call, |device, cancel| Clip::open_on(&path, activation, device, cancel))?;
         Ok(())
     })
 }
@@ -149,7 +150,7 @@ pub unsafe extern "C" fn nada_clip_open_memory(
         out!(clip);
         let activation = choose(activation, "activation", "nada_activation", &ACTIVATIONS)?;
         let (bytes, name) = bytes(data, size, name, "clip")?;
-        *clip = opened(context, call, |cancel| Clip::from_bytes(&name, bytes, activation, cancel))?;
+        *clip = opened(context, call, |device, cancel| Clip::from_bytes(&name, bytes, activation, device, cancel))?;
         Ok(())
     })
 }

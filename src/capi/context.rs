@@ -5,6 +5,7 @@ use super::options::{self, Options};
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{array, count32, path, text};
+use crate::device::{self, HOST};
 use std::ffi::c_char;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,15 +74,11 @@ pub(super) fn processors() -> usize {
 
 unsafe fn read(options: *const nada_context_options) -> Result<Context> {
     let options = options::read(options)?;
-    if !options.device.is_null() {
-        let device = text(options.device, "options.device")?;
-        if device != "cpu" {
-            return Err(Failure::new(
-                nada_status::NADA_UNSUPPORTED,
-                format!("options.device: no device {device:?} in this library, only \"cpu\""),
-            ));
-        }
-    }
+    let device = match options.device.is_null() {
+        true => HOST.clone(),
+        false => device::named(text(options.device, "options.device")?)
+            .map_err(|e| Failure::new(nada_status::NADA_UNSUPPORTED, format!("options.{e}")))?,
+    };
     let folders = array(options.model_folders, options.model_folder_count, "options.model_folders")?;
     let folders = folders.iter().enumerate().map(|(i, f)| path(*f, &format!("options.model_folders[{i}]"))).collect::<Result<_>>()?;
     let threads = match options.threads as usize {
@@ -89,7 +86,7 @@ unsafe fn read(options: *const nada_context_options) -> Result<Context> {
         n if n <= MOST_THREADS => n,
         n => return Err(Failure::argument("options.threads", format_args!("{n} must be at most {MOST_THREADS}"))),
     };
-    Ok(Context { runtime: Arc::new(Runtime::new(threads, options.memory_limit)?), folders })
+    Ok(Context { runtime: Arc::new(Runtime::new(threads, options.memory_limit, device)?), folders })
 }
 
 /// Fills `options` with the defaults; struct_size is sizeof(nada_context_options).

@@ -227,7 +227,7 @@ pub unsafe extern "C" fn nada_image_from_frame(
         let side = most.min(frame.side.ceil() as usize);
         super::values::room_for(super::values::product(&[side, side, 4]), "image")?;
         // An image belongs to no context, so this work has threads of its own for its length.
-        let picture = Runtime::new(processors(), 0)?.run(move || source.canvas().shrunk(frame, most))?;
+        let picture = Runtime::of_pictures(processors())?.run(move || source.canvas().shrunk(frame, most))?;
         *image = into_raw(picture.into());
         Ok(())
     })

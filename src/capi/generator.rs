@@ -165,7 +165,7 @@ pub unsafe extern "C" fn nada_generator_open(
         out!(generator);
         let (context, path) = (handle!(context), path(file, "file")?);
         let Call { cancel, .. } = Call::read(call)?;
-        let opened = context.runtime.run(|| Generator::open_unless(&path, &cancel))?;
+        let opened = context.runtime.run(|| Generator::open_on(&path, context.runtime.device(), &cancel))?;
         ::log::info!(target: "nada", "generator of {} px from {}", opened.config().size(), path.display());
         *generator = into_raw(LoadedGenerator::new(context.runtime.clone(), Arc::new(opened)));
         Ok(())
@@ -190,7 +190,7 @@ pub unsafe extern "C" fn nada_generator_open_memory(
         let context = handle!(context);
         let (bytes, name) = bytes(data, size, name, "generator")?;
         let Call { cancel, .. } = Call::read(call)?;
-        let open = || Generator::from_checkpoint(&checkpoint::open_bytes_unless(&name, bytes, &cancel)?);
+        let open = || Generator::from_checkpoint(&checkpoint::open_bytes_unless(&name, bytes, &cancel)?.on(context.runtime.device()));
         let opened = context.runtime.run(open)?;
         *generator = into_raw(LoadedGenerator::new(context.runtime.clone(), Arc::new(opened)));
         Ok(())

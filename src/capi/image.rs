@@ -33,7 +33,7 @@ impl LoadedImage {
         let Call { cancel, .. } = Call::read(call)?;
         let input = input.unless(&cancel);
         // An image belongs to no context, so this work has threads of its own for its length.
-        let (picture, warnings) = Runtime::new(processors(), 0)?.run(|| match max_size {
+        let (picture, warnings) = Runtime::of_pictures(processors())?.run(|| match max_size {
             None => Picture::read(&input),
             Some(0) => Picture::read_square(&input, MAX_SIDE),
             Some(size) => Picture::read_square(&input, (size as usize).min(MAX_SIDE)),

@@ -5,8 +5,9 @@ use super::context::nada_context;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::status::{guard, nada_status, value, Failure};
 use super::values::{array, bytes, choose, number_of, path, product, room_for};
+use crate::device::HOST;
 use crate::nn::generator::{Latent, Space};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use std::ffi::{c_char, c_void};
 
 /// Points of a latent space, and the noise maps that belong to them where an inversion optimised them. Never changes once made.
@@ -125,7 +126,7 @@ pub unsafe extern "C" fn nada_latent_from_data(
             return Err(Failure::argument("data", format_args!("number {i} is {}, must be finite", data[i])));
         }
         let shape = if space == Space::WPlus { vec![count, rows, dimension] } else { vec![count, dimension] };
-        let tensor = Tensor::from_slice(data, shape, &Device::Cpu).map_err(crate::Error::from)?;
+        let tensor = Tensor::from_slice(data, shape, HOST).map_err(crate::Error::from)?;
         *latent = into_raw(Latent { space, tensor, noise: None });
         Ok(())
     })

@@ -56,7 +56,7 @@ pub(super) fn folders(context: &Context) -> Vec<PathBuf> {
 
 impl LoadedModel {
     fn open(context: &Context, name: &str) -> Result<Self> {
-        let pack = ModelPack::find_in(name, &folders(context))?;
+        let pack = ModelPack::find_in(name, &folders(context))?.on(context.runtime.device());
         Ok(Self {
             runtime: context.runtime.clone(),
             name: c_string(&pack.name),

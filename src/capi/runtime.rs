@@ -7,6 +7,7 @@
 
 use super::call::Callback;
 use super::status::{nada_status, Failure, Result};
+use crate::device::{Device, HOST};
 use crate::memory::Need;
 use crate::picture::Picture;
 use crate::progress::{Flow, OnProgress, Progress};
@@ -24,6 +25,7 @@ pub(super) struct Runtime {
     threads: usize,
     /// Bytes that a call may need by estimate; 0 for what the machine has left.
     memory_limit: u64,
+    device: Device,
     idle: Mutex<Vec<Pool>>,
 }
 
@@ -90,12 +92,22 @@ struct Report {
 
 impl Runtime {
     /// Starts the first pool, so that a context that exists can work.
-    pub fn new(threads: usize, memory_limit: u64) -> Result<Self> {
-        Ok(Self { threads, memory_limit, idle: Mutex::new(vec![Pool::new(threads)?]) })
+    pub fn new(threads: usize, memory_limit: u64, device: Device) -> Result<Self> {
+        Ok(Self { threads, memory_limit, device, idle: Mutex::new(vec![Pool::new(threads)?]) })
+    }
+
+    /// What computes.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// For work on pictures, which belongs to no context.
+    pub fn of_pictures(threads: usize) -> Result<Self> {
+        Self::new(threads, 0, HOST.clone())
     }
 
     /// Fails where a call needs more than it may.
@@ -171,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_context_of_one_thread_serves_nested_calls() {
-        let runtime = Runtime::new(1, 0).unwrap();
+        let runtime = Runtime::new(1, 0, HOST.clone()).unwrap();
         let sum = runtime.run(|| Ok(runtime.run(|| Ok(2)).unwrap() + rayon::current_num_threads())).unwrap();
         assert_eq!(sum, 3);
         assert_eq!(runtime.idle.lock().unwrap().len(), 2);
@@ -179,7 +191,7 @@ mod tests {
 
     #[test]
     fn pools_of_many_calls_at_once_do_not_stay() {
-        let runtime = Runtime::new(2, 0).unwrap();
+        let runtime = Runtime::new(2, 0, HOST.clone()).unwrap();
         let all = std::sync::Barrier::new(8);
         std::thread::scope(|scope| {
             // Each has a pool of its own once all are inside.
@@ -191,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_panic_gives_the_pool_back() {
-        let runtime = Runtime::new(1, 0).unwrap();
+        let runtime = Runtime::new(1, 0, HOST.clone()).unwrap();
         let run = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.run(|| -> crate::Result<()> { panic!("boom") })));
         assert!(run().is_err());
         assert_eq!(runtime.idle.lock().unwrap().len(), 1);

@@ -47,9 +47,10 @@ pub(crate) use write::save_safetensors_one_by_one;
 pub use write::{save_safetensors, save_safetensors_as_new};
 pub use write_pickle::{save_pickle, save_torch, Object, Python};
 
+use crate::device::{Device, HOST};
 use crate::error::Result;
 use crate::progress::Cancel;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use source::{Entry, Source};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -97,6 +98,8 @@ pub struct Checkpoint {
     /// What the file calls a key, below the prefix; None where it calls it so too.
     naming: Option<fn(&str) -> String>,
     cancel: Cancel,
+    /// Where tensors are put.
+    device: Device,
 }
 
 /// Reads the table of contents of a file in any of the formats, or of the files that a `.index.json` names.
@@ -145,6 +148,7 @@ fn read_as(source: Source, kind: Option<Kind>) -> Result<Checkpoint> {
         entries: Arc::new(contents.entries),
         prefix: String::new(),
         naming: None,
+        device: HOST.clone(),
     })
 }
 
@@ -197,6 +201,16 @@ impl Checkpoint {
         Checkpoint { naming: Some(naming), ..self.clone() }
     }
 
+    /// The same file with its tensors put on `device`; without it they lie on the host.
+    pub fn on(&self, device: &Device) -> Checkpoint {
+        Checkpoint { device: device.clone(), ..self.clone() }
+    }
+
+    /// Where tensors are put.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// All keys (below the prefix), sorted.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.entries.range(self.prefix.clone()..).map_while(|(key, _)| key.strip_prefix(self.prefix.as_str()))
@@ -228,15 +242,15 @@ impl Checkpoint {
         self.metadata.get(&self.full(key)).map(String::as_str)
     }
 
-    /// Tensor `key` with its own element type, contiguous, on the CPU; bool comes as u8, int8 as int16.
+    /// Tensor `key` with its own element type, contiguous, on the file's device ([`Checkpoint::on`]); bool comes as u8, int8 as int16.
     pub fn tensor(&self, key: &str) -> Result<Tensor> {
         self.cancel.check()?;
         let entry = self.entry(key)?;
         let source = self.source(entry);
-        source.unless_cancelled(entry.tensor(source))
+        Ok(source.unless_cancelled(entry.tensor(source))?.to_device(&self.device)?)
     }
 
-    /// Tensor `key` as f32 (from any element type), contiguous, on the CPU. A `Format` error that names file and key where the key is
+    /// Tensor `key` as f32 (from any element type), contiguous, on the file's device. A `Format` error that names file and key where the key is
     /// missing (with those most like it), the shape is not `shape` (`None`: any), or a value is NaN or infinite.
     pub fn f32(&self, key: &str, shape: Option<&[usize]>) -> Result<Tensor> {
         self.cancel.check()?;
@@ -257,7 +271,7 @@ impl Checkpoint {
             let message = format!("tensor '{full}' is not finite: {} at element {at}, {n} such values in {}", values[at], values.len());
             return Err(source.error(message).about(full, "finite numbers"));
         }
-        Ok(Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)?)
+        Ok(Tensor::from_vec(values, entry.shape.as_slice(), &self.device)?)
     }
 
     fn source(&self, entry: &Entry) -> &Source {

@@ -2,11 +2,12 @@
 
 use super::safetensors::write_elements;
 use super::source::{contiguous_strides, Block, Dtype, Entry, Source};
+use crate::device::HOST;
 use crate::error::{Error, Result};
 use crate::files::begins_with;
 use crate::output::{atomically, Destination};
 use crate::progress::Cancel;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -42,7 +43,7 @@ pub fn read_npy_bytes(name: &Path, bytes: Vec<u8>) -> Result<Tensor> {
 fn tensor(source: &Source) -> Result<Tensor> {
     let entry = entry(source, Block::plain(0, source.len)).map_err(|e| source.error(e))?;
     let values = entry.f32(source)?.0;
-    Ok(Tensor::from_vec(values, entry.shape, &Device::Cpu)?)
+    Ok(Tensor::from_vec(values, entry.shape, HOST)?)
 }
 
 /// The array in `block`, which is the whole of an .npy file.

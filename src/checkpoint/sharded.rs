@@ -85,6 +85,7 @@ pub(super) fn open(path: &Path, cancel: &Cancel) -> Result<Checkpoint> {
         entries: Arc::new(entries),
         prefix: String::new(),
         naming: None,
+        device: crate::device::HOST.clone(),
         cancel: cancel.clone(),
     })
 }

@@ -1,10 +1,11 @@
 //! A file's bytes, and tensors that lie in them until they are asked for.
 
+use crate::device::HOST;
 use crate::error::{Error, Result};
 use crate::files::{open_ordinary, PIECE};
 use crate::machine;
 use crate::progress::Cancel;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 use std::fs::File;
@@ -392,7 +393,7 @@ impl Entry {
 
     /// The tensor with its own element type; bool becomes u8 and int8 becomes int16, which the engine lacks.
     pub fn tensor(&self, source: &Source) -> Result<Tensor> {
-        let device = &Device::Cpu;
+        let device = HOST;
         let shape = self.shape.as_slice();
         Ok(match self.dtype {
             Dtype::Bool => Tensor::from_vec(self.values(source, |b| u8::from(b[0] != 0))?, shape, device)?,

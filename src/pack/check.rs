@@ -2,6 +2,7 @@
 
 use super::{ModelPack, PackClip};
 use crate::checkpoint::{self, Checkpoint};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::clip::ClipResize;
 use crate::nn::generator::{as_rgb, Generator, Latent, Noise, Space};
@@ -44,7 +45,7 @@ impl ModelPack {
             }
         };
         for clip in &self.clips {
-            note(&format!("clip {}", name(&clip.path)), check_clip(clip, picture.as_ref(), cancel));
+            note(&format!("clip {}", name(&clip.path)), check_clip(clip, picture.as_ref(), &self.device, cancel));
         }
         if let Some(path) = &self.encoder {
             note("encoder", check_tensors(path, cancel));
@@ -92,8 +93,8 @@ fn draw(generator: &Generator) -> Result<Tensor> {
     Ok(picture)
 }
 
-fn check_clip(clip: &PackClip, picture: Option<&Tensor>, cancel: &Cancel) -> Result<String> {
-    let clip = clip.open(cancel)?;
+fn check_clip(clip: &PackClip, picture: Option<&Tensor>, device: &Device, cancel: &Cancel) -> Result<String> {
+    let clip = clip.open(device, cancel)?;
     finite("the embedding of a text", &clip.embed_texts(&["a photo".into()])?)?;
     if let Some(picture) = picture {
         finite("the embedding of a picture", &clip.encode_image(&clip.preprocess(&as_rgb(picture)?, ClipResize::Antialias)?)?)?;

@@ -33,6 +33,7 @@ pub use check::Finding;
 pub use make::{remove, NewClip, NewPack};
 
 use crate::adapt::{self, WeightedClip};
+use crate::device::{Device, HOST};
 use crate::error::{Error, Result};
 use crate::files::read_small;
 use crate::formats::{missing_feature, THIS_VERSION};
@@ -76,8 +77,8 @@ pub struct PackClip {
 
 impl PackClip {
     /// Errors: as [`Clip::open_as`].
-    pub fn open(&self, cancel: &Cancel) -> Result<Clip> {
-        Clip::open_as(&self.path, self.activation, cancel)
+    pub fn open(&self, device: &Device, cancel: &Cancel) -> Result<Clip> {
+        Clip::open_on(&self.path, self.activation, device, cancel)
     }
 }
 
@@ -114,6 +115,8 @@ pub struct ModelPack {
     pub sources: Vec<PackSource>,
     /// What to tell the user: keys that this version does not know.
     pub warnings: Vec<String>,
+    /// What its networks are loaded for.
+    device: Device,
     /// Of the `model.toml`.
     format: u32,
     recipe: toml::Table,
@@ -334,12 +337,18 @@ impl ModelPack {
             recipe: manifest.recipe,
             invert: manifest.invert,
             folder,
+            device: HOST.clone(),
         };
         let known = |keys: &[String]| if keys.is_empty() { String::new() } else { format!("; known are {}", keys.join(", ")) };
         for (section, unknown) in [("recipe", pack.checked_settings()?.1), ("invert", pack.checked_invert_settings()?.1)] {
             unknown.iter().for_each(|key| warn(&file, format!("{section}.{}", key.name), &known(&key.known)));
         }
         Ok(Self { warnings, ..pack })
+    }
+
+    /// The same pack with its networks on `device`; without it they lie on the host.
+    pub fn on(self, device: &Device) -> Self {
+        Self { device: device.clone(), ..self }
     }
 
     /// The pack's recipe over the library's defaults.
@@ -394,7 +403,7 @@ impl ModelPack {
 
     /// As [`ModelPack::load_generator_unless`], without a class.
     pub fn load_all_classes_unless(&self, cancel: &Cancel) -> Result<Generator> {
-        let generator = Generator::open_unless(&self.generator, cancel)?;
+        let generator = Generator::open_on(&self.generator, &self.device, cancel)?;
         let size = generator.config().size();
         if let Some(resolution) = self.resolution.filter(|&resolution| resolution != size) {
             return Err(Error::Mismatch(format!(
@@ -417,7 +426,7 @@ impl ModelPack {
             let message = format!("{} names no [[clip]]", self.folder.join(MANIFEST).display());
             return Err(Error::unsupported(format!("adapting with the pack '{}'", self.name), message));
         }
-        let load = |c: &PackClip| Ok(WeightedClip { clip: Arc::new(c.open(cancel)?), weight: c.weight });
+        let load = |c: &PackClip| Ok(WeightedClip { clip: Arc::new(c.open(&self.device, cancel)?), weight: c.weight });
         self.clips.iter().map(load).collect()
     }
 

@@ -18,8 +18,9 @@ pub use formats::{MAX_FILE_PIXELS, MAX_FILE_SIDE};
 pub use input::Input;
 pub use write::Encoding;
 
+use crate::device::HOST;
 use crate::error::{Error, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 /// The longest side a picture may have.
 pub const MAX_SIDE: usize = 32_768;
@@ -115,7 +116,7 @@ impl Picture {
                 planes[c * pixels + i] = v * 2.0 - 1.0;
             }
         }
-        Ok(Tensor::from_vec(planes, (1, 3, self.height, self.width), &Device::Cpu)?)
+        Ok(Tensor::from_vec(planes, (1, 3, self.height, self.width), HOST)?)
     }
 
     /// Separable, antialiased bicubic (Keys' a = -0.5, the kernel widened when shrinking), on premultiplied colours; clamped.

@@ -13,8 +13,9 @@ pub(crate) mod taps;
 pub(crate) mod transformer;
 pub(crate) mod vector;
 
+use crate::device::HOST;
 use candle_core::backend::BackendStorage;
-use candle_core::{bail, CpuStorage, Device, Layout, Result, Shape, Tensor};
+use candle_core::{bail, CpuStorage, Layout, Result, Shape, Tensor};
 use std::borrow::Cow;
 
 /// An argument: its numbers in row-major order.
@@ -46,5 +47,5 @@ pub(crate) fn numbers<'a>(storage: &'a CpuStorage, layout: &Layout, name: &str) 
 
 /// A tensor of f32 on the CPU.
 pub(crate) fn tensor(values: Vec<f32>, shape: Shape) -> Result<Tensor> {
-    Tensor::from_vec(values, shape, &Device::Cpu)
+    Tensor::from_vec(values, shape, HOST)
 }

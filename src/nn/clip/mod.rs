@@ -24,10 +24,11 @@ pub(crate) use weights::place;
 pub use words::tidy;
 
 use crate::checkpoint::{self, Checkpoint};
+use crate::device::{Device, HOST};
 use crate::error::{Error, Result};
 use crate::kernels::{unit_rows, LEAST_LENGTH};
 use crate::progress::Cancel;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use described::Described;
 use resnet::ResNet;
 use serde::{Deserialize, Serialize};
@@ -93,7 +94,12 @@ impl Clip {
     /// As [`Clip::open_unless`], of a file whose activation the caller knows: nothing in a file in OpenAI's layout tells it.
     /// `InvalidArgument` where a configuration beside the file says another.
     pub fn open_as(path: &Path, activation: Option<Activation>, cancel: &Cancel) -> Result<Self> {
-        Self::load(path, &checkpoint::open_unless(&files::tensors(path)?, cancel)?, activation)
+        Self::open_on(path, activation, HOST, cancel)
+    }
+
+    /// As [`Clip::open_as`], for a device.
+    pub fn open_on(path: &Path, activation: Option<Activation>, device: &Device, cancel: &Cancel) -> Result<Self> {
+        Self::load(path, &checkpoint::open_unless(&files::tensors(path)?, cancel)?.on(device), activation)
     }
 
     /// As [`Clip::open`], of a file that is open already, with what stands beside it.
@@ -102,8 +108,8 @@ impl Clip {
     }
 
     /// As [`Clip::open_as`], of a file in memory, which has nothing beside it: what a configuration would say is known of OpenAI's files alone.
-    pub fn from_bytes(name: &Path, bytes: Vec<u8>, activation: Option<Activation>, cancel: &Cancel) -> Result<Self> {
-        Self::load_beside(name, &checkpoint::open_bytes_unless(name, bytes, cancel)?, activation, None)
+    pub fn from_bytes(name: &Path, bytes: Vec<u8>, activation: Option<Activation>, device: &Device, cancel: &Cancel) -> Result<Self> {
+        Self::load_beside(name, &checkpoint::open_bytes_unless(name, bytes, cancel)?.on(device), activation, None)
     }
 
     /// The CLIP's tensors in a file, without what trainers put before their names and beside them.
@@ -191,14 +197,19 @@ impl Clip {
         &self.preprocessing
     }
 
+    /// Where it computes; pictures and tokens from elsewhere are brought there.
+    pub fn device(&self) -> &Device {
+        self.text.device()
+    }
+
     /// Picture [n, 3, h, w] nominally in [-1, 1] -> CLIP input [n, 3, r, r]: (x + 1) / 2, resize of the short side, centre crop, normalise. Differentiable.
     pub fn preprocess(&self, image: &Tensor, resize: ClipResize) -> Result<Tensor> {
-        self.preprocessing.tensor(image, resize)
+        self.preprocessing.tensor(&image.to_device(self.device())?, resize)
     }
 
     /// The two halves of [`Clip::preprocess`]: picture [n, 3, h, w] -> [n, 3, r, r] with values as they were. Differentiable.
     pub fn resize(&self, image: &Tensor, resize: ClipResize) -> Result<Tensor> {
-        self.preprocessing.resize(image, resize)
+        self.preprocessing.resize(&image.to_device(self.device())?, resize)
     }
 
     /// [n, 3, r, r] nominally in [-1, 1] -> CLIP input. Differentiable.
@@ -208,7 +219,7 @@ impl Clip {
 
     /// A picture of 8-bit RGB, rows without padding -> CLIP input [1, 3, r, r], as the published preprocessing does it.
     pub fn preprocess_rgb8(&self, pixels: &[u8], width: usize, height: usize) -> Result<Tensor> {
-        self.preprocessing.rgb8(pixels, width, height)
+        Ok(self.preprocessing.rgb8(pixels, width, height)?.to_device(self.device())?)
     }
 
     /// CLIP input [n, 3, r, r] -> features [n, d], not normalised. Differentiable in the input; weights are frozen.
@@ -267,7 +278,7 @@ impl Clip {
             for text in texts {
                 ids.extend(tokenizer.tokenize(text, context, false)?);
             }
-            parts.push(self.encode_tokens(&Tensor::from_vec(ids, (texts.len(), context), &Device::Cpu)?)?);
+            parts.push(self.encode_tokens(&Tensor::from_vec(ids, (texts.len(), context), HOST)?)?);
         }
         let features = Tensor::cat(&parts, 0)?.to_dtype(DType::F32)?;
         Ok(unit_rows(&features, LEAST_LENGTH)?)

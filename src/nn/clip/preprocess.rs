@@ -2,9 +2,10 @@
 
 use super::fields::{self, Fields};
 use super::ClipResize;
+use crate::device::HOST;
 use crate::error::{Error, Result};
 use crate::kernels::{channel_affine, resize, resize_rgb8, resize_rgb8_bilinear, Filter};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use serde::Deserialize;
 use std::ops::Range;
 use std::path::Path;
@@ -240,7 +241,7 @@ impl Preprocessing {
             }
             planes.extend(plane);
         }
-        let picture = Tensor::from_vec(planes, (1, 3, self.crop, self.crop), &Device::Cpu)?;
+        let picture = Tensor::from_vec(planes, (1, 3, self.crop, self.crop), HOST)?;
         let (scale, shift) = self.colours(1.0, 0.0);
         Ok(channel_affine(&picture, &scale, &shift)?)
     }

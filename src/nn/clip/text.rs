@@ -3,9 +3,10 @@
 use super::config::{End, TextConfig};
 use super::weights::Weights;
 use super::Trace;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::kernels::{layer_norm, linear, Block};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 pub(super) struct TextTower {
     config: TextConfig,
@@ -63,6 +64,11 @@ impl TextTower {
         Ok(ends)
     }
 
+    /// Where the weights lie.
+    pub(super) fn device(&self) -> &Device {
+        self.tokens.device()
+    }
+
     /// tokens [n, up to context] -> features [n, embedding]. Where attention is causal, what follows the last end is not computed, except
     /// with `trace`.
     pub(super) fn forward(&self, tokens: &Tensor, mut trace: Option<Trace>) -> Result<Tensor> {
@@ -79,7 +85,8 @@ impl TextTower {
         };
         let ids: Vec<u32> = rows.iter().flat_map(|row| &row[..needed]).copied().collect();
         let (n, d) = (rows.len(), self.config.transformer.width);
-        let ids = Tensor::from_vec(ids, n * needed, &Device::Cpu)?;
+        let device = self.device();
+        let ids = Tensor::from_vec(ids, n * needed, device)?;
         let mut x = self.tokens.index_select(&ids, 0)?.reshape((n, needed, d))?.broadcast_add(&self.position.narrow(0, 0, needed)?)?;
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x)?;
@@ -88,7 +95,7 @@ impl TextTower {
             }
         }
         let at: Vec<u32> = ends.iter().enumerate().map(|(row, end)| (row * needed) as u32 + end).collect();
-        let x = x.reshape((n * needed, d))?.index_select(&Tensor::from_vec(at, n, &Device::Cpu)?, 0)?;
+        let x = x.reshape((n * needed, d))?.index_select(&Tensor::from_vec(at, n, device)?, 0)?;
         let x = layer_norm(&x, &self.last.0, &self.last.1, self.config.transformer.epsilon)?;
         Ok(linear(&x, &self.projection, None)?)
     }

@@ -11,10 +11,11 @@
 //! By its shape: [N, rows, style_dim] is W+, [N, style_dim] and [N, 1, style_dim] are W.
 
 use crate::checkpoint::{self, read_npy_unless, save_safetensors, write_npy, Checkpoint};
+use crate::device::HOST;
 use crate::error::{Error, Result};
 use crate::output::Destination;
 use crate::progress::Cancel;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -311,7 +312,7 @@ fn projected(file: &Checkpoint, space: Space, pictures: &[String]) -> Result<Lat
 }
 
 fn plain(tensor: &Tensor) -> Result<Tensor> {
-    Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?)
+    Ok(tensor.to_device(HOST)?.to_dtype(DType::F32)?.contiguous()?)
 }
 
 fn check_noise(shape: &[usize], n: usize) -> std::result::Result<(), String> {
@@ -343,7 +344,7 @@ mod tests {
 
     fn numbers(shape: &[usize]) -> Tensor {
         let n: usize = shape.iter().product();
-        Tensor::arange(0f32, n as f32, &Device::Cpu).unwrap().reshape(shape).unwrap()
+        Tensor::arange(0f32, n as f32, HOST).unwrap().reshape(shape).unwrap()
     }
 
     fn values(tensor: &Tensor) -> Vec<f32> {
@@ -403,7 +404,7 @@ mod tests {
         assert!(message(Space::Z).ends_with("has shape [2, 3, 4], where latents of z have [N, z_dim]"));
         write_npy(&path, &numbers(&[0, 3])).unwrap();
         assert!(message(Space::W).contains("no latent is in it"));
-        write_npy(&path, &Tensor::new(&[[1f32, f32::NAN]], &Device::Cpu).unwrap()).unwrap();
+        write_npy(&path, &Tensor::new(&[[1f32, f32::NAN]], HOST).unwrap()).unwrap();
         assert!(message(Space::W).contains("NaN"));
         let save = |tensors: Vec<(&str, Tensor)>| {
             let tensors = tensors.into_iter().map(|(key, tensor)| (key.to_string(), tensor)).collect();
@@ -416,7 +417,7 @@ mod tests {
         assert!(e.ends_with("want a tensor named z, w, wplus or latent, or a single one; it has 'more' [4], 'other' [2, 3]"), "{e}");
         save(vec![("w", numbers(&[3]))]);
         assert!(message(Space::W).contains("tensor 'w' has shape [3], where latents of w have [N, style_dim]"));
-        save(vec![("w", Tensor::new(&[[f32::INFINITY]], &Device::Cpu).unwrap())]);
+        save(vec![("w", Tensor::new(&[[f32::INFINITY]], HOST).unwrap())]);
         assert!(message(Space::W).contains("not finite"));
         save(vec![("w", numbers(&[2, 3])), ("noise.0", numbers(&[1, 1, 4, 4])), ("noise.2", numbers(&[1, 1, 4, 4]))]);
         assert!(message(Space::W).contains("no 'noise.1'"));

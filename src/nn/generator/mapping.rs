@@ -2,6 +2,7 @@
 //! stylegan2-ada-pytorch.
 
 use super::Config;
+use crate::device::{Device, HOST};
 use crate::error::{Error, Result};
 use crate::kernels::bias_act;
 use candle_core::{Tensor, D};
@@ -26,6 +27,11 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
+    /// Where the weights lie.
+    pub(super) fn device(&self) -> &Device {
+        self.layers.first().map_or(HOST, |layer| layer.weight.device())
+    }
+
     /// Labels [n, c_dim] as vectors that stand beside z, [n, style_dim], before they are normalised. None without classes.
     pub(super) fn embed(&self, labels: &Tensor) -> Result<Option<Tensor>> {
         let Some(Dense { weight, bias }) = &self.embed else { return Ok(None) };

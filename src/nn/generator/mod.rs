@@ -13,11 +13,12 @@ pub(crate) use stylegan2::to_half;
 pub use stylegan2::{find, Layout, Naming, Place};
 
 use crate::checkpoint::{self, Checkpoint};
+use crate::device::{Device, HOST};
 use crate::error::{Error, Result};
 use crate::nn::watched::watched;
 use crate::progress::Cancel;
 use crate::rng::Rng;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use mapping::Mapping;
 use noise::LayerNoise;
 use sha2::{Digest, Sha256};
@@ -231,7 +232,7 @@ impl Mean {
             return Ok(mean.clone());
         }
         Mapping::check_labels(config, 1, self.label.as_ref())?;
-        let z = Rng::stream(0, 2).normals(&[4096, config.z_dim], &Device::Cpu)?;
+        let z = Rng::stream(0, 2).normals(&[4096, config.z_dim], self.mapping.device())?;
         let mean = self.mapping.forward(&z, self.label.as_ref(), &mut |_, _| ())?.mean(0)?;
         Ok(self.found.get_or_init(|| mean).clone())
     }
@@ -268,7 +269,17 @@ impl Generator {
 
     /// As [`Generator::open`]; `Cancelled` once the flag is raised, which is looked at each 128 KiB.
     pub fn open_unless(path: &Path, cancel: &Cancel) -> Result<Self> {
-        Self::from_checkpoint(&checkpoint::open_unless(path, cancel)?)
+        Self::open_on(path, HOST, cancel)
+    }
+
+    /// As [`Generator::open_unless`], for a device.
+    pub fn open_on(path: &Path, device: &Device, cancel: &Cancel) -> Result<Self> {
+        Self::from_checkpoint(&checkpoint::open_unless(path, cancel)?.on(device))
+    }
+
+    /// Where it computes. What it is given from elsewhere is brought there; what it gives lies there.
+    pub fn device(&self) -> &Device {
+        self.mapping.device()
     }
 
     /// As [`Generator::open`].
@@ -303,7 +314,7 @@ impl Generator {
             let takes = if c_dim == 0 { "takes no label".into() } else { format!("takes [{c_dim}]") };
             return Err(Error::argument("label", format!("has shape {:?}, this generator {takes}", label.dims())));
         }
-        let label = label.unsqueeze(0)?;
+        let label = label.to_device(self.device())?.unsqueeze(0)?;
         Ok(Self { mean: Mean::new(&self.mapping, Some(&label)), label: Some(label), ..self.clone() })
     }
 
@@ -315,7 +326,7 @@ impl Generator {
             return Err(Error::argument("class", format!("is {class}, this generator {has}")));
         }
         let label: Vec<f32> = (0..c_dim).map(|i| if i == class { 1.0 } else { 0.0 }).collect();
-        self.with_label(&Tensor::from_vec(label, c_dim, &Device::Cpu)?)
+        self.with_label(&Tensor::from_vec(label, c_dim, self.device())?)
     }
 
     /// Whether it has classes and none is chosen, so that it maps no z.
@@ -504,7 +515,7 @@ impl Generator {
         if n == 0 {
             return Err(Error::argument("count", "must be at least 1"));
         }
-        let z = Rng::new(seed).normals(&[n, self.config().z_dim], &Device::Cpu)?;
+        let z = Rng::new(seed).normals(&[n, self.config().z_dim], self.device())?;
         self.truncate(&self.map(&z)?, truncation)
     }
 
@@ -535,7 +546,7 @@ impl Generator {
 
     /// Any latent -> W+ [n, n_latent, style_dim], truncated towards the mean.
     pub fn wplus(&self, latent: &Latent, truncation: f32) -> Result<Tensor> {
-        let t = &latent.tensor;
+        let t = &latent.tensor.to_device(self.device())?;
         let wplus = match latent.space {
             Space::Z => {
                 let w = self.map(t)?;

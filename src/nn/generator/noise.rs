@@ -40,7 +40,7 @@ impl<'a> LayerNoise<'a> {
                 let map =
                     maps.get(index).ok_or_else(|| Error::argument("noise", format!("has {} maps, layer {index} needs one", maps.len())))?;
                 match map.dims() {
-                    &[m, 1, a, b] if (m == 1 || m == n) && a == height && b == width => Some(map.clone()),
+                    &[m, 1, a, b] if (m == 1 || m == n) && a == height && b == width => Some(map.to_device(device)?),
                     dims => {
                         return Err(Error::argument(
                             "noise",

@@ -142,7 +142,7 @@ pub(super) fn load(file: &Checkpoint) -> Result<Loaded> {
         true => Some(file.f32("mapping.w_avg", Some(&[config.style_dim]))?),
         false => None,
     };
-    let noise = noise_maps(&config, |i, [height, width]| {
+    let noise = noise_maps(&config, file.device(), |i, [height, width]| {
         let name = noise_name(i);
         Ok(match file.contains(&name) {
             true => Some(file.f32(&name, Some(&[height, width]))?.reshape((1, 1, height, width))?),

@@ -2,11 +2,12 @@
 
 use super::BLUR;
 use crate::checkpoint::{save_pickle, save_safetensors, save_torch, Object, Python};
+use crate::device::HOST;
 use crate::error::{Error, Result};
 use crate::nn::generator::layers::{Kind, Layer};
 use crate::nn::generator::{Config, Generator, Synthesis, Weights};
 use crate::output::Destination;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -112,7 +113,7 @@ impl Generator {
     fn kernel(&self, gain: f32) -> Result<Tensor> {
         let blur = self.blur();
         let outer: Vec<f32> = (0..16).map(|i| blur[i / 4] * blur[i % 4] * gain).collect();
-        Ok(Tensor::from_vec(outer, (4, 4), &Device::Cpu)?)
+        Ok(Tensor::from_vec(outer, (4, 4), HOST)?)
     }
 
     /// Every tensor of rosinality's state_dict.
@@ -432,7 +433,7 @@ impl Ada<'_> {
         ];
         let named = sizes.iter().cloned().chain(self.unusual_rate()).collect();
         // A generator with classes whose file had no mean: zeros, as before its training.
-        let mean = self.g.mean()?.map_or_else(|| Tensor::zeros(w, DType::F32, &Device::Cpu), Ok)?;
+        let mean = self.g.mean()?.map_or_else(|| Tensor::zeros(w, DType::F32, HOST), Ok)?;
         let module = Module {
             class: "MappingNetwork",
             parameters: vec![],

@@ -20,9 +20,10 @@ pub(super) use synthesis::Synthesis;
 use super::layers::{Kind, Layer, Plane};
 use super::{Config, Family};
 use crate::checkpoint::Checkpoint;
+use crate::device::Device;
 use crate::error::Result;
 use crate::rng::Rng;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use std::collections::BTreeMap;
 
 /// The blur of an up-sampling: [1, 3, 3, 1] with gain 2 (rosinality's and NVIDIA's).
@@ -149,7 +150,7 @@ pub(super) fn load(file: &Checkpoint, place: &Place) -> Result<Loaded> {
 
 /// One noise map a convolution, [1, 1, h, w], from its index and size; maps of a fixed seed where there is none, as some converters leave
 /// them out.
-fn noise_maps(config: &Config, mut get: impl FnMut(usize, [usize; 2]) -> Result<Option<Tensor>>) -> Result<Vec<Tensor>> {
+fn noise_maps(config: &Config, device: &Device, mut get: impl FnMut(usize, [usize; 2]) -> Result<Option<Tensor>>) -> Result<Vec<Tensor>> {
     let mut rng = Rng::stream(0, 1);
     config
         .of_kind(Kind::Convolution)
@@ -157,7 +158,7 @@ fn noise_maps(config: &Config, mut get: impl FnMut(usize, [usize; 2]) -> Result<
             let Plane { height, width, .. } = layer.to;
             match get(layer.index, [height, width])? {
                 Some(map) => Ok(map),
-                None => rng.normals(&[1, 1, height, width], &Device::Cpu),
+                None => rng.normals(&[1, 1, height, width], device),
             }
         })
         .collect()

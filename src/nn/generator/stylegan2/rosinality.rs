@@ -82,7 +82,7 @@ pub(super) fn load(root: &Checkpoint, prefix: &str, file: &Checkpoint) -> Result
         let tensor = file.f32(&key, Some(&shape))?;
         weights.insert(key, tensor);
     }
-    let noise = noise_maps(&config, |i, [height, width]| {
+    let noise = noise_maps(&config, file.device(), |i, [height, width]| {
         let key = format!("noises.noise_{i}");
         match file.contains(&key) {
             true => file.f32(&key, Some(&[1, 1, height, width])).map(Some),
