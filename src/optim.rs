@@ -4,9 +4,10 @@
 //! host. Its arithmetic is said once, for one number of a parameter (`Element`), and gets whole slices (`Slices`).
 
 use crate::error::{Error, Result};
-use candle_core::{backprop::GradStore, bail, CpuStorage, DType, InplaceOp1, InplaceOp2, Layout, Tensor, Var};
+use crate::kernels::{change, InPlace, View};
+use candle_core::{backprop::GradStore, DType, Tensor, Var};
 use rayon::prelude::*;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 /// How a gradient moves a parameter.
@@ -422,59 +423,23 @@ fn each<const ROWS: usize>(element: &impl Element<ROWS>, slices: Slices, pass: P
     None
 }
 
-const NAME: &str = "optimiser";
-
 /// Calls `f` with the numbers of three tensors of f32, contiguous; the first two may be changed in place.
 fn over(parameter: &Tensor, state: &Tensor, gradient: &Tensor, f: impl Fn(Slices)) -> Result<()> {
     if gradient.dims() != parameter.dims() {
         let (g, p) = (gradient.dims(), parameter.dims());
         return Err(Error::Internal(format!("a gradient of shape {g:?} for a parameter of shape {p:?}")));
     }
-    Ok(parameter.inplace_op2(gradient, &OverParameter { state, f })?)
+    Ok(change(&Update(f), [parameter, state], [gradient])?)
 }
 
-struct OverParameter<'a, F> {
-    state: &'a Tensor,
-    f: F,
-}
+struct Update<F>(F);
 
-impl<F: Fn(Slices)> InplaceOp2 for OverParameter<'_, F> {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+impl<F: Fn(Slices)> InPlace<2, 1> for Update<F> {
+    const NAME: &'static str = "an optimiser's step";
 
-    fn cpu_fwd(&self, parameter: &mut CpuStorage, at: &Layout, gradient: &CpuStorage, from: &Layout) -> candle_core::Result<()> {
-        let Some((a, b)) = from.contiguous_offsets() else { bail!("{NAME}: the gradient is not contiguous") };
-        let inner =
-            OverState { parameter: RefCell::new(numbers(parameter, at)?), gradient: &gradient.as_slice::<f32>()?[a..b], f: &self.f };
-        self.state.inplace_op1(&inner)
-    }
-}
-
-/// candle's operations change one tensor each; the second one that is changed is reached from inside the first one's.
-struct OverState<'a, F> {
-    parameter: RefCell<&'a mut [f32]>,
-    gradient: &'a [f32],
-    f: &'a F,
-}
-
-impl<F: Fn(Slices)> InplaceOp1 for OverState<'_, F> {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(&self, state: &mut CpuStorage, at: &Layout) -> candle_core::Result<()> {
-        let mut parameter = self.parameter.borrow_mut();
-        (self.f)(Slices { parameter: &mut parameter, state: numbers(state, at)?, gradient: self.gradient });
+    fn cpu(&self, [parameter, state]: [&mut [f32]; 2], [gradient]: [View; 1]) -> candle_core::Result<()> {
+        (self.0)(Slices { parameter, state, gradient: gradient.values });
         Ok(())
-    }
-}
-
-fn numbers<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> candle_core::Result<&'a mut [f32]> {
-    let Some((a, b)) = layout.contiguous_offsets() else { bail!("{NAME}: a tensor that is not contiguous") };
-    match storage {
-        CpuStorage::F32(all) => Ok(&mut all[a..b]),
-        other => bail!("{NAME}: {:?} instead of F32", candle_core::backend::BackendStorage::dtype(other)),
     }
 }
 

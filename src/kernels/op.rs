@@ -210,7 +210,6 @@ pub(crate) trait InPlace<const CHANGED: usize, const IN: usize> {
 
 /// Runs `op` on `changed`, which must be contiguous f32; every tensor that shares their memory sees it. That an input shares memory with a
 /// changed tensor, or one of these with another, is an error.
-#[allow(dead_code)] // for the optimiser
 pub(crate) fn change<const CHANGED: usize, const IN: usize, O: InPlace<CHANGED, IN>>(
     op: &O,
     changed: [&Tensor; CHANGED],
