@@ -25,6 +25,7 @@ fn starter() -> PathBuf {
 
 /// Runs the program on a slow disk, sends it one SIGINT after `seconds`, and says how long it took to end and with which status.
 fn interrupted(folder: &Path, slow: &Path, arguments: &[&str], seconds: f64) -> (Duration, Option<i32>) {
+    common::program::hear_signals();
     let mut program = Command::new(env!("CARGO_BIN_EXE_nada"))
         .current_dir(folder)
         .env_remove("NADA_MODELS")

@@ -881,6 +881,9 @@ fn null_pointers() {
         nada_generator_render(w.generator, w.latent, null(), null(), null_mut(), 1) "images";
         nada_render_options_init(null_mut(), size_of::<nada_render_options>()) "nada_render_options";
         nada_inversion_options_init(null_mut(), size_of::<nada_inversion_options>()) "nada_inversion_options";
+        nada_inversion_options_set(null_mut(), c("steps").as_ptr(), c("1").as_ptr()) "options";
+        nada_inversion_options_set(null_mut(), null(), c("1").as_ptr()) "name";
+        nada_inversion_options_set(null_mut(), c("steps").as_ptr(), null()) "value";
         nada_generator_invert(null(), w.image, null(), null(), &mut null_mut(), null_mut()) "generator";
         nada_generator_invert(w.generator, null(), null(), null(), &mut null_mut(), null_mut()) "image";
         nada_generator_invert(w.generator, w.image, null(), null(), null_mut(), null_mut()) "latent";
@@ -888,6 +891,9 @@ fn null_pointers() {
         nada_generator_restyle(w.generator, null(), null(), null(), null(), &mut null_mut()) "image";
         nada_generator_restyle(w.generator, w.image, null(), null(), null(), null_mut()) "restyled";
         nada_adaptation_options_init(null_mut(), size_of::<nada_adaptation_options>()) "nada_adaptation_options";
+        nada_adaptation_options_set(null_mut(), c("steps").as_ptr(), c("1").as_ptr()) "options";
+        nada_adaptation_options_set(null_mut(), null(), c("1").as_ptr()) "name";
+        nada_adaptation_options_set(null_mut(), c("steps").as_ptr(), null()) "value";
         nada_generator_adapt(null(), &w.adaptation(), null(), &mut null_mut()) "generator";
         nada_generator_adapt(w.generator, null(), null(), &mut null_mut()) "options";
         nada_generator_adapt(w.generator, &w.adaptation(), null(), null_mut()) "domain";

@@ -436,6 +436,7 @@ fn what_killed_processes_left_is_removed() {
 
 /// Starts the program, waits until it has begun to write in `folder`, and sends it SIGTERM. Its exit status.
 fn ended_while_writing(home: &Home, folder: &Path, arguments: &[&str]) -> Option<i32> {
+    common::program::hear_signals();
     let mut command = Command::new(env!("CARGO_BIN_EXE_nada"));
     command.current_dir(home.0.path()).stdin(Stdio::null()).stdout(Stdio::null()).args(arguments);
     let mut child = command.spawn().unwrap();

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 fn nada(folder: &Path) -> Command {
+    common::program::hear_signals();
     let mut c = Command::new(env!("CARGO_BIN_EXE_nada"));
     c.current_dir(folder).env_remove("NADA_MODELS");
     c

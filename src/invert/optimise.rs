@@ -58,7 +58,7 @@ pub fn invert_keeping(
     let clip = match (clip, settings.clip_weight > 0.0) {
         (_, false) => None,
         (Some(clip), true) => Some(clip),
-        (None, true) => return Err(Error::argument("clip", "a CLIP weight above 0 needs a CLIP")),
+        (None, true) => return Err(Error::argument("clip_weight", "a CLIP weight above 0 needs a CLIP")),
     };
     if target.width.min(target.height) < LEAST_SIDE {
         let message =

@@ -11,7 +11,17 @@ pub fn here() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
+/// Lets programs that are started from here on hear signals: a shell starts what it puts in the background with SIGINT ignored, which the
+/// program honours.
+pub fn hear_signals() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the default action is no function of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 pub fn nada(folder: &Path) -> Command {
+    hear_signals();
     let mut c = Command::new(env!("CARGO_BIN_EXE_nada"));
     // A gallery of its own: what cannot be written elsewhere goes there.
     c.current_dir(folder).env_remove("NADA_MODELS").env("NADA_DOMAINS", folder.join("gallery"));
