@@ -246,7 +246,7 @@ fn tensors() {
     assert_eq!(Picture::from_tensor(&wide, 0).unwrap().data, [0.0, 0.5, 1.0, 1.0]);
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
     assert_eq!(Picture::from_tensor(&zeros(&[3, 4, 4]), 0).unwrap_err().kind(), Kind::InvalidArgument);
-    assert_eq!(Picture::from_tensor(&zeros(&[1, 4, 4, 4]), 0).unwrap_err().kind(), Kind::InvalidArgument);
+    assert_eq!(Picture::from_tensor(&zeros(&[1, 2, 4, 4]), 0).unwrap_err().kind(), Kind::InvalidArgument);
     assert_eq!(Picture::from_tensor(&zeros(&[2, 3, 4, 4]), 2).unwrap_err().kind(), Kind::InvalidArgument);
     assert_eq!(Picture::from_tensor(&(zeros(&[1, 3, 4, 4]) / 0.0).unwrap(), 0).unwrap_err().kind(), Kind::NotFinite);
 }

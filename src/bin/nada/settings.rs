@@ -1,6 +1,5 @@
 //! A flag for every setting of an adaptation and of an inversion, made of the library's list; what is given wins over the pack's recipe.
 
-use clap::builder::TypedValueParser;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use nada::settings::{self, Kind, Listed, Setting};
 use nada::{adapt, invert, Error, Result};
@@ -26,7 +25,8 @@ impl Flags for invert::Settings {
 
 /// What was given.
 pub struct Given<T> {
-    changes: Vec<(&'static Setting, Value)>,
+    /// With the text of each value; None leaves a table out.
+    changes: Vec<(&'static Setting, Option<String>)>,
     kind: PhantomData<T>,
 }
 
@@ -36,10 +36,19 @@ pub type InvertSettings = Given<invert::Settings>;
 impl<T: Flags> Given<T> {
     /// `recipe` with what was given. Errors name the setting that is out of range.
     pub fn over(&self, recipe: T) -> Result<T> {
-        let changed = settings::with(&recipe, self.changes.iter().cloned())?;
+        let value = |(setting, text): &(&'static Setting, Option<String>)| match text {
+            None => Ok((*setting, Value::Null)),
+            Some(text) => parsed(setting, text),
+        };
+        let changes = self.changes.iter().map(value).collect::<Result<Vec<_>>>()?;
+        let changed = settings::with(&recipe, changes)?;
         settings::check(&changed)?;
         Ok(changed)
     }
+}
+
+fn parsed(setting: &'static Setting, text: &str) -> Result<(&'static Setting, Value)> {
+    setting.kind.parse(text).map(|value| (setting, value)).map_err(|message| Error::argument(setting.name, message))
 }
 
 /// `losses.in_domain` is `--losses-in-domain`; a table as a whole can only be left out: `--no-stop`.
@@ -71,8 +80,7 @@ impl<T: Flags> Args for Given<T> {
                         Kind::Choice(names) => format!(" [one of: {}]", names.join(", ")),
                         _ => String::new(),
                     };
-                    let parser = clap::builder::StringValueParser::new().try_map(move |text| setting.kind.parse(&text));
-                    let arg = arg.value_name(value_name(setting)).value_parser(parser).allow_negative_numbers(true);
+                    let arg = arg.value_name(value_name(setting)).allow_negative_numbers(true);
                     let arg = arg.help(format!("{}{unit}{wanted}", setting.help));
                     match group {
                         Some(group) => arg.conflicts_with(flag::<T>(group)),
@@ -94,8 +102,8 @@ impl<T: Flags> FromArgMatches for Given<T> {
         let given = |setting: &'static Setting| {
             let name = flag::<T>(setting);
             match setting.kind {
-                Kind::Group => matches.get_flag(&name).then_some((setting, Value::Null)),
-                _ => matches.get_one::<Value>(&name).map(|value| (setting, value.clone())),
+                Kind::Group => matches.get_flag(&name).then_some((setting, None)),
+                _ => matches.get_one::<String>(&name).map(|text| (setting, Some(text.clone()))),
             }
         };
         Ok(Self { changes: T::SETTINGS.iter().filter_map(given).collect(), kind: PhantomData })
@@ -122,7 +130,7 @@ impl SetArgs {
         for text in &self.set {
             let (name, value) = text.split_once('=').ok_or_else(|| Error::argument("--set", format!("'{text}' must be NAME=VALUE")))?;
             let setting = settings::find::<adapt::Settings>(name.trim())?;
-            changes.push((setting, setting.kind.parse(value).map_err(|message| Error::argument(name, message))?));
+            changes.push(parsed(setting, value)?);
         }
         let changed = settings::with(&recipe, changes)?;
         settings::check(&changed)?;
