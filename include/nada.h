@@ -283,8 +283,8 @@ enum {
 
 /**
  * Told each line of the log, from the thread that has something to say: any thread of the program or the library, several at once. `message`
- * is UTF-8 without a line end at its end, borrowed until the callback returns. It must not call nada_log_set_callback(), and must return
- * normally: no exception, no longjmp.
+ * is UTF-8 without a line end at its end, borrowed until the callback returns. It must not call nada_log_set_callback(), nor wait
+ * for a thread that does, and must return normally: no exception, no longjmp.
  */
 typedef void (*nada_log_callback)(nada_log_level level, const char *message, void *user_data);
 
@@ -387,8 +387,8 @@ struct nada_call {
     /** Passed to on_progress as it is. Default: NULL. */
     void *user_data;
     /**
-     * Ends the call with NADA_CANCELLED once it is triggered; NULL (the default) for nothing. It is looked at while files are read, within
-     * the steps of an adaptation, between those of an inversion, and between a few pictures where pictures are drawn.
+     * Ends the call with NADA_CANCELLED once it is triggered; NULL (the default) for nothing. It is looked at while files are read,
+     * and after each layer of a network where pictures are drawn, adapted or inverted.
      */
     const nada_cancel *cancel;
 };
@@ -1299,13 +1299,13 @@ typedef int32_t nada_phase;
 enum {
     /** Every one. */
     NADA_PHASE_CONVOLUTIONS = 0,
-    /** Numbers 2 to 9 after the first. */
+    /** Convolutions 2 to 9 (from 0) after the one at the lowest resolution. */
     NADA_PHASE_TEXTURE = 1,
-    /** The two after the first. */
+    /** Convolutions 0 and 1 after the one at the lowest resolution. */
     NADA_PHASE_SHAPE = 2,
-    /** The three after the first. */
+    /** Convolutions 0 to 2 after the one at the lowest resolution. */
     NADA_PHASE_SHAPE_EXPANDED = 3,
-    /** The ten after the first. */
+    /** Convolutions 0 to 9 after the one at the lowest resolution. */
     NADA_PHASE_NO_FINE = 4,
     /** Every one, and the mapping network and ToRGB. */
     NADA_PHASE_ALL = 5,
@@ -1454,7 +1454,7 @@ nada_status nada_adaptation_options_init(nada_adaptation_options *options, size_
 
 /**
  * Sets one setting by its name, with a dot where the field has the first underscore of a group: "steps", "losses.structure",
- * "stop.pairing"; "stop" and "auto_layers" take "none" and "default". `value` is text: "400", "true", "texture". docs/settings.md lists all
+ * "stop.pairing"; "stop" and "auto_layers" take "none", "stop" also "default". `value` is text: "400", "true", "texture". docs/settings.md lists all
  * with their ranges. Both are UTF-8.
  * Threads: any, one at a time for each struct. Fails, and leaves the struct as it was: NADA_INVALID_ARGUMENT (no such setting, with the
  * names like it; a value out of its range).

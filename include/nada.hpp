@@ -231,6 +231,13 @@ typename Handle::type *get(const Handle *handle) noexcept {
 inline nada_context_options context_options() { return detail::filled<nada_context_options>(nada_context_options_init); }
 inline nada_adaptation_options adaptation_options() { return detail::filled<nada_adaptation_options>(nada_adaptation_options_init); }
 inline nada_inversion_options inversion_options() { return detail::filled<nada_inversion_options>(nada_inversion_options_init); }
+/* By the names of docs/settings.md: set(options, "losses.structure", "400"). */
+inline void set(nada_adaptation_options &options, const std::string &name, const std::string &value) {
+    check(nada_adaptation_options_set(&options, name.c_str(), value.c_str()));
+}
+inline void set(nada_inversion_options &options, const std::string &name, const std::string &value) {
+    check(nada_inversion_options_set(&options, name.c_str(), value.c_str()));
+}
 inline nada_render_options render_options() { return detail::filled<nada_render_options>(nada_render_options_init); }
 inline nada_frame_options frame_options() { return detail::filled<nada_frame_options>(nada_frame_options_init); }
 /* A square around a point, in pixels, turned clockwise by degrees. */
@@ -495,6 +502,19 @@ public:
     void save(const std::string &file, nada_layout layout = NADA_LAYOUT_NADA, bool half = false) const {
         check(nada_generator_save(get(), file.c_str(), layout, half));
     }
+    /* Whether a domain was made of this generator. */
+    bool fits(const domain &domain) const {
+        uint32_t fits = 0;
+        check(nada_domain_fits(domain.get(), get(), &fits));
+        return fits != 0;
+    }
+    /* A domain of a relative of this generator, for this one. */
+    domain taken(const domain &other) const { return domain(detail::made<nada_domain>(nada_domain_for_generator, other.get(), get())); }
+    /* What leads from this generator to `adapted`. Empty texts for none. */
+    domain difference(const generator &adapted, const std::string &source = {}, const std::string &target = {}) const {
+        return domain(detail::made<nada_domain>(nada_domain_between, get(), adapted.get(), source.empty() ? nullptr : source.c_str(),
+                                                target.empty() ? nullptr : target.c_str()));
+    }
     generator without_classes() const { return generator(detail::made<nada_generator>(nada_generator_without_classes, get())); }
     uint32_t size() const noexcept { return nada_generator_size(get()); }
     uint32_t width() const noexcept { return nada_generator_width(get()); }
@@ -722,6 +742,12 @@ public:
         nada_image *found = nullptr;
         check(nada_gallery_thumbnail(get(), index, &found));
         return found ? std::optional<image>(image(found)) : std::nullopt;
+    }
+    /* As generator::fits(), without reading the domain's numbers. */
+    bool fits(size_t index, const generator &generator) const {
+        uint32_t fits = 0;
+        check(nada_gallery_fits(get(), index, generator.get(), &fits));
+        return fits != 0;
     }
     nada::domain domain(size_t index, const call &call = {}) const {
         return nada::domain(detail::made_heeding<nada_domain>(call, nada_gallery_domain, get(), index));

@@ -12,11 +12,12 @@
 //! | [`optim`] | optimisers and schedules, for whoever trains |
 //! | [`pack`] | model packs: folders that name a generator, CLIPs, words and a recipe |
 //! | [`nn`] | generators (StyleGAN2), CLIP, encoders' files |
+//! | [`picture`], [`pairing`] | pixels, their colours and files; whether pictures still show the same |
 //! | `kernels` | the operations that networks and losses are made of, with their gradients, and their arithmetic for each device |
 //! | [`checkpoint`] | file formats to tensors and back |
 //! | [`output`] | where results go: temporary names, links, what dead processes left |
 //! | `files`, `formats` | opening ordinary files; what the library's own formats have in common |
-//! | [`picture`], [`pairing`], [`rng`], [`progress`], [`settings`], [`threads`], [`machine`], [`device`], [`error`] | what all of them share |
+//! | [`rng`], [`progress`], [`settings`], [`threads`], [`machine`], [`device`], [`error`] | what all of them share |
 
 pub mod adapt;
 pub mod capi;

@@ -308,10 +308,13 @@ mod tests {
             ("floor", "1e999", "floor: '1e999': must be a number of 0 or more"),
             ("noise", "yes", "noise: 'yes': must be true or false"),
             ("phase", "tex", "phase: 'tex': must be one of convolutions, "),
-            ("auto_layers.batch", "2", "auto_layers.batch: "),
         ] {
             let found = set(&start, name, text).unwrap_err().to_string();
             assert!(found.starts_with(message), "{found}");
         }
+        // In any order; a table that lacks what it needs is refused in the end.
+        let half = set(&start, "auto_layers.batch", "2").unwrap();
+        assert_eq!(check(&half).unwrap_err().to_string(), "auto_layers.k: is 0, must be a whole number of 1 or more");
+        assert_eq!(set(&half, "auto_layers.k", "3").unwrap().auto_layers, Some(adapt::AutoLayers { batch: 2, ..adapt::AutoLayers::of(3) }));
     }
 }

@@ -1728,7 +1728,7 @@ fn settings_are_set_by_name() {
         for (name, value, words) in [
             ("losses.structur", "1", "did you mean losses.structure"),
             ("steps", "0", "a whole number of 1 or more"),
-            ("steps", "5000000000", "the most that the struct's field holds"),
+            ("steps", "5000000000", "the struct's field holds 4294967295 at the most"),
             ("noise", "maybe", "true or false"),
         ] {
             assert_eq!(set(name, value), NADA_INVALID_ARGUMENT, "{name}");
@@ -1741,6 +1741,12 @@ fn settings_are_set_by_name() {
         assert_eq!(options.target_text, target.as_ptr(), "what is no setting stays");
         ok(nada_adaptation_options_set(&mut options, c("stop").as_ptr(), c("none").as_ptr()));
         assert_eq!(options.stop_latents, 0);
+        // In any order, and what was said of a table that is off is there when it is on.
+        for (name, value) in [("auto_layers.iterations", "3"), ("steps", "8"), ("auto_layers.k", "4"), ("stop.every", "9")] {
+            ok(nada_adaptation_options_set(&mut options, c(name).as_ptr(), c(value).as_ptr()));
+        }
+        assert_eq!((options.auto_layers_k, options.auto_layers_iterations, options.auto_layers_batch), (4, 3, 8));
+        assert_eq!((options.stop_latents, options.stop_every, options.stop_pairing), (64, 9, 0.5));
 
         let mut options: nada_inversion_options = std::mem::zeroed();
         ok(nada_inversion_options_init(&mut options, size_of::<nada_inversion_options>()));

@@ -218,3 +218,17 @@ fn an_interrupt_keeps_what_was_reached() {
     assert!(Domain::open(&folder.path().join(kept)).unwrap().description.step >= 2);
     assert!(names.contains(&"a-pencil-sketch-stopped-before-after.png".to_string()) && names.len() == 2, "{names:?}");
 }
+
+/// A name is looked for where packs are, not in the current folder, which may be one of downloads.
+#[test]
+fn a_name_is_no_folder_of_the_current_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["starter", "mine"] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+        std::fs::write(folder.path().join(name).join("model.toml"), "name = 'another'").unwrap();
+    }
+    assert_eq!(json(folder.path(), &["model", "info", "starter"])["name"], "starter");
+    let error = |name: &str| String::from_utf8_lossy(&run(folder.path(), &["model", "info", name]).stderr).into_owned();
+    assert!(error("mine").contains("is named by ./mine"), "{}", error("mine"));
+    assert!(error("./mine").contains("model.toml"), "{}", error("./mine"));
+}

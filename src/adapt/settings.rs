@@ -53,7 +53,7 @@ pub struct LossWeights {
     pub global: f32,
     pub manifold: f32,
     pub in_domain: f32,
-    /// Of how far the twins' small grey pictures come apart (see [`Settings::structure_floor`]).
+    /// Of how far the twins' small grey pictures differ (see [`Settings::structure_floor`]).
     pub structure: f32,
 }
 
@@ -66,7 +66,8 @@ impl Default for LossWeights {
 /// Adaptive layer selection (Gal et al. 2021, section 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AutoLayers {
-    /// Layers trained in each step.
+    /// Layers trained in each step; a table must say it.
+    #[serde(default)]
     pub k: usize,
     /// SGD steps on W+ that score the layers.
     #[serde(default = "AutoLayers::iterations")]
@@ -95,7 +96,7 @@ impl AutoLayers {
 /// When to stop by itself, judged on `latents` of the run's own, every `every` steps.
 ///
 /// A look at the pictures is good where both `pairing` and `structure` are kept; the last good look is the result. Training ends after
-/// `patience` bad looks running, or with a good look from step `earliest` on whose gain in cosine to the target has risen by less than
+/// `patience` consecutive bad looks, or with a good look from step `earliest` on whose gain in cosine to the target has risen by less than
 /// `plateau` over the last `plateau_steps` steps: what comes after that is overshoot.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -271,7 +272,12 @@ impl Listed for Settings {
             "Layers to train; all: mapping network and ToRGB too",
         ),
         setting("train_to_rgb", Kind::Flag, "", "Train ToRGB too, which colours need"),
-        setting("auto_layers", Kind::Group, "", "Train only the layers that the target moves most, chosen anew each step"),
+        setting(
+            "auto_layers",
+            Kind::Group,
+            "",
+            "Train only the layers that the target moves most, chosen anew each step; needs auto_layers.k",
+        ),
         setting("auto_layers.k", Kind::Count(1, MANY), "layers", "How many are chosen"),
         setting("auto_layers.iterations", Kind::Count(1, 1000), "steps", "Steps on W+ that score the layers"),
         setting("auto_layers.batch", Kind::Count(1, 256), "latents", "Latents that are scored"),

@@ -1,7 +1,7 @@
 //! The whole state of a run in a file, from which another process goes on with the same bits.
 
 use super::domain::{Description, Domain};
-use super::judge::Looks;
+use super::judge::{Judgement, Looks};
 use super::{Adaptation, Settings};
 use crate::checkpoint::{self, save_safetensors_one_by_one, Checkpoint};
 use crate::error::{Error, Result};
@@ -48,9 +48,12 @@ struct About {
     attended: usize,
     stopping: bool,
     rng: Position,
-    /// How often Adam has moved each parameter.
+    /// How often the optimiser has moved each parameter.
     moments: BTreeMap<String, i32>,
     looks: Option<Looks>,
+    /// A look that was taken and is not attended to yet: its step, and the bits of gain, pairing and structure.
+    #[serde(default)]
+    looked: Option<(usize, [u32; 3])>,
     chosen: Option<usize>,
 }
 
@@ -147,6 +150,7 @@ impl Adaptation {
             attended: self.attended,
             stopping: self.stopping,
             rng: self.rng.position(),
+            looked: self.looked.map(|(step, j)| (step, [j.gain, j.pairing, j.structure].map(f32::to_bits))),
             moments: self.optimiser.states().map(|(key, s)| (key.to_string(), s.steps)).collect(),
             looks: self.judge.as_ref().map(|j| j.looks().clone()).or_else(|| self.looks.clone()),
             chosen: chosen.map(|(step, _)| *step),
@@ -232,7 +236,11 @@ impl Adaptation {
         self.rng = Rng::at(&about.rng);
         (self.step, self.attended, self.stopping) = (about.step, about.attended, about.stopping);
         self.loss = f32::from_bits(about.loss);
-        (self.looks, self.judge, self.looked, self.chosen) = (about.looks.clone(), None, None, chosen);
+        let looked = about.looked.map(|(step, bits)| {
+            let [gain, pairing, structure] = bits.map(f32::from_bits);
+            (step, Judgement { gain, pairing, structure })
+        });
+        (self.looks, self.judge, self.looked, self.chosen) = (about.looks.clone(), None, looked, chosen);
         Ok(())
     }
 }

@@ -280,9 +280,10 @@ impl Adaptation {
             (Concept::Text(_), Concept::Pictures(_)) => {
                 let tensor = Rng::stream(settings.seed, OWN_PICTURES).normals(&[16, generator.config().z_dim], generator.device())?;
                 let mut parts = vec![];
-                generator.render_each(&Latent { space: Space::Z, tensor, noise: None }, settings.truncation, Noise::None, &mut |part| {
+                let latent = Latent { space: Space::Z, tensor, noise: None };
+                generator.render_each_unless(&latent, settings.truncation, Noise::None, cancel, &mut |part| {
                     parts.push(as_rgb(&part)?);
-                    cancel.check()
+                    Ok(())
                 })?;
                 Some(Tensor::cat(&parts, 0)?)
             }
@@ -596,7 +597,7 @@ impl Adaptation {
     }
 
     fn outcome(&self, ended: Ended) -> Outcome {
-        Outcome { ended, steps: self.step, chosen: self.chosen.as_ref().map_or(self.step, |c| c.0) }
+        Outcome { ended, steps: self.step, chosen: self.chosen_step() }
     }
 
     pub fn steps_done(&self) -> usize {
@@ -629,6 +630,11 @@ impl Adaptation {
             settings: carried(&self.settings)?,
             ..Description::new(Origin::Adapted, &self.source, &self.target, parameters, &self.frozen)?
         })
+    }
+
+    /// The step that [`Adaptation::result`] is of.
+    pub fn chosen_step(&self) -> usize {
+        self.chosen.as_ref().map_or(self.step, |chosen| chosen.0)
     }
 
     /// What the stop rule chose, else the current state.

@@ -75,13 +75,13 @@ pub enum nada_parameters {
 pub enum nada_phase {
     /// Every one.
     NADA_PHASE_CONVOLUTIONS = 0,
-    /// Numbers 2 to 9 after the first.
+    /// Convolutions 2 to 9 (from 0) after the one at the lowest resolution.
     NADA_PHASE_TEXTURE = 1,
-    /// The two after the first.
+    /// Convolutions 0 and 1 after the one at the lowest resolution.
     NADA_PHASE_SHAPE = 2,
-    /// The three after the first.
+    /// Convolutions 0 to 2 after the one at the lowest resolution.
     NADA_PHASE_SHAPE_EXPANDED = 3,
-    /// The ten after the first.
+    /// Convolutions 0 to 9 after the one at the lowest resolution.
     NADA_PHASE_NO_FINE = 4,
     /// Every one, and the mapping network and ToRGB.
     NADA_PHASE_ALL = 5,
@@ -294,21 +294,8 @@ impl nada_adaptation_options {
 
     /// Whatever is out of range.
     fn unchecked(&self) -> Result<Settings> {
-        let auto_layers = (self.auto_layers_k > 0).then_some(AutoLayers {
-            k: self.auto_layers_k as usize,
-            iterations: self.auto_layers_iterations as usize,
-            batch: self.auto_layers_batch as usize,
-        });
-        let stop = (self.stop_latents > 0).then_some(StopRule {
-            latents: self.stop_latents as usize,
-            every: self.stop_every as usize,
-            pairing: self.stop_pairing,
-            structure: self.stop_structure,
-            patience: self.stop_patience as usize,
-            earliest: self.stop_earliest as usize,
-            plateau: self.stop_plateau,
-            plateau_steps: self.stop_plateau_steps as usize,
-        });
+        let auto_layers = (self.auto_layers_k > 0).then(|| self.auto_layers());
+        let stop = (self.stop_latents > 0).then(|| self.stop());
         Ok(Settings {
             mode: choose(self.mode, "options.mode", "nada_mode", &MODES)?,
             parameters: choose(self.parameters, "options.parameters", "nada_parameters", &PARAMETERS)?,
@@ -341,8 +328,36 @@ impl nada_adaptation_options {
         })
     }
 
-    /// These with `settings` instead of their own.
+    /// What the fields say, also where there is no selection.
+    fn auto_layers(&self) -> AutoLayers {
+        AutoLayers {
+            k: self.auto_layers_k as usize,
+            iterations: self.auto_layers_iterations as usize,
+            batch: self.auto_layers_batch as usize,
+        }
+    }
+
+    /// What the fields say, also where there is no rule.
+    fn stop(&self) -> StopRule {
+        StopRule {
+            latents: self.stop_latents as usize,
+            every: self.stop_every as usize,
+            pairing: self.stop_pairing,
+            structure: self.stop_structure,
+            patience: self.stop_patience as usize,
+            earliest: self.stop_earliest as usize,
+            plateau: self.stop_plateau,
+            plateau_steps: self.stop_plateau_steps as usize,
+        }
+    }
+
+    /// These with `settings` instead of their own; tables that are left out keep their fields, for when they are wanted again.
     fn with(&self, settings: &Settings) -> Self {
+        let kept = Settings {
+            auto_layers: Some(settings.auto_layers.unwrap_or(AutoLayers { k: 0, ..self.auto_layers() })),
+            stop: Some(settings.stop.unwrap_or(StopRule { latents: 0, ..self.stop() })),
+            ..settings.clone()
+        };
         Self {
             model: self.model,
             source_text: self.source_text,
@@ -356,7 +371,7 @@ impl nada_adaptation_options {
             clip_count: self.clip_count,
             templates: self.templates,
             template_count: self.template_count,
-            ..Self::from_settings(self.struct_size, settings)
+            ..Self::from_settings(self.struct_size, &kept)
         }
     }
 }
@@ -528,7 +543,7 @@ pub unsafe extern "C" fn nada_adaptation_options_init(options: *mut nada_adaptat
 }
 
 /// Sets one setting by its name, with a dot where the field has the first underscore of a group: "steps", "losses.structure",
-/// "stop.pairing"; "stop" and "auto_layers" take "none" and "default". `value` is text: "400", "true", "texture". docs/settings.md lists all
+/// "stop.pairing"; "stop" and "auto_layers" take "none", "stop" also "default". `value` is text: "400", "true", "texture". docs/settings.md lists all
 /// with their ranges. Both are UTF-8.
 /// Threads: any, one at a time for each struct. Fails, and leaves the struct as it was: NADA_INVALID_ARGUMENT (no such setting, with the
 /// names like it; a value out of its range).
@@ -541,10 +556,17 @@ pub unsafe extern "C" fn nada_adaptation_options_set(
     guard(|| {
         let (name, value) = (text(name, "name")?, text(value, "value")?);
         let given = options::read_given(options)?;
-        let changed = settings::set(&given.unchecked()?, name, value)?;
-        let made = given.with(&changed);
-        options::check_held(name, made.unchecked()? == changed)?;
-        options::write(options, given.struct_size, &made)
+        let mut base = given.unchecked()?;
+        // What the fields of a table say that is off counts once it is on.
+        if base.auto_layers.is_none() && name.starts_with("auto_layers.") {
+            base.auto_layers = Some(given.auto_layers());
+        }
+        if base.stop.is_none() && name.starts_with("stop.") {
+            base.stop = Some(StopRule { latents: StopRule::default().latents, ..given.stop() });
+        }
+        options::check_held::<Settings>(name, value)?;
+        let changed = settings::set(&base, name, value)?;
+        options::write(options, given.struct_size, &given.with(&changed))
     })
 }
 
@@ -658,7 +680,7 @@ pub unsafe extern "C" fn nada_adaptation_outcome(
                 };
                 nada_outcome { struct_size, ended: ended as i32, steps, chosen: count32(o.chosen), reserved: 0 }
             }
-            _ => nada_outcome { steps, chosen: steps, ..nada_outcome::defaults(struct_size) },
+            _ => nada_outcome { steps, chosen: count32(state.adaptation.chosen_step()), ..nada_outcome::defaults(struct_size) },
         };
         options::write(outcome, struct_size, &known)
     })

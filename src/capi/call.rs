@@ -52,8 +52,8 @@ pub struct nada_call {
     pub on_progress: nada_progress_callback,
     /// Passed to on_progress as it is. Default: NULL.
     pub user_data: *mut c_void,
-    /// Ends the call with NADA_CANCELLED once it is triggered; NULL (the default) for nothing. It is looked at while files are read, within
-    /// the steps of an adaptation, between those of an inversion, and between a few pictures where pictures are drawn.
+    /// Ends the call with NADA_CANCELLED once it is triggered; NULL (the default) for nothing. It is looked at while files are read,
+    /// and after each layer of a network where pictures are drawn, adapted or inverted.
     pub cancel: *const nada_cancel,
 }
 

@@ -306,7 +306,14 @@ pub unsafe extern "C" fn nada_generator_save(
 #[no_mangle]
 pub unsafe extern "C" fn nada_generator_fingerprint(generator: *const nada_generator) -> *const c_char {
     value(c"".as_ptr(), || match borrow(generator, "generator") {
-        Ok(g) => g.fingerprint.get_or_init(|| c_string(g.generator.fingerprint().unwrap_or_default())).as_ptr(),
+        Ok(g) => match (g.fingerprint.get(), g.generator.fingerprint()) {
+            (Some(known), _) => known.as_ptr(),
+            (None, Ok(fingerprint)) => g.fingerprint.get_or_init(|| c_string(fingerprint)).as_ptr(),
+            (None, Err(e)) => {
+                ::log::error!(target: "nada", "{e}");
+                c"".as_ptr()
+            }
+        },
         Err(_) => c"".as_ptr(),
     })
 }

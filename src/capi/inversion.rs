@@ -149,9 +149,9 @@ pub unsafe extern "C" fn nada_inversion_options_set(
     guard(|| {
         let (name, value) = (text(name, "name")?, text(value, "value")?);
         let given = options::read_given(options)?;
+        options::check_held::<Settings>(name, value)?;
         let changed = settings::set(&given.unchecked()?, name, value)?;
         let made = nada_inversion_options { clip: given.clip, ..nada_inversion_options::from_settings(given.struct_size, &changed) };
-        options::check_held(name, made.unchecked()? == changed)?;
         options::write(options, given.struct_size, &made)
     })
 }

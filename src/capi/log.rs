@@ -36,8 +36,8 @@ const LEVELS: [(i32, ::log::LevelFilter); 6] = [
 ];
 
 /// Told each line of the log, from the thread that has something to say: any thread of the program or the library, several at once. `message`
-/// is UTF-8 without a line end at its end, borrowed until the callback returns. It must not call nada_log_set_callback(), and must return
-/// normally: no exception, no longjmp.
+/// is UTF-8 without a line end at its end, borrowed until the callback returns. It must not call nada_log_set_callback(), nor wait
+/// for a thread that does, and must return normally: no exception, no longjmp.
 pub type nada_log_callback = Option<unsafe extern "C" fn(level: LogLevelNumber, message: *const c_char, user_data: *mut c_void)>;
 
 struct Listener {

@@ -57,6 +57,7 @@ pub(super) fn folders(context: &Context) -> Vec<PathBuf> {
 impl LoadedModel {
     fn open(context: &Context, name: &str) -> Result<Self> {
         let pack = ModelPack::find_in(name, &folders(context))?.on(context.runtime.device());
+        pack.warnings.iter().for_each(|warning| ::log::warn!(target: "nada", "{warning}"));
         Ok(Self {
             runtime: context.runtime.clone(),
             name: c_string(&pack.name),

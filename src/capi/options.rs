@@ -2,6 +2,7 @@
 //! and gets the defaults for the rest; one compiled against a newer header passes a larger one, which is taken while its tail is zero.
 
 use super::status::{Failure, Result};
+use crate::settings::{self, Kind, Listed};
 use std::mem::size_of;
 
 /// A struct that C fills and this library reads.
@@ -83,11 +84,14 @@ pub(super) unsafe fn read_given<T: Options>(source: *const T) -> Result<T> {
     read(source)
 }
 
-/// For a setting that a struct has 32 bits for, and its value more.
-pub(super) fn check_held(name: &str, held: bool) -> Result<()> {
-    match held {
-        true => Ok(()),
-        false => Err(Failure::argument(name, format_args!("is larger than {}, the most that the struct's field holds", u32::MAX))),
+/// Whether the struct's field holds `value`: whole numbers have 32 bits there, but for seeds.
+pub(super) fn check_held<T: Listed>(name: &str, value: &str) -> Result<()> {
+    let counts = matches!(settings::find::<T>(name)?.kind, Kind::Count(..)) && name != "seed";
+    match value.trim().parse::<u64>() {
+        Ok(number) if counts && number > u64::from(u32::MAX) => {
+            Err(Failure::argument(name, format_args!("is {number}, and the struct's field holds {} at the most", u32::MAX)))
+        }
+        _ => Ok(()),
     }
 }
 

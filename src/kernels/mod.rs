@@ -42,7 +42,7 @@ pub(crate) use grey16::{grey16, grey16_gradient, GREY_SIDE};
 pub use linear::linear;
 pub use modulated::{modulated_conv2d, Modulated};
 pub use norm::layer_norm;
-pub(crate) use op::{change, InPlace};
+pub(crate) use op::{apply, change, Backward, Differentiable, InPlace, Op};
 pub use patches::{embed_tokens, patches};
 pub(crate) use pyramid::{mean_square_error, pyramid_distance};
 pub use resize::resize;

@@ -1,8 +1,9 @@
 //! Where a long computation looks whether it is still wanted.
 
 use crate::error::Result;
+use crate::kernels::{apply, Backward, Differentiable, Op, View};
 use crate::progress::Cancel;
-use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
+use candle_core::{Shape, Tensor};
 
 struct Watched(Cancel);
 
@@ -10,22 +11,25 @@ struct Watched(Cancel);
 /// comes by, which it does soon after the layer's own.
 pub(crate) fn watched(x: &Tensor, cancel: &Cancel) -> Result<Tensor> {
     cancel.check()?;
-    Ok(x.apply_op1(Watched(cancel.clone()))?)
+    Ok(apply(Watched(cancel.clone()), [x])?)
 }
 
-impl CustomOp1 for Watched {
-    fn name(&self) -> &'static str {
-        "watched"
+impl Op<1> for Watched {
+    const NAME: &'static str = "watched";
+
+    fn shapes(&self, [x]: [&Shape; 1]) -> candle_core::Result<[Shape; 1]> {
+        Ok([x.clone()])
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let Some((from, to)) = layout.contiguous_offsets() else { candle_core::bail!("watched: a tensor that is not contiguous") };
-        Ok((CpuStorage::F32(x.as_slice::<f32>()?[from..to].to_vec()), layout.shape().clone()))
+    fn cpu(&self, [x]: [View; 1]) -> candle_core::Result<[Vec<f32>; 1]> {
+        Ok([x.values.to_vec()])
     }
+}
 
-    fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
+impl Differentiable<1> for Watched {
+    fn gradient(&self, given: &Backward<1>) -> candle_core::Result<[Option<Tensor>; 1]> {
         self.0.check()?;
-        Ok(Some(gradient.clone()))
+        Ok([Some(given.gradient.clone())])
     }
 }
 

@@ -204,7 +204,7 @@ fn one() -> f32 {
 }
 
 impl ModelPack {
-    /// A pack by name in the search folders, or by the path of its folder or of its `model.toml`.
+    /// A pack by name in the search folders, or by the path of its folder or of its `model.toml`. A path has a separator (`./mine`).
     ///
     /// Searched in this order: the folders of `NADA_MODELS`; beside the program and beside the shared library that holds this code,
     /// `models` and `share/nada/models` of their prefix; `nada/models` of the user's data folder; the tree this was built from.
@@ -217,10 +217,12 @@ impl ModelPack {
     /// As [`ModelPack::find`], in `folders` alone: packs, or folders of packs.
     pub fn find_in(name_or_path: &str, folders: &[PathBuf]) -> Result<Self> {
         let path = Path::new(name_or_path);
-        if let Some(folder) = pack_folder(path) {
+        // A name without a separator is a name: what the current folder holds, such as that of downloads, is not what was meant.
+        let is_name =
+            matches!(path.components().collect::<Vec<_>>()[..], [Component::Normal(_)]) && path.file_name() == Some(path.as_os_str());
+        if let Some(folder) = pack_folder(path).filter(|_| !is_name || path.is_file()) {
             return Self::open(folder);
         }
-        let is_name = matches!(path.components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
         if is_name {
             for folder in folders.iter().map(|folder| pack_folder(folder).unwrap_or(folder)) {
                 let inside = folder.join(name_or_path);
@@ -237,7 +239,10 @@ impl ModelPack {
                 return Ok(pack);
             }
         }
-        let mut message = format!("no folder with a {MANIFEST} at {}{}", path.display(), unexpanded(path).unwrap_or_default());
+        let mut message = match is_name && pack_folder(path).is_some() {
+            true => format!("the folder {0} in the current one is named by ./{0}", path.display()),
+            false => format!("no folder with a {MANIFEST} at {}{}", path.display(), unexpanded(path).unwrap_or_default()),
+        };
         if is_name {
             let looked: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
             message += &format!(

@@ -147,6 +147,10 @@ int main(int argc, char **argv) try {
     for (const nada::entry &entry : gallery) files.push_back(entry.file);
     CHECK(files.size() == 2 && files[0] == file && gallery[1].target == "a pencil sketch" && gallery.thumbnail(0) && !gallery.thumbnail(1));
     CHECK(gallery.domain(0).fingerprint() == generator.fingerprint());
+    CHECK(gallery.fits(0, generator) && generator.fits(gallery.domain(0)) && generator.taken(gallery.domain(0)).target() == "a pencil sketch");
+    nada_adaptation_options by_name = nada::adaptation_options();
+    nada::set(by_name, "losses.structure", "400");
+    CHECK(by_name.losses_structure == 400.0f);
     return failures != 0;
 } catch (const std::exception &e) {
     std::fprintf(stderr, "%s\n", e.what());

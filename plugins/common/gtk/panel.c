@@ -341,7 +341,10 @@ static gboolean tick(gpointer data) {
     } else if (work == OPENING) {
         opened(p);
     } else if (work == INSTALLING) {
+        /* The dialog's owner leaves: whatever was chosen meanwhile, no job begins on what it frees. */
+        p->reopen = p->redraw = false;
         gtk_dialog_response(GTK_DIALOG(p->dialog), RESPONSE_FINISHED);
+        return;
     } else if (work == WORKING) {
         describe_reached(p);
     }

@@ -11,7 +11,7 @@ from . import nada, work
 
 class Job(QThread):
     """One call of the engine: `task(report, cancel)`. Ends with `ended`, on the GUI thread: its result and None, or None and the error.
-    A job that is cancelled ends at once; its thread follows after the step that it is in, and what it makes is dropped."""
+    A job that is cancelled ends at once; its thread follows within the step that it is in, and what it makes is dropped."""
     reported = pyqtSignal(object)
     ended = pyqtSignal(object, object)
 

@@ -1,5 +1,6 @@
 //! A flag for every setting of an adaptation and of an inversion, made of the library's list; what is given wins over the pack's recipe.
 
+use clap::builder::{PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use nada::settings::{self, Kind, Listed, Setting};
 use nada::{adapt, invert, Error, Result};
@@ -76,12 +77,14 @@ impl<T: Flags> Args for Given<T> {
                 (Kind::Group, _) => arg.action(clap::ArgAction::SetTrue).help(format!("Leave out this: {}", setting.help)),
                 (kind, group) => {
                     let unit = if setting.unit.is_empty() { String::new() } else { format!(" ({})", setting.unit) };
-                    let wanted = match kind {
-                        Kind::Choice(names) => format!(" [one of: {}]", names.join(", ")),
-                        _ => String::new(),
+                    let arg = arg.value_name(value_name(setting)).help(format!("{}{unit}", setting.help)).allow_negative_numbers(true);
+                    // Names and the shape of a number are the command line's business; ranges are the library's.
+                    let arg = match kind {
+                        Kind::Choice(names) => arg.value_parser(PossibleValuesParser::new(names)),
+                        Kind::Flag => arg.value_parser(PossibleValuesParser::new(["true", "false"])),
+                        Kind::Count(..) => arg.value_parser(StringValueParser::new().try_map(|text| text.parse::<u64>().map(|_| text))),
+                        _ => arg.value_parser(StringValueParser::new().try_map(|text| text.parse::<f64>().map(|_| text))),
                     };
-                    let arg = arg.value_name(value_name(setting)).allow_negative_numbers(true);
-                    let arg = arg.help(format!("{}{unit}{wanted}", setting.help));
                     match group {
                         Some(group) => arg.conflicts_with(flag::<T>(group)),
                         None => arg,
