@@ -17,9 +17,10 @@ use crate::nn::clip::{tidy, warnings, Reader};
 use crate::nn::generator::Generator;
 use crate::pack::{search_folders, ModelPack, STARTER};
 use crate::progress::Cancel;
+use once_cell::sync::OnceCell;
 use std::ffi::{c_char, CString};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// A model pack. Its generator and CLIPs are read when they are first asked for, and then shared. Never changes otherwise.
 pub struct nada_model(());
@@ -30,23 +31,14 @@ pub(super) struct LoadedModel {
     name: CString,
     folder: CString,
     description: CString,
-    generator: Mutex<Option<Arc<Generator>>>,
-    clips: Mutex<Option<Vec<WeightedClip>>>,
-    readers: Mutex<Option<Arc<Vec<Reader>>>>,
+    generator: OnceCell<Arc<Generator>>,
+    clips: OnceCell<Vec<WeightedClip>>,
+    readers: OnceCell<Vec<Reader>>,
 }
 
 impl Handle for nada_model {
     type Value = LoadedModel;
     const NAME: &'static str = "nada_model";
-}
-
-/// What `slot` holds, or what `load` makes; a failure leaves it empty, so that a later call tries again.
-fn once<T: Clone>(slot: &Mutex<Option<T>>, load: impl FnOnce() -> Result<T>) -> Result<T> {
-    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(value) = slot.as_ref() {
-        return Ok(value.clone());
-    }
-    Ok(slot.insert(load()?).clone())
 }
 
 /// Where packs are looked for: the context's folders, then those that the library knows itself.
@@ -64,26 +56,28 @@ impl LoadedModel {
             folder: c_path(&pack.folder),
             description: c_string(&pack.description),
             pack,
-            generator: Mutex::default(),
-            clips: Mutex::default(),
-            readers: Mutex::default(),
+            generator: OnceCell::new(),
+            clips: OnceCell::new(),
+            readers: OnceCell::new(),
         })
     }
 
     pub fn generator(&self, cancel: &Cancel) -> Result<Arc<Generator>> {
-        once(&self.generator, || {
+        let load = || -> Result<_> {
             let generator = self.runtime.run(|| self.pack.load_generator_unless(cancel))?;
             ::log::info!(target: "nada", "generator of {} px from the pack {}", generator.config().size(), self.pack.folder.display());
             Ok(Arc::new(generator))
-        })
+        };
+        self.generator.get_or_try_init(load).cloned()
     }
 
     pub fn clips(&self, cancel: &Cancel) -> Result<Vec<WeightedClip>> {
-        once(&self.clips, || {
+        let load = || -> Result<_> {
             let clips = self.runtime.run(|| self.pack.load_clips_unless(cancel))?;
             ::log::info!(target: "nada", "{} CLIPs from the pack {}", clips.len(), self.pack.folder.display());
             Ok(clips)
-        })
+        };
+        self.clips.get_or_try_init(load).cloned()
     }
 
     pub fn pack(&self) -> &ModelPack {
@@ -99,10 +93,10 @@ impl LoadedModel {
     }
 
     /// What the CLIPs make of words, without their weights; none where they cannot be read, which is said when they are.
-    fn readers(&self) -> Arc<Vec<Reader>> {
+    fn readers(&self) -> &[Reader] {
         let open =
             || self.pack.clips.iter().map(|c| Reader::open(&c.path, c.activation, &Cancel::new())).collect::<crate::Result<Vec<_>>>();
-        once(&self.readers, || self.runtime.run(|| Ok(Arc::new(open()?)))).unwrap_or_default()
+        self.readers.get_or_try_init(|| self.runtime.run(open)).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// `InvalidArgument` where `text` is too long for a CLIP inside the longest template.
