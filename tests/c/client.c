@@ -377,6 +377,28 @@ static void quick(nada_adaptation_options *options) {
     options->stop_latents = 0;
 }
 
+/* `adapted` is `generator` with `domain` in it. */
+static void relatives(const nada_generator *generator, const nada_generator *adapted, const nada_domain *domain) {
+    nada_domain *between = NULL, *moved = NULL, *half = NULL;
+    uint32_t fits = 9;
+    CHECK(strcmp(nada_domain_origin(domain), "adapted") == 0);
+    MUST(nada_domain_fits(domain, generator, &fits));
+    CHECK(fits == 1);
+    MUST(nada_domain_fits(domain, adapted, &fits));
+    CHECK(fits == 0);
+    MUST(nada_domain_between(generator, adapted, "a photo", "a sketch", &between));
+    CHECK(strcmp(nada_domain_target(between), "a sketch") == 0);
+    FAILS(nada_domain_between(generator, generator, NULL, NULL, &moved), NADA_MISMATCH, "");
+    MUST(nada_domain_for_generator(domain, adapted, &moved));
+    MUST(nada_domain_fits(moved, adapted, &fits));
+    CHECK(fits == 1);
+    MUST(nada_domain_to_half(domain, &half));
+    CHECK(strcmp(nada_domain_target(half), nada_domain_target(domain)) == 0);
+    nada_domain_free(half);
+    nada_domain_free(moved);
+    nada_domain_free(between);
+}
+
 static void domains(nada_context *context, nada_generator *generator, const nada_domain *domain, const char *out) {
     nada_domain *again = NULL;
     nada_generator *adapted = NULL;
@@ -415,6 +437,7 @@ static void domains(nada_context *context, nada_generator *generator, const nada
     render.domain_count = 0;
     MUST(nada_generator_render(adapted, latent, &render, NULL, &same, 1));
     CHECK(!differ(same, whole));
+    relatives(generator, adapted, again);
     strength = 2.0f;
     render.domain_count = 1;
     nada_image_free(same);
@@ -430,12 +453,13 @@ static void domains(nada_context *context, nada_generator *generator, const nada
     nada_domain_free(NULL);
 }
 
-static void gallery(nada_context *context, const nada_domain *domain, const nada_image *picture, const char *out) {
+static void gallery(nada_context *context, const nada_generator *generator, const nada_domain *domain, const nada_image *picture, const char *out) {
     nada_gallery *gallery = NULL;
     nada_domain *again = NULL;
     nada_image *thumbnail = NULL;
     char file[4096];
     size_t needed = 0;
+    uint32_t fits = 0;
     MUST(nada_gallery_open(context, in_folder(out, "domains"), &gallery));
     CHECK(nada_gallery_count(gallery) == 0 && nada_gallery_skipped(gallery) == 0);
     MUST(nada_gallery_install(gallery, domain, NULL, picture, file, sizeof file, &needed));
@@ -450,6 +474,8 @@ static void gallery(nada_context *context, const nada_domain *domain, const nada
     CHECK(strcmp(nada_gallery_target(gallery, 0), "a pencil sketch") == 0);
     CHECK(strcmp(nada_gallery_fingerprint(gallery, 0), nada_domain_fingerprint(domain)) == 0);
     CHECK(strlen(nada_gallery_folder(gallery)) > 0);
+    MUST(nada_gallery_fits(gallery, 0, generator, &fits));
+    CHECK(fits == 1);
     MUST(nada_gallery_thumbnail(gallery, 0, &thumbnail));
     CHECK(nada_image_width(thumbnail) > 0 && nada_image_width(thumbnail) <= 256);
     nada_image_free(thumbnail);
@@ -493,7 +519,7 @@ static void adapt(nada_context *context, nada_model *model, nada_generator *gene
     MUST(nada_generator_adapt(generator, &options, &call, &domain));
     CHECK(watch.calls == 2);
     domains(context, generator, domain, out);
-    gallery(context, domain, picture, out);
+    gallery(context, generator, domain, picture, out);
     memory(context, generator, domain, picture_file, out);
     evaluation(model, domain);
     nada_domain_free(domain);
@@ -507,6 +533,9 @@ static void adapt(nada_context *context, nada_model *model, nada_generator *gene
     memset(&watch, 0, sizeof watch);
     watch.thread = pthread_self();
     MUST(nada_adaptation_options_init(&options, sizeof options));
+    MUST(nada_adaptation_options_set(&options, "losses.structure", "400"));
+    CHECK(options.losses_structure == 400.0f);
+    MUST(nada_adaptation_options_set(&options, "losses.structure", "0"));
     quick(&options);
     options.model = model; /* for its words */
     options.clips = clips;
@@ -582,6 +611,9 @@ static void invert(const nada_model *model, nada_generator *generator, const nad
     watch.thread = pthread_self();
     MUST(nada_inversion_options_init(&options, sizeof options));
     CHECK(options.steps > 0 && options.clip == NULL);
+    MUST(nada_inversion_options_set(&options, "steps", "3"));
+    CHECK(options.steps == 3);
+    FAILS(nada_inversion_options_set(&options, "step", "3"), NADA_INVALID_ARGUMENT, "steps");
     MUST(nada_model_inversion_options(model, &options, sizeof options));
     options.steps = 2;
     MUST(nada_generator_invert(generator, picture, &options, &call, &latent, &psnr));
