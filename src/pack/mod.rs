@@ -779,11 +779,12 @@ mod tests {
             ("losses = 3", ["losses: ", "LossWeights"]),
             ("mode = 'slow'", ["mode: ", "reference"]),
             ("[stop]\nlatents = 'all'", ["stop: ", "all"]),
-            ("auto_layers = { iterations = 2 }", ["auto_layers: ", "k"]),
         ] {
             let e = parse(text).unwrap_err();
             assert!(words.iter().all(|w| e.contains(w)), "{text}: {e}");
         }
+        let without = parse("auto_layers = { iterations = 2 }").unwrap().check().unwrap_err().to_string();
+        assert!(without.starts_with("auto_layers.k: is 0"), "{without}");
         let layers = parse("auto_layers = { k = 18 }").unwrap().auto_layers.unwrap();
         assert_eq!((layers.k, layers.iterations, layers.batch), (18, 1, 8));
     }
