@@ -235,14 +235,8 @@ fn flipped_bytes_neither_panic_nor_take_memory() {
 
 /// A stored (or, for a bomb, deflated) zip file.
 fn zip(entries: &[(&str, &[u8])], deflate: bool) -> Vec<u8> {
-    use std::io::Write;
-    let method = if deflate { zip::CompressionMethod::Deflated } else { zip::CompressionMethod::Stored };
-    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for (name, bytes) in entries {
-        writer.start_file(*name, zip::write::SimpleFileOptions::default().compression_method(method)).unwrap();
-        writer.write_all(bytes).unwrap();
-    }
-    writer.finish().unwrap().into_inner()
+    let entries: Vec<_> = entries.iter().map(|&(name, bytes)| (name, bytes, deflate)).collect();
+    common::zip(&entries)
 }
 
 /// The pickle of {"t": tensor} with these numbers, as torch.save writes it.

@@ -1,5 +1,7 @@
 //! Files that mean harm: model packs that reach for files outside, and what fuzzing found.
 
+#[path = "common/zip.rs"]
+mod archive;
 #[path = "common/counting.rs"]
 mod counting;
 
@@ -13,7 +15,6 @@ use nada::picture::Picture;
 use nada::progress::Cancel;
 use nada::{checkpoint, Kind};
 use std::fmt::Write;
-use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -329,18 +330,12 @@ fn a_compressed_storage_is_not_inflated_without_end() {
             .extend([&text(&format!("s.{i}")), REBUILD, b"(", &storage, &number(elements - 1 - i), b"K\x01\x85K\x01\x85\x89}tR"].concat());
     }
     pickle.extend(b"u.");
-    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let method = |method| zip::write::SimpleFileOptions::default().compression_method(method);
-    zip.start_file("a/data.pkl", method(zip::CompressionMethod::Stored)).unwrap();
-    zip.write_all(&pickle).unwrap();
-    zip.start_file("a/data/0", method(zip::CompressionMethod::Deflated)).unwrap();
     // 2 kB that do not compress in every 64 kB: else the entry grows more than any is allowed to.
     let next = |state: &u64| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
     let noise: Vec<u8> = std::iter::successors(Some(1u64), next).map(|state| (state >> 56) as u8).take(2048).collect();
     let block = [noise, vec![0; 63 << 10]].concat();
     let data: Vec<u8> = block.into_iter().cycle().take(elements as usize * 4).collect();
-    zip.write_all(&data).unwrap();
-    let bytes = zip.finish().unwrap().into_inner();
+    let bytes = archive::zip(&[("a/data.pkl", &pickle, false), ("a/data/0", &data, true)]);
     let e = tried_bytes("deflated.pt", &bytes);
     assert!(e.contains("would inflate"), "{e}");
 }

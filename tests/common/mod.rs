@@ -7,9 +7,11 @@ pub mod gradient;
 pub mod program;
 pub mod reference;
 pub mod slow_disk;
+pub mod zip;
 
 pub use compare::{close, largest};
 pub use files::data;
 pub use gradient::check_gradient;
 pub use reference::reference;
 pub use slow_disk::slow_disk;
+pub use zip::zip;
