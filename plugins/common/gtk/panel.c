@@ -344,7 +344,7 @@ static gboolean tick(gpointer data) {
         /* The dialog's owner leaves: whatever was chosen meanwhile, no job begins on what it frees. */
         p->reopen = p->redraw = false;
         gtk_dialog_response(GTK_DIALOG(p->dialog), RESPONSE_FINISHED);
-        return;
+        return FALSE;
     } else if (work == WORKING) {
         describe_reached(p);
     }
