@@ -32,8 +32,10 @@ pub enum Kind {
     Flag,
     /// One of some names.
     Choice(&'static [&'static str]),
-    /// A table that may be left out: `none`, or `default` for its own defaults.
-    Group,
+    /// A table that may be left out: `none`, or, where it is `complete` by itself, `default` for its own defaults.
+    Group {
+        complete: bool,
+    },
 }
 
 /// No limit but the type's.
@@ -56,7 +58,8 @@ impl Kind {
             Kind::Below(least, most) => format!("in [{least}, {most})"),
             Kind::Flag => "true or false".into(),
             Kind::Choice(names) => format!("one of {}", names.join(", ")),
-            Kind::Group => "none or default".into(),
+            Kind::Group { complete: true } => "none or default".into(),
+            Kind::Group { complete: false } => "none, or a table".into(),
         }
     }
 
@@ -69,7 +72,7 @@ impl Kind {
             Kind::Below(least, most) => number.is_some_and(|x| (least..most).contains(&x)),
             Kind::Flag => value.is_boolean(),
             Kind::Choice(names) => value.as_str().is_some_and(|name| names.contains(&name)),
-            Kind::Group => value.is_null() || value.is_object(),
+            Kind::Group { .. } => value.is_null() || value.is_object(),
         }
     }
 
@@ -82,9 +85,9 @@ impl Kind {
             Kind::Within(..) | Kind::Above(..) | Kind::Below(..) => text.parse::<f64>().ok().map(Value::from),
             Kind::Flag => text.parse::<bool>().ok().map(Value::from),
             Kind::Choice(_) => Some(Value::from(text)),
-            Kind::Group => match text {
+            Kind::Group { complete } => match text {
                 "none" => Some(Value::Null),
-                "default" => Some(Value::Object(Map::new())),
+                "default" if *complete => Some(Value::Object(Map::new())),
                 _ => None,
             },
         };
@@ -119,7 +122,7 @@ pub fn find<T: Listed>(name: &str) -> Result<&'static Setting> {
 pub fn with<T: Listed>(settings: &T, changes: impl IntoIterator<Item = (&'static Setting, Value)>) -> Result<T> {
     let mut all = json(settings)?;
     let mut last = None;
-    let (groups, rest): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(setting, _)| setting.kind == Kind::Group);
+    let (groups, rest): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(setting, _)| matches!(setting.kind, Kind::Group { .. }));
     for (setting, value) in groups.into_iter().chain(rest) {
         let mut place = &mut all;
         for part in setting.name.split('.') {
@@ -215,7 +218,8 @@ mod tests {
     fn listed<T: Listed>(with_all_groups: &T) {
         let mut held = BTreeSet::new();
         names(&json(with_all_groups).unwrap(), "", &mut held);
-        let known: BTreeSet<String> = T::SETTINGS.iter().filter(|s| s.kind != Kind::Group).map(|s| s.name.to_string()).collect();
+        let known: BTreeSet<String> =
+            T::SETTINGS.iter().filter(|s| !matches!(s.kind, Kind::Group { .. })).map(|s| s.name.to_string()).collect();
         assert_eq!(held, known);
         assert_eq!(T::SETTINGS.len(), T::SETTINGS.iter().map(|s| s.name).collect::<BTreeSet<_>>().len(), "a name stands there twice");
         check(with_all_groups).unwrap();
@@ -271,7 +275,7 @@ mod tests {
                         names.iter().for_each(|name| taken(s, (*name).into()));
                         refused(s, "another".into());
                     }
-                    Kind::Flag | Kind::Group => refused(s, 7.into()),
+                    Kind::Flag | Kind::Group { .. } => refused(s, 7.into()),
                 }
             }
         }
@@ -307,6 +311,7 @@ mod tests {
             ("steps", "-1", "steps: '-1': must be a whole number of 1 or more"),
             ("floor", "1e999", "floor: '1e999': must be a number of 0 or more"),
             ("noise", "yes", "noise: 'yes': must be true or false"),
+            ("auto_layers", "default", "auto_layers: 'default': must be none, or a table"),
             ("phase", "tex", "phase: 'tex': must be one of convolutions, "),
         ] {
             let found = set(&start, name, text).unwrap_err().to_string();

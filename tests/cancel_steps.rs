@@ -1,55 +1,26 @@
 //! Large steps end soon after they are cancelled, wherever they are: on the way through the layers, in CLIP, on the way back.
 
-use candle_core::{Device, Tensor};
+mod common;
+
+use common::random_generator::Random;
 use nada::adapt::{Adaptation, AutoLayers, Concept, Settings, StopRule, Templates};
 use nada::invert::{self, invert};
 use nada::nn::generator::Generator;
 use nada::pack::ModelPack;
 use nada::picture::Picture;
 use nada::progress::{silent, Cancel};
-use nada::rng::Rng;
 use nada::Kind;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A random generator of 256 px whose layers take about as long as each other.
 fn large() -> Generator {
-    let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
-    let mut rng = Rng::new(1);
-    let style = 32;
-    let mut put = |key: String, shape: &[usize]| {
-        tensors.insert(key, rng.normals(shape, &Device::Cpu).unwrap().affine(0.1, 0.0).unwrap());
-    };
-    put("style.1.weight".into(), &[style, style]);
-    put("style.1.bias".into(), &[style]);
-    put("input.input".into(), &[1, 128, 4, 4]);
-    let mut layer = |name: String, o: usize, c: usize, k: usize| {
-        put(format!("{name}.conv.weight"), &[1, o, c, k, k]);
-        put(format!("{name}.conv.modulation.weight"), &[c, style]);
-        put(format!("{name}.conv.modulation.bias"), &[c]);
-        match k {
-            3 => {
-                put(format!("{name}.noise.weight"), &[1]);
-                put(format!("{name}.activate.bias"), &[o]);
-            }
-            _ => put(format!("{name}.bias"), &[1, 3, 1, 1]),
-        }
-    };
-    layer("conv1".into(), 128, 128, 3);
-    layer("to_rgb1".into(), 3, 128, 1);
-    let mut last = 128;
-    for (i, side) in [8, 16, 32, 64, 128, 256].into_iter().enumerate() {
-        let channels = (2048 / side).clamp(16, 128);
-        layer(format!("convs.{}", 2 * i), channels, last, 3);
-        layer(format!("convs.{}", 2 * i + 1), channels, channels, 3);
-        layer(format!("to_rgbs.{i}"), 3, channels, 1);
-        last = channels;
-    }
+    let channels = |side: usize| (2048 / side).clamp(16, 128);
+    let random = Random { side: 256, style_dim: 32, mapping_layers: 1, channels, spread: 0.1 };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("g.safetensors");
-    nada::checkpoint::save_safetensors(&file, &tensors, &BTreeMap::new()).unwrap();
+    random.write(&file);
     Generator::open(&file).unwrap()
 }
 

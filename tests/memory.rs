@@ -1,7 +1,9 @@
 //! Estimates of memory against what processes really took: not below 0.9 and not above 1.75 times the growth of the resident memory.
 //! Each case runs in a process of its own, as an allocator keeps what an earlier one freed.
 
-use candle_core::{Device, Tensor};
+mod common;
+
+use common::random_generator::Random;
 use nada::adapt::{Adaptation, Concept, Parameters, Settings};
 use nada::invert::{self, invert};
 use nada::memory;
@@ -10,8 +12,6 @@ use nada::pack::ModelPack;
 use nada::picture::Picture;
 use nada::pipeline::Drawing;
 use nada::progress::{silent, Cancel};
-use nada::rng::Rng;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -24,41 +24,8 @@ fn starter() -> ModelPack {
 
 /// A generator of random weights with the published channels.
 fn random(size: usize, file: &Path) -> Generator {
-    let mut tensors = BTreeMap::new();
-    let mut rng = Rng::new(1);
-    let mut put = |key: String, shape: &[usize]| drop(tensors.insert(key, rng.normals(shape, &Device::Cpu).unwrap()));
     let channels = |side: usize| (32768 / side).min(512);
-    for i in 1..=8 {
-        put(format!("style.{i}.weight"), &[512, 512]);
-        put(format!("style.{i}.bias"), &[512]);
-    }
-    put("input.input".into(), &[1, 512, 4, 4]);
-    let mut layer = |name: String, o: usize, c: usize, k: usize| {
-        put(format!("{name}.conv.weight"), &[1, o, c, k, k]);
-        put(format!("{name}.conv.modulation.weight"), &[c, 512]);
-        put(format!("{name}.conv.modulation.bias"), &[c]);
-        if k == 3 {
-            put(format!("{name}.noise.weight"), &[1]);
-            put(format!("{name}.activate.bias"), &[o]);
-        } else {
-            put(format!("{name}.bias"), &[1, 3, 1, 1]);
-        }
-    };
-    layer("conv1".into(), 512, 512, 3);
-    layer("to_rgb1".into(), 3, 512, 1);
-    let mut side = 4;
-    for i in 0.. {
-        if side == size {
-            break;
-        }
-        side *= 2;
-        layer(format!("convs.{}", 2 * i), channels(side), channels(side / 2), 3);
-        layer(format!("convs.{}", 2 * i + 1), channels(side), channels(side), 3);
-        layer(format!("to_rgbs.{i}"), 3, channels(side), 1);
-    }
-    let tensors: BTreeMap<String, Tensor> = tensors.into_iter().map(|(k, t)| (k, (t * 0.1).unwrap())).collect();
-    nada::checkpoint::save_safetensors(file, &tensors, &BTreeMap::new()).unwrap();
-    drop(tensors);
+    Random { side: size, style_dim: 512, mapping_layers: 8, channels, spread: 0.1 }.write(file);
     Generator::open(file).unwrap()
 }
 

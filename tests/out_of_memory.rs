@@ -1,10 +1,10 @@
 //! Work that the machine has no memory for is refused before it begins: the process that asked for it lives.
 #![cfg(target_os = "linux")] // elsewhere nothing is known of a limit
 
-use candle_core::{Device, Tensor};
+mod common;
+
+use common::random_generator::Random;
 use nada::capi::{adaptation::*, context::*, generator::*, image::*, model::*, status::*};
-use nada::rng::Rng;
-use std::collections::BTreeMap;
 use std::ffi::{c_char, CStr, CString};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -20,38 +20,8 @@ fn starter() -> PathBuf {
 
 /// Writes a random generator of 1024 px with few channels, 3 MB in rosinality's layout.
 fn big(file: &Path) {
-    let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
-    let mut rng = Rng::new(1);
-    let style = 128;
-    let mut put = |key: String, shape: &[usize]| drop(tensors.insert(key, rng.normals(shape, &Device::Cpu).unwrap()));
-    for i in 1..=2 {
-        put(format!("style.{i}.weight"), &[style, style]);
-        put(format!("style.{i}.bias"), &[style]);
-    }
-    put("input.input".into(), &[1, 64, 4, 4]);
-    let mut layer = |name: String, o: usize, c: usize, k: usize| {
-        put(format!("{name}.conv.weight"), &[1, o, c, k, k]);
-        put(format!("{name}.conv.modulation.weight"), &[c, style]);
-        put(format!("{name}.conv.modulation.bias"), &[c]);
-        match k {
-            3 => {
-                put(format!("{name}.noise.weight"), &[1]);
-                put(format!("{name}.activate.bias"), &[o]);
-            }
-            _ => put(format!("{name}.bias"), &[1, 3, 1, 1]),
-        }
-    };
-    layer("conv1".into(), 64, 64, 3);
-    layer("to_rgb1".into(), 3, 64, 1);
-    let mut last = 64;
-    for (i, side) in [8, 16, 32, 64, 128, 256, 512, 1024].into_iter().enumerate() {
-        let channels = if side < 512 { 64 } else { 32 };
-        layer(format!("convs.{}", 2 * i), channels, last, 3);
-        layer(format!("convs.{}", 2 * i + 1), channels, channels, 3);
-        layer(format!("to_rgbs.{i}"), 3, channels, 1);
-        last = channels;
-    }
-    nada::checkpoint::save_safetensors(file, &tensors, &BTreeMap::new()).unwrap();
+    let channels = |side: usize| if side < 512 { 64 } else { 32 };
+    Random { side: 1024, style_dim: 128, mapping_layers: 2, channels, spread: 1.0 }.write(file);
 }
 
 /// Not a test: the host that the ones below start. It adapts inside its process, without a limit of its own, as the plug-ins do.

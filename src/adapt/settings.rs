@@ -274,7 +274,7 @@ impl Listed for Settings {
         setting("train_to_rgb", Kind::Flag, "", "Train ToRGB too, which colours need"),
         setting(
             "auto_layers",
-            Kind::Group,
+            Kind::Group { complete: false },
             "",
             "Train only the layers that the target moves most, chosen anew each step; needs auto_layers.k",
         ),
@@ -311,7 +311,12 @@ impl Listed for Settings {
         setting("noise", Kind::Flag, "", "Random noise in the synthesis layers; false for generators trained without"),
         setting("seed", Kind::Count(0, MANY), "", "Seed of latents, noise and augmentation"),
         setting("snapshot_every", Kind::Count(0, MANY), "steps", "Steps between two snapshots; 0 for none"),
-        setting("stop", Kind::Group, "", "Stop rule: end where the pictures are as good as they get; none: do all steps"),
+        setting(
+            "stop",
+            Kind::Group { complete: true },
+            "",
+            "Stop rule: end where the pictures are as good as they get; none: do all steps",
+        ),
         setting("stop.latents", Kind::Count(2, 1024), "latents", "Latents that it looks at"),
         setting("stop.every", Kind::Count(1, MANY), "steps", "Steps between two looks"),
         setting("stop.pairing", Kind::Within(0.0, 1.0), "share", "Least share of pictures that still pair with their unadapted twin"),

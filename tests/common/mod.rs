@@ -5,6 +5,7 @@ pub mod compare;
 pub mod files;
 pub mod gradient;
 pub mod program;
+pub mod random_generator;
 pub mod reference;
 pub mod slow_disk;
 pub mod zip;

@@ -54,7 +54,7 @@ fn parsed(setting: &'static Setting, text: &str) -> Result<(&'static Setting, Va
 
 /// `losses.in_domain` is `--losses-in-domain`; a table as a whole can only be left out: `--no-stop`.
 fn flag<T: Flags>(setting: &Setting) -> String {
-    let before = if setting.kind == Kind::Group { "no-" } else { "" };
+    let before = if matches!(setting.kind, Kind::Group { .. }) { "no-" } else { "" };
     format!("{}{before}{}", T::BEFORE, setting.name.replace(['.', '_'], "-"))
 }
 
@@ -74,7 +74,7 @@ impl<T: Flags> Args for Given<T> {
             let arg = Arg::new(long.clone()).long(long);
             let group = setting.name.split_once('.').and_then(|(table, _)| T::SETTINGS.iter().find(|s| s.name == table));
             let arg = match (setting.kind, group) {
-                (Kind::Group, _) => arg.action(clap::ArgAction::SetTrue).help(format!("Leave out this: {}", setting.help)),
+                (Kind::Group { .. }, _) => arg.action(clap::ArgAction::SetTrue).help(format!("Leave out this: {}", setting.help)),
                 (kind, group) => {
                     let unit = if setting.unit.is_empty() { String::new() } else { format!(" ({})", setting.unit) };
                     let arg = arg.value_name(value_name(setting)).help(format!("{}{unit}", setting.help)).allow_negative_numbers(true);
@@ -105,7 +105,7 @@ impl<T: Flags> FromArgMatches for Given<T> {
         let given = |setting: &'static Setting| {
             let name = flag::<T>(setting);
             match setting.kind {
-                Kind::Group => matches.get_flag(&name).then_some((setting, None)),
+                Kind::Group { .. } => matches.get_flag(&name).then_some((setting, None)),
                 _ => matches.get_one::<String>(&name).map(|text| (setting, Some(text.clone()))),
             }
         };
