@@ -3,4 +3,3 @@
 pub mod clip;
 pub mod encoders;
 pub mod generator;
-mod watched;

@@ -2,20 +2,20 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
+pub(crate) mod conv;
 pub(crate) mod conv2d;
 pub(crate) mod gemm;
-pub(crate) mod modulated;
 pub(crate) mod norm;
 pub(crate) mod resample;
 pub(crate) mod scratch;
 pub(crate) mod simd;
-pub(crate) mod taps;
+pub(crate) mod synthesis;
 pub(crate) mod transformer;
 pub(crate) mod vector;
 
 use crate::device::HOST;
 use candle_core::backend::BackendStorage;
-use candle_core::{bail, CpuStorage, Layout, Result, Shape, Tensor};
+use candle_core::{bail, CpuStorage, Layout, Result, Shape, Storage, Tensor};
 use std::borrow::Cow;
 
 /// An argument: its numbers in row-major order.
@@ -42,6 +42,14 @@ pub(crate) fn numbers<'a>(storage: &'a CpuStorage, layout: &Layout, name: &str) 
     match copy {
         CpuStorage::F32(values) => Ok(Cow::Owned(values)),
         _ => bail!("{name}: a copy changed its type"),
+    }
+}
+
+/// The numbers of a contiguous f32 tensor, where they lie.
+pub(crate) fn on_host<'a>(storage: &'a Storage, layout: &Layout, name: &str) -> Result<&'a [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::F32(values)), Some((from, to))) => Ok(&values[from..to]),
+        _ => bail!("{name} takes contiguous f32 on the CPU"),
     }
 }
 

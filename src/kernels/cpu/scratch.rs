@@ -21,10 +21,33 @@ impl Scratch {
             let i = fits.or_else(|| (0..p.len()).max_by_key(|&i| p[i].capacity()));
             i.map(|i| p.swap_remove(i)).unwrap_or_default()
         });
+        if v.capacity() < len {
+            // What is there is not wanted: nothing is copied.
+            drop(v);
+            return Self(zeros(len));
+        }
         v.resize(len, 0.0);
         Self(v)
     }
 }
+
+/// Zeros. Large ones lie in large pages where the system has them: the first touch of each small one costs as much as computing with it.
+pub(crate) fn zeros(len: usize) -> Vec<f32> {
+    let v = vec![0.0f32; len];
+    #[cfg(target_os = "linux")]
+    if len >= LARGE {
+        const PAGE: usize = 4096;
+        let begin = (v.as_ptr() as usize).next_multiple_of(PAGE);
+        let end = (v.as_ptr() as usize + len * size_of::<f32>()) / PAGE * PAGE;
+        // SAFETY: whole pages inside of memory that is ours; the advice changes nothing that a program sees. Where it is refused, all is as before.
+        unsafe { libc::madvise(begin as *mut libc::c_void, end - begin, libc::MADV_HUGEPAGE) };
+    }
+    v
+}
+
+/// Numbers from which on [`zeros`] asks for large pages.
+#[cfg(target_os = "linux")]
+const LARGE: usize = 1 << 20;
 
 impl Drop for Scratch {
     fn drop(&mut self) {

@@ -8,6 +8,13 @@ use pulp::{Arch, Scalar256b, Simd, WithSimd};
 /// is compiled inside of each entry point.
 #[inline(always)]
 pub(crate) fn dispatch<K: WithSimd>(kernel: K) -> K::Output {
+    #[cfg(test)]
+    match LEVEL.load(std::sync::atomic::Ordering::Relaxed) {
+        PORTABLE => return kernel.with_simd(Scalar256b),
+        #[cfg(target_arch = "x86_64")]
+        AVX2 => return Simd::vectorize(pulp::x86::V3::try_new().expect("a machine with AVX2"), kernel),
+        _ => (),
+    }
     match Arch::new() {
         // Arrays of eight instead of pulp's single numbers.
         Arch::Scalar => kernel.with_simd(Scalar256b),
@@ -44,4 +51,39 @@ pub(crate) fn each_level<K: WithSimd>(mut make: impl FnMut() -> K) -> Vec<K::Out
         out.push(Simd::vectorize(avx2, make()));
     }
     out
+}
+
+#[cfg(test)]
+static LEVEL: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(WIDEST);
+#[cfg(test)]
+const WIDEST: u8 = 0;
+#[cfg(test)]
+const PORTABLE: u8 = 1;
+#[cfg(test)]
+const AVX2: u8 = 2;
+
+/// Calls `f` with [`dispatch`] bound to each level in turn, for what divides its work among threads. Tests beside it run with other vectors
+/// than they would, which must make no difference to them either.
+#[cfg(test)]
+pub(crate) fn at_each_level(mut f: impl FnMut(&str)) {
+    use std::sync::atomic::Ordering::Relaxed;
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    struct Back;
+    impl Drop for Back {
+        fn drop(&mut self) {
+            LEVEL.store(WIDEST, Relaxed);
+        }
+    }
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
+    let _back = Back;
+    let mut at = |level: u8, name: &str| {
+        LEVEL.store(level, Relaxed);
+        f(name);
+    };
+    at(WIDEST, "widest");
+    at(PORTABLE, "portable");
+    #[cfg(target_arch = "x86_64")]
+    if pulp::x86::V3::try_new().is_some() {
+        at(AVX2, "AVX2");
+    }
 }

@@ -49,13 +49,11 @@ impl Mapping {
             let (n, d) = (x.dim(0)?, y.dim(1)?);
             x = Tensor::cat(&[x, pixel_norm(&y)?.broadcast_as((n, d))?.contiguous()?], 1)?;
         }
-        let still = Tensor::zeros(1, candle_core::DType::F32, x.device())?;
         for (i, Dense { weight, bias }) in self.layers.iter().enumerate() {
             let scale = self.rate / (weight.dim(1)? as f64).sqrt();
             let bias = bias.affine(self.rate, 0.0)?;
             let y = x.affine(scale, 0.0)?.matmul(&weight.t()?)?;
-            let (n, d) = y.dims2()?;
-            x = bias_act(&y.reshape((n, d, 1, 1))?, &bias, &still, None)?.reshape((n, d))?;
+            x = bias_act(&y, &bias)?;
             trace(&format!("map.{}", i + 1), &x);
         }
         Ok(x)

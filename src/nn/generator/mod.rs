@@ -15,7 +15,6 @@ pub use stylegan2::{find, Layout, Naming, Place};
 use crate::checkpoint::{self, Checkpoint};
 use crate::device::{Device, HOST};
 use crate::error::{Error, Result};
-use crate::nn::watched::watched;
 use crate::progress::Cancel;
 use crate::rng::Rng;
 use candle_core::Tensor;
@@ -172,7 +171,7 @@ impl Synthesis {
     /// The same network with other tensors.
     fn with(&self, config: &Config, weights: &Weights, offsets: &Weights) -> Result<Self> {
         match self {
-            Synthesis::StyleGan2(s) => Ok(Synthesis::StyleGan2(stylegan2::Synthesis::new(config, s.blur(), weights, offsets)?)),
+            Synthesis::StyleGan2(s) => Ok(Synthesis::StyleGan2(stylegan2::Synthesis::new(config, s.blur(), weights, offsets, Some(s))?)),
         }
     }
 
@@ -196,15 +195,18 @@ impl Synthesis {
         }
     }
 
-    fn forward(&self, styles: &[Tensor], noise: &mut LayerNoise, trace: &mut Trace) -> Result<Tensor> {
+    fn forward(&self, styles: &[Tensor], noise: &mut LayerNoise, cancel: &Cancel) -> Result<Tensor> {
         match self {
-            Synthesis::StyleGan2(s) => s.forward(styles, noise, trace),
+            Synthesis::StyleGan2(s) => s.forward(styles, noise, cancel),
+        }
+    }
+
+    fn traced(&self, styles: &[Tensor], noise: &mut LayerNoise, trace: &mut dyn FnMut(&str, &Tensor)) -> Result<()> {
+        match self {
+            Synthesis::StyleGan2(s) => s.traced(styles, noise, trace),
         }
     }
 }
-
-/// Sees layers go by; an error of it ends the pass.
-type Trace<'a> = dyn FnMut(&str, &Tensor) -> Result<()> + 'a;
 
 /// What is not trained and no domain changes; shared by generators that differ in other tensors only.
 struct Parts {
@@ -287,7 +289,7 @@ impl Generator {
         let place = find(file)?;
         let stylegan2::Loaded { config, blur, noise, latent_avg, weights } = stylegan2::load(file, &place)?;
         let offsets = Weights::new();
-        let synthesis = Synthesis::StyleGan2(stylegan2::Synthesis::new(&config, blur, &weights, &offsets)?);
+        let synthesis = Synthesis::StyleGan2(stylegan2::Synthesis::new(&config, blur, &weights, &offsets, None)?);
         Self::assemble(Parts { config, noise, latent_avg }, synthesis, weights, offsets)
     }
 
@@ -609,33 +611,36 @@ impl Generator {
         if !fits {
             return Err(Error::argument("styles", format!("must be {} tensors, each [n, channels of its layer]", layers.len())));
         }
-        self.synthesis.forward(styles, &mut LayerNoise::new(noise, &self.parts.noise), &mut |_, _| Ok(()))
+        self.synthesis.forward(styles, &mut LayerNoise::new(noise, &self.parts.noise), &Cancel::new())
     }
 
     /// W+ [n, n_latent, style_dim] -> picture [n, colours, height, width], nominally in [-1, 1], not clamped. Differentiable.
     pub fn synthesize(&self, wplus: &Tensor, noise: Noise) -> Result<Tensor> {
-        self.synthesize_traced(wplus, noise, &mut |_, _| ())
+        self.synthesize_unless(wplus, noise, &Cancel::new())
     }
 
-    /// As [`Generator::synthesize`]; `trace` sees every layer: `s.<layer>` the style, `modconv.<layer>` the modulated convolution
+    /// The picture as [`Generator::synthesize`] draws it, untracked; `trace` sees every layer: `s.<layer>` the style, `modconv.<layer>` the modulated convolution
     /// before noise and bias, `layer.<layer>` the output (ToRGB: after the skip is added).
     pub fn synthesize_traced(&self, wplus: &Tensor, noise: Noise, trace: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
         let styles = self.styles(wplus)?;
         for (layer, s) in self.config().styled().zip(&styles) {
             trace(&format!("s.{}", layer.name), s);
         }
+        let mut picture = None;
+        let last = self.config().layers.last().map(|layer| format!("layer.{}", layer.name)).unwrap_or_default();
         let trace = &mut |name: &str, x: &Tensor| {
             trace(name, x);
-            Ok(())
+            if name == last {
+                picture = Some(x.clone());
+            }
         };
-        self.synthesis.forward(&styles, &mut LayerNoise::new(noise, &self.parts.noise), trace)
+        self.synthesis.traced(&styles, &mut LayerNoise::new(noise, &self.parts.noise), trace)?;
+        picture.ok_or_else(|| Error::Internal("a generator without ToRGB".into()))
     }
 
-    /// As [`Generator::synthesize`]; `Cancelled` once the flag is raised, which is looked at after each layer, and in a backward pass from
-    /// the picture after each layer whose style has a gradient.
+    /// As [`Generator::synthesize`]; `Cancelled` once the flag is raised, which is looked at after each layer, in a backward pass too.
     pub fn synthesize_unless(&self, wplus: &Tensor, noise: Noise, cancel: &Cancel) -> Result<Tensor> {
-        let styles = self.styles(wplus)?.iter().map(|s| watched(s, cancel)).collect::<Result<Vec<_>>>()?;
-        self.synthesis.forward(&styles, &mut LayerNoise::new(noise, &self.parts.noise), &mut |_, _| cancel.check())
+        self.synthesis.forward(&self.styles(wplus)?, &mut LayerNoise::new(noise, &self.parts.noise), cancel)
     }
 
     /// Renders a latent: with its own noise maps where it has them, else with `noise`; a few pictures at a time, so that memory stays

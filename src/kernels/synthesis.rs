@@ -1,0 +1,297 @@
+//! The synthesis network of StyleGAN2 with skips, as one operation (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN",
+//! figures 2 and 7).
+//!
+//! One operation, because what lies between two layers is a device's own business: how features are laid out, what is fused, what is kept for the
+//! way back and for how long.
+//!
+//! The paper scales weights by the style and normalises them per output channel. Scaling the input by the style and the output by the norm is
+//! the same function, needs one set of weights for the whole batch, and is what happens here:
+//! `y[o] = d[o] * sum over i of w[o][i] * (s[i] * x[i])`, `d[o] = (sum over i, k of (s[i] * w[o][i][k])^2 + 1e-8)^(-1/2)`; then noise, bias and
+//! `sqrt(2) * leaky_relu` of slope 0.2.
+
+use super::cpu::synthesis::{Given, Need, Packed, Tape};
+use super::cpu::{self, View};
+use super::op::{apply, run, Backward, Differentiable, Op};
+use crate::progress::Cancel;
+use candle_core::{bail, DType, Error, Result, Shape, Tensor};
+use std::sync::{Arc, Mutex};
+
+/// What a layer is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Role {
+    /// A modulated 3x3 convolution with demodulation, noise, bias and activation.
+    Convolution {
+        /// The parameter that noise is multiplied with.
+        strength: usize,
+        /// From 0 among the convolutions.
+        noise: usize,
+    },
+    /// ToRGB: a modulated 1x1 convolution without demodulation, whose colours are added to those before, enlarged.
+    Colours,
+}
+
+/// A layer that has a style. Parameters are counted as in [`Network::parameters`].
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
+    /// For those who see it go by.
+    pub name: String,
+    pub role: Role,
+    pub inputs: usize,
+    pub outputs: usize,
+    /// Of its output.
+    pub height: usize,
+    pub width: usize,
+    /// Doubles the resolution.
+    pub up: bool,
+    /// Where its style begins among all styles.
+    pub style: usize,
+    /// [outputs, inputs, k, k]
+    pub weight: usize,
+    /// [outputs]
+    pub bias: usize,
+}
+
+impl Layer {
+    /// Run-time scale of the weights: 1 / sqrt(fan-in).
+    pub(super) fn scale(&self) -> f32 {
+        let kernel = if self.role == Role::Colours { 1 } else { 9 };
+        1.0 / ((self.inputs * kernel) as f32).sqrt()
+    }
+
+    pub(super) fn parameters(&self) -> impl Iterator<Item = usize> {
+        let strength = match self.role {
+            Role::Convolution { strength, .. } => Some(strength),
+            Role::Colours => None,
+        };
+        [Some(self.weight), Some(self.bias), strength].into_iter().flatten()
+    }
+}
+
+/// A synthesis network. What its device makes of weights (another order of them) is kept as long as it lives: one that is made of variables
+/// must be made anew after they have changed.
+pub(crate) struct Network {
+    /// Of the constant that the first layer reads: channels, height, width.
+    pub start: [usize; 3],
+    /// In the order of drawing; each ToRGB reads the convolution before it.
+    pub layers: Vec<Layer>,
+    /// The constant [1, c, h, w], then those that layers name.
+    pub parameters: Vec<Tensor>,
+    /// Numbers of all styles.
+    pub styles: usize,
+    /// Taps of the blur of up-samplings; their sum is 2, to make up for the zeros between.
+    pub blur: [f32; 4],
+    /// Features and colours are clamped to +- this.
+    pub clamp: Option<f32>,
+    /// By parameter; those of layers that the network before had too are its own.
+    pub(super) packed: Vec<Arc<Packed>>,
+}
+
+impl Network {
+    /// `before`: another network of the same layers; what is the same tensor there is not packed again.
+    pub(crate) fn new(
+        start: [usize; 3],
+        layers: Vec<Layer>,
+        parameters: Vec<Tensor>,
+        blur: [f32; 4],
+        clamp: Option<f32>,
+        before: Option<&Network>,
+    ) -> Self {
+        let styles = layers.last().map_or(0, |layer| layer.style + layer.inputs);
+        let old =
+            |i: usize, t: &Tensor| before.filter(|b| b.parameters.get(i).is_some_and(|p| p.id() == t.id())).map(|b| b.packed[i].clone());
+        // What is trained changes where it lies.
+        let packed = parameters.iter().enumerate().map(|(i, t)| old(i, t).filter(|_| !t.track_op()).unwrap_or_default()).collect();
+        Self { start, layers, parameters, styles, blur, clamp, packed }
+    }
+
+    fn convolutions(&self) -> usize {
+        self.layers.iter().filter(|layer| layer.role != Role::Colours).count()
+    }
+}
+
+/// Styles [n, channels of the layer], one a layer -> pictures [n, colours, h, w]. `noise`: a map [n or 1, 1, h, w] a convolution, or none at all.
+///
+/// Gradients of styles, parameters and noise, each only where candle tracks it. `Cancelled` once the flag is raised, which is looked at
+/// after each layer, on the way back too.
+pub(crate) fn synthesis(net: &Arc<Network>, styles: &[Tensor], noise: &[Option<Tensor>], cancel: &Cancel) -> Result<Tensor> {
+    let device = net.parameters[0].device();
+    let none = || Tensor::zeros(0, DType::F32, device);
+    let flat = |tensors: Vec<&Tensor>| -> Result<Tensor> {
+        match tensors.is_empty() {
+            true => none(),
+            false => Tensor::cat(&tensors.into_iter().map(Tensor::flatten_all).collect::<Result<Vec<_>>>()?, 0),
+        }
+    };
+    let tracked = |tensors: &[Tensor]| tensors.iter().map(Tensor::track_op).collect::<Vec<_>>();
+    let (of_parameters, of_noise) =
+        (tracked(&net.parameters), noise.iter().map(|m| m.as_ref().is_some_and(Tensor::track_op)).collect::<Vec<_>>());
+    let chosen =
+        |tensors: Vec<&Tensor>, which: &[bool]| flat(tensors.into_iter().zip(which).filter(|(_, w)| **w).map(|(t, _)| t).collect());
+    let parameters = chosen(net.parameters.iter().collect(), &of_parameters)?;
+    let empty = none()?;
+    let maps: Vec<&Tensor> = noise.iter().map(|m| m.as_ref().unwrap_or(&empty)).collect();
+    let moving = chosen(maps, &of_noise)?;
+    let need = Need { styles: tracked(styles), parameters: of_parameters, noise: of_noise };
+    let keep = need.styles.iter().chain(&need.parameters).chain(&need.noise).any(|n| *n);
+    let op = Synthesis {
+        pass: Arc::new(Pass {
+            net: net.clone(),
+            noise: noise.iter().map(|m| m.as_ref().map(Tensor::detach)).collect(),
+            need,
+            keep,
+            cancel: cancel.clone(),
+            tape: Mutex::new(None),
+        }),
+    };
+    apply(op, [&Tensor::cat(styles, 1)?, &parameters, &moving])
+}
+
+/// As [`synthesis`], untracked; `seen` sees what each layer gives, in candle's order [n, c, h, w]: under "modconv" the modulated convolution before noise
+/// and bias, under "layer" the output (ToRGB: after the skip is added).
+pub(crate) fn seen(
+    net: &Arc<Network>,
+    styles: &[Tensor],
+    noise: &[Option<Tensor>],
+    mut seen: impl FnMut(&str, &str, Tensor) -> Result<()>,
+) -> Result<()> {
+    let need = Need { styles: vec![], parameters: vec![], noise: vec![] };
+    let pass = Pass {
+        net: net.clone(),
+        noise: noise.iter().map(|m| m.as_ref().map(Tensor::detach)).collect(),
+        need,
+        keep: false,
+        cancel: Cancel::new(),
+        tape: Mutex::new(None),
+    };
+    let styles = Tensor::cat(styles, 1)?.detach();
+    let n = styles.dim(0)?;
+    let numbers = styles.flatten_all()?.to_vec1::<f32>()?;
+    pass.on_cpu(n, &numbers, |given| {
+        given.forward(
+            false,
+            Some(&mut |layer: &Layer, what: &str, numbers: &[f32]| {
+                let (c, h, w) = (layer.outputs, layer.height, layer.width);
+                let host = crate::device::HOST;
+                let tensor = match layer.role {
+                    Role::Colours => Tensor::from_slice(numbers, (n, c, h, w), host)?,
+                    Role::Convolution { .. } => Tensor::from_slice(numbers, (n, h, w, c), host)?.permute((0, 3, 1, 2))?.contiguous()?,
+                };
+                seen(&layer.name, what, tensor)
+            }),
+        )
+    })?;
+    Ok(())
+}
+
+/// One call.
+struct Pass {
+    net: Arc<Network>,
+    noise: Vec<Option<Tensor>>,
+    need: Need,
+    keep: bool,
+    cancel: Cancel,
+    tape: Mutex<Option<Tape>>,
+}
+
+impl Pass {
+    fn on_cpu<T>(&self, n: usize, styles: &[f32], f: impl FnOnce(Given) -> Result<T>) -> Result<T> {
+        let noise: Vec<Option<Tensor>> =
+            self.noise.iter().map(|m| m.as_ref().map(Tensor::contiguous).transpose()).collect::<Result<_>>()?;
+        let all: Vec<Tensor> = self.net.parameters.iter().map(Tensor::contiguous).collect::<Result<_>>()?;
+        let held: Vec<_> = all.iter().map(Tensor::storage_and_layout).collect();
+        let parameters = held.iter().map(|(storage, layout)| cpu::on_host(storage, layout, Synthesis::NAME)).collect::<Result<Vec<_>>>()?;
+        let held: Vec<_> = noise.iter().map(|m| m.as_ref().map(Tensor::storage_and_layout)).collect();
+        let noise = held.iter().map(|held| match held {
+            Some((storage, layout)) => cpu::on_host(storage, layout, Synthesis::NAME),
+            None => Ok(&[][..]),
+        });
+        let noise = noise.collect::<Result<Vec<_>>>()?;
+        f(Given { net: &self.net, n, styles, parameters: &parameters, noise: &noise, cancel: &self.cancel })
+    }
+
+    fn sizes(&self, styles: &Shape) -> Result<usize> {
+        let (n, all) = styles.dims2()?;
+        let net = &self.net;
+        let convolutions = net.convolutions();
+        if all != net.styles || self.noise.len() != convolutions || n == 0 {
+            bail!("synthesis: styles {styles:?} and {} noise maps; want [n, {}] and {convolutions}", self.noise.len(), net.styles)
+        }
+        for layer in &net.layers {
+            let Role::Convolution { noise, .. } = layer.role else { continue };
+            if let Some(map) = &self.noise[noise] {
+                let &[m, 1, h, w] = map.dims() else { bail!("synthesis: a noise map of shape {:?}", map.dims()) };
+                if m != 1 && m != n || (h, w) != (layer.height, layer.width) {
+                    bail!("synthesis: a noise map of shape {:?} for {n} of {} x {}", map.dims(), layer.height, layer.width)
+                }
+            }
+        }
+        Ok(n)
+    }
+}
+
+/// Styles [n, all], the tracked parameters and the tracked noise maps, flat one behind the other -> pictures.
+struct Synthesis {
+    pass: Arc<Pass>,
+}
+
+impl Op<3> for Synthesis {
+    const NAME: &'static str = "synthesis";
+
+    fn shapes(&self, [styles, ..]: [&Shape; 3]) -> Result<[Shape; 1]> {
+        let n = self.pass.sizes(styles)?;
+        match self.pass.net.layers.last() {
+            Some(last) => Ok([(n, last.outputs, last.height, last.width).into()]),
+            None => bail!("a synthesis network without layers"),
+        }
+    }
+
+    fn cpu(&self, [styles, ..]: [View; 3]) -> Result<[Vec<f32>; 1]> {
+        let pass = &self.pass;
+        let (pictures, tape) = pass.on_cpu(styles.dims()[0], styles.values, |given| given.forward(pass.keep, None))?;
+        *pass.tape.lock().map_err(|_| Error::Msg("synthesis: another thread failed".into()))? = tape;
+        Ok([pictures])
+    }
+}
+
+impl Differentiable<3> for Synthesis {
+    fn gradient(&self, given: &Backward<3>) -> Result<[Option<Tensor>; 3]> {
+        let [styles, ..] = &given.inputs;
+        let op = SynthesisGradient { pass: self.pass.clone() };
+        let gradients = run(&op, [styles, &given.gradient])?;
+        let [a, b, c] = gradients.map(Some);
+        Ok([a, b, c])
+    }
+}
+
+/// Styles and the pictures' gradient -> gradients of styles, of the tracked parameters and of the tracked noise maps.
+struct SynthesisGradient {
+    pass: Arc<Pass>,
+}
+
+impl Op<2, 3> for SynthesisGradient {
+    const NAME: &'static str = "synthesis' gradient";
+
+    fn shapes(&self, [styles, _]: [&Shape; 2]) -> Result<[Shape; 3]> {
+        let pass = &self.pass;
+        let tracked = pass.need.parameters.iter().zip(&pass.net.parameters).filter(|(n, _)| **n).map(|(_, t)| t.elem_count());
+        let maps = pass.need.noise.iter().zip(&pass.noise).filter(|(n, _)| **n).map(|(_, m)| m.as_ref().map_or(0, Tensor::elem_count));
+        Ok([styles.clone(), tracked.sum::<usize>().into(), maps.sum::<usize>().into()])
+    }
+
+    fn cpu(&self, [styles, gradient]: [View; 2]) -> Result<[Vec<f32>; 3]> {
+        let pass = &self.pass;
+        let tape = pass.tape.lock().map_err(|_| Error::Msg("synthesis: another thread failed".into()))?.take();
+        let found = pass.on_cpu(styles.dims()[0], styles.values, |given| {
+            // The way back uses up what the way there kept; who goes back again pays for it.
+            let tape = match tape {
+                Some(tape) => Some(tape),
+                None => given.forward(true, None)?.1,
+            };
+            match tape {
+                Some(tape) => given.backward(tape, &pass.need, gradient.values),
+                None => bail!("synthesis kept nothing"),
+            }
+        })?;
+        Ok([found.styles, found.parameters.concat(), found.noise.concat()])
+    }
+}
