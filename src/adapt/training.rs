@@ -8,7 +8,7 @@ use super::settings::Settings;
 use super::structure;
 use super::trainable::Trainable;
 use crate::error::{Error, Result};
-use crate::kernels::with_gradient;
+use crate::kernels::{with_gradient, Warm};
 use crate::nn::clip::{tidy, Clip};
 use crate::nn::generator::{as_rgb, Config, Generator, Latent, Layer, Noise, Space};
 use crate::optim::{self, Gradient, Optimiser, Rule};
@@ -208,6 +208,8 @@ pub struct Adaptation {
     pub(super) chosen: Option<(usize, Arc<Domain>)>,
     /// W+ of the preview's pictures.
     preview: Tensor,
+    /// Each step needs the memory that the one before has used.
+    _warm: Warm,
 }
 
 impl Adaptation {
@@ -314,6 +316,7 @@ impl Adaptation {
             stopping: false,
             chosen: None,
             preview,
+            _warm: Warm::new(),
             frozen: generator,
             guides,
             settings,

@@ -2,7 +2,7 @@
 
 use super::{Inversion, Settings, Space};
 use crate::error::{Error, Result};
-use crate::kernels::{mean_square_error, pyramid_distance, unit_rows, LEAST_LENGTH};
+use crate::kernels::{mean_square_error, pyramid_distance, unit_rows, LEAST_LENGTH, Warm};
 use crate::nn::clip::{Clip, ClipResize};
 use crate::nn::generator::{as_rgb, Generator, Latent, Noise, Space as LatentSpace};
 use crate::optim::{Config, Gradient, Optimiser, Rule, Schedule};
@@ -102,6 +102,7 @@ pub fn invert_keeping(
     let copy = |maps: &[Var]| maps.iter().map(|m| Ok(m.as_detached_tensor().copy()?)).collect::<Result<Vec<_>>>();
     let mut best: Option<(f32, f32, Tensor, Vec<Tensor>)> = None;
     let mut done = 0;
+    let _warm = Warm::new();
     let mut search = || -> Result<()> {
         for step in 0..settings.steps {
             cancel.check()?;

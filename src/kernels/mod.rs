@@ -34,7 +34,7 @@ pub use attention::attention;
 pub use bias_act::bias_act;
 pub use channel_affine::channel_affine;
 pub use conv2d::conv2d;
-pub(crate) use cpu::scratch::KEPT as SCRATCH_KEPT;
+pub(crate) use cpu::scratch::{Warm, KEPT as SCRATCH_KEPT};
 pub(crate) use cpu::View;
 pub use filters::Filter;
 pub(crate) use filters::{cubic, weights};

@@ -2,7 +2,7 @@
 //! direction.
 
 use super::conv::{self, Map, Panels, Scaled, Styled, Sums, Winograd, GAIN, PANEL, SLOPE};
-use super::scratch::zeros;
+use super::scratch::{zeros, Scratch, Warm};
 use super::simd::vectorised;
 use crate::kernels::synthesis::{Layer, Network, Role};
 use crate::progress::Cancel;
@@ -58,7 +58,7 @@ pub(crate) struct Tape {
 
 enum Kept {
     /// The output, and the demodulation [n][outputs].
-    Features { y: Vec<f32>, d: Vec<f32> },
+    Features { y: Scratch, d: Vec<f32> },
     /// Where there is a clamp, the colours before the sum.
     Colours(Vec<f32>),
 }
@@ -99,14 +99,18 @@ impl Given<'_> {
     }
 
     /// The constant for each picture, [n][h][w][c].
-    fn constant(&self) -> Vec<f32> {
+    fn constant(&self) -> Scratch {
         let (c, area) = (self.net.start[0], self.net.start[1] * self.net.start[2]);
         let one = |i: usize| self.parameters[0][i % c * area + i / c];
-        (0..self.n * area * c).map(|i| one(i % (area * c))).collect()
+        let mut all = Scratch::new(self.n * area * c);
+        all.iter_mut().enumerate().for_each(|(i, v)| *v = one(i % (area * c)));
+        all
     }
 
     /// The pictures [n][colours][h][w]; with `keep` what the way back needs.
     pub(crate) fn forward(self, keep: bool, mut seen: Option<&mut Seen>) -> Result<(Vec<f32>, Option<Tape>)> {
+        // What nobody goes back through is not worth its memory.
+        let _warm = keep.then(Warm::new);
         let mut kept = vec![];
         let mut x = self.constant();
         let [mut h, mut w] = [self.net.start[1], self.net.start[2]];
@@ -126,7 +130,7 @@ impl Given<'_> {
                             Some(y) => *y = before,
                             None => drop(before),
                         }
-                        kept.push(Kept::Features { y: vec![], d });
+                        kept.push(Kept::Features { y: Scratch::new(0), d });
                     }
                 }
                 Role::Colours => {
@@ -171,7 +175,7 @@ impl Given<'_> {
         d: &[f32],
         (strength, noise): (usize, usize),
         seen: Option<&mut Seen>,
-    ) -> Result<Vec<f32>> {
+    ) -> Result<Scratch> {
         let (weights, k) = (self.parameters[layer.weight], layer.outputs);
         let panels = self.net.packed[layer.weight].forward(layer, weights);
         let scaled: Vec<f32> = d.iter().map(|d| d * layer.scale()).collect();
@@ -187,7 +191,7 @@ impl Given<'_> {
             activate: true,
             clamp: self.net.clamp,
         };
-        let mut y = zeros(self.n * area * k);
+        let mut y = Scratch::new(self.n * area * k);
         let run = |finish: &Styled, y: &mut [f32]| match (layer.up, self.is_winograd(layer, layer.inputs, k)) {
             (true, _) => conv::up(x, s, panels, self.net.blur, finish, y),
             (false, true) => Winograd::new(panels).correlate(x, s, finish, y),
@@ -222,7 +226,7 @@ impl Given<'_> {
 }
 
 /// A layer's output, where it has features.
-fn features(kept: &mut Kept) -> Option<&mut Vec<f32>> {
+fn features(kept: &mut Kept) -> Option<&mut Scratch> {
     match kept {
         Kept::Features { y, .. } => Some(y),
         Kept::Colours(_) => None,
@@ -274,10 +278,11 @@ impl Given<'_> {
         let Some(lowest) = lowest else { return Ok(found) };
         // Colours get their gradients on the way back through the features that they are made of.
         let lowest = if matches!(net.layers[lowest].role, Role::Colours) { lowest.saturating_sub(1) } else { lowest };
+        let _warm = Warm::new();
         let mut kept = tape.kept;
         let mut of_image = gradient.to_vec();
         let mut colours: Option<Colours> = None;
-        let mut of_features: Option<Vec<f32>> = None;
+        let mut of_features: Option<Scratch> = None;
         for (i, layer) in net.layers.iter().enumerate().skip(lowest).rev() {
             self.cancel.check()?;
             let s = self.style(layer);
@@ -398,7 +403,7 @@ impl Given<'_> {
     }
 
     /// Gradients of a convolution's input and style.
-    fn of_input(&self, layer: &Layer, x: Map, s: &[f32], g: Map, d: &[f32], q: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    fn of_input(&self, layer: &Layer, x: Map, s: &[f32], g: Map, d: &[f32], q: &[f32]) -> (Scratch, Vec<f32>) {
         let (weights, c, k) = (self.parameters[layer.weight], layer.inputs, layer.outputs);
         let packed = &self.net.packed[layer.weight];
         let panels = packed.back(layer, weights);
@@ -411,7 +416,7 @@ impl Given<'_> {
             (false, false) => conv::parts(x.h, x.w),
         };
         let mut sums = Sums::new(self.n, parts, c.next_multiple_of(PANEL));
-        let mut dx = zeros(x.data.len());
+        let mut dx = Scratch::new(x.data.len());
         let finish = Scaled::new(&factor, x, &mut sums);
         match (layer.up, winograd) {
             (true, _) => conv::up_back(g, d, panels, self.net.blur, &finish, &mut dx),
@@ -433,7 +438,7 @@ impl Given<'_> {
     /// The gradient of a convolution's weights, [outputs][inputs][9].
     fn of_weights(&self, layer: &Layer, x: Map, s: &[f32], g: Map, d: &[f32], q: &[f32]) -> Vec<f32> {
         let (w, c, k) = (self.parameters[layer.weight], layer.inputs, layer.outputs);
-        let mut dw = zeros(9 * k.next_multiple_of(PANEL) * c);
+        let mut dw = Scratch::zeros(9 * k.next_multiple_of(PANEL) * c);
         match (layer.up, self.is_winograd(layer, c, k)) {
             (true, _) => conv::weight_gradient(x, s, g, d, conv::Kind::Up(self.net.blur), &mut dw),
             (false, true) => conv::wino_weight_gradient(x, s, g, d, &mut dw),
@@ -493,11 +498,11 @@ const RUN: usize = 256;
 
 impl Activation<'_> {
     /// The gradient before the activation, from that after it: `dy` of the layer above, and what comes from colours.
-    fn run(&self, dy: Option<Vec<f32>>, colours: Option<&Colours>) -> (Vec<f32>, ActivationSums) {
+    fn run(&self, dy: Option<Scratch>, colours: Option<&Colours>) -> (Scratch, ActivationSums) {
         let Map { n, c, .. } = self.y;
         let area = self.y.area();
         let count = colours.map_or(0, |colours| colours.layer.outputs);
-        let mut g = dy.unwrap_or_else(|| zeros(n * area * c));
+        let mut g = dy.unwrap_or_else(|| Scratch::zeros(n * area * c));
         let mut rows = vec![0.0; if self.of_noise { n * area } else { 0 }];
         let width = (2 + count) * c;
         let runs = area.div_ceil(RUN);
