@@ -1,5 +1,7 @@
-//! Writes the C header from src/capi, and names the shared library.
+//! Writes the C header from src/capi, names the shared library, and has the CUDA kernels compiled where the feature asks for them.
 
+#[path = "build/cuda.rs"]
+mod cuda;
 #[path = "build/header.rs"]
 mod header;
 
@@ -16,6 +18,9 @@ fn main() {
     println!("cargo:rerun-if-changed=cbindgen.toml");
     println!("cargo:rerun-if-env-changed=NADA_WRITE_HEADER");
     write_header(&root, &out);
+    if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        cuda::build(&root, &out);
+    }
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,{SONAME}");
         soname_link(&out);

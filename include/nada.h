@@ -413,7 +413,11 @@ nada_status nada_call_init(nada_call *call, size_t struct_size);
 struct nada_context_options {
     /** sizeof(nada_context_options) where the program was compiled. */
     size_t struct_size;
-    /** Where to compute: "cpu", the only device of this library so far. NULL (the default) is "cpu". */
+    /**
+     * Where to compute: "cpu"; "cuda" or "cuda:N", the first or the Nth NVIDIA GPU from 0, in a library that was built for it; "auto", a GPU
+     * where one can be used. What cannot be used is the CPU instead, with a line in the log. NULL (the default) is what the environment
+     * variable NADA_DEVICE says, or "auto".
+     */
     const char *device;
     /**
      * Folders that hold model packs, searched in order before those the library knows itself (NADA_MODELS, the installed and the built-in

@@ -4,6 +4,8 @@
 //! host. Its arithmetic is said once, for one number of a parameter (`Element`), and gets whole slices (`Slices`).
 
 use crate::error::{Error, Result};
+#[cfg(feature = "cuda")]
+use crate::kernels::cuda;
 use crate::kernels::{change, InPlace, View};
 use candle_core::{backprop::GradStore, DType, Tensor, Var};
 use rayon::prelude::*;
@@ -165,7 +167,7 @@ impl Optimiser {
     /// Errors: `NotFinite` that names a variable which would become NaN or infinite.
     pub fn step_of(&mut self, grads: &[GradStore], share: f64, of: impl Fn(&str) -> Gradient + Sync) -> Result<()> {
         let config = Config { learning_rate: self.config.learning_rate * share, ..self.config };
-        let prepare = |p: &Parameter| -> Result<Option<(Tensor, State)>> {
+        let prepare = |p: &Parameter| -> Result<Option<(Tensor, State, Option<Tensor>)>> {
             let choice = of(&p.name);
             if choice == Gradient::Skip {
                 return Ok(None);
@@ -178,20 +180,42 @@ impl Optimiser {
             let mut state = match &p.state {
                 // The moments themselves, not a copy.
                 Some(state) => state.clone(),
-                None => State { steps: 0, moments: Tensor::zeros((config.rule.rows(), p.var.elem_count()), DType::F32, p.var.device())? },
+                None => {
+                    let rows = config.rule.rows();
+                    // No allocation of a GPU is empty.
+                    let room = Tensor::zeros((rows.max(1), p.var.elem_count()), DType::F32, p.var.device())?;
+                    State { steps: 0, moments: room.narrow(0, 0, rows)? }
+                }
             };
             state.steps += 1;
+            // Where numbers lie elsewhere, what was seen of them is there too, until all have been looked at.
+            let away = match p.var.device().is_cpu() {
+                true => None,
+                false => Some(Tensor::zeros(1, DType::F32, p.var.device())?),
+            };
             let bad = Cell::new(None);
-            over(&p.var, &state.moments, &grad, |slices| bad.set(update(&config, state.steps, p.var.dims(), slices, Pass::Look)))?;
+            let look = Update { config: &config, step: state.steps, dims: p.var.dims(), pass: Pass::Look, bad: &bad, away: away.as_ref() };
+            look.over(&p.var, &state.moments, &grad)?;
             match bad.get() {
-                None => Ok(Some((grad, state))),
-                Some(bad) => Err(Error::NotFinite(format!("training made {} {bad}: a smaller learning_rate may help", p.name))),
+                None => Ok(Some((grad, state, away))),
+                Some(bad) => Err(not_finite(&p.name, bad)),
             }
         };
         let prepared = self.parameters.par_iter().map(prepare).collect::<Result<Vec<_>>>()?;
-        let write = |(p, prepared): (&mut Parameter, Option<(Tensor, State)>)| -> Result<()> {
-            let Some((grad, state)) = prepared else { return Ok(()) };
-            over(&p.var, &state.moments, &grad, |slices| _ = update(&config, state.steps, p.var.dims(), slices, Pass::Write))?;
+        let away = |of: &Option<(Tensor, State, Option<Tensor>)>| of.as_ref().and_then(|(_, _, away)| away.clone());
+        let names = self.parameters.iter().zip(&prepared).filter(|(_, of)| away(of).is_some()).map(|(p, _)| &p.name);
+        let away: Vec<Tensor> = prepared.iter().filter_map(away).collect();
+        if !away.is_empty() {
+            let seen = Tensor::cat(&away, 0)?.to_vec1::<f32>()?;
+            if let Some((name, bad)) = names.zip(seen).find(|(_, bad)| *bad != 0.0) {
+                return Err(not_finite(name, bad));
+            }
+        }
+        let write = |(p, prepared): (&mut Parameter, Option<(Tensor, State, Option<Tensor>)>)| -> Result<()> {
+            let Some((grad, state, _)) = prepared else { return Ok(()) };
+            let bad = Cell::new(None);
+            let write = Update { config: &config, step: state.steps, dims: p.var.dims(), pass: Pass::Write, bad: &bad, away: None };
+            write.over(&p.var, &state.moments, &grad)?;
             p.state = Some(state);
             Ok(())
         };
@@ -333,22 +357,23 @@ impl Element<3> for Ranger {
     }
 }
 
-/// Step number `step` (from 1) of a parameter of shape `dims`. Looking gives a number that is not finite and would be written, if there is
-/// one.
-fn update(config: &Config, step: i32, dims: &[usize], slices: Slices, pass: Pass) -> Option<f32> {
+/// What a step does to a number.
+enum Elements {
+    Sgd(Sgd),
+    Adam(Adam),
+    Ranger(Ranger),
+}
+
+/// Step number `step`, from 1.
+fn elements(config: &Config, step: i32) -> Elements {
     let rate = config.learning_rate;
     let keep = (1.0 - config.weight_decay * rate) as f32;
-    let all = slices.parameter.len();
     match config.rule {
-        Rule::Sgd => each(&Sgd { keep, rate: rate as f32 }, slices, pass, all, false),
+        Rule::Sgd => Elements::Sgd(Sgd { keep, rate: rate as f32 }),
         Rule::Adam { beta1, beta2, epsilon } => {
             let rate = (rate / (1.0 - beta1.powi(step))) as f32;
             let correction = (1.0 - beta2.powi(step)).sqrt() as f32;
-            let adam = Adam { keep, beta1: beta1 as f32, beta2: beta2 as f32, rate, correction, epsilon: epsilon as f32 };
-            match config.rule.rows() {
-                1 => each::<1>(&adam, slices, pass, all, false),
-                _ => each::<2>(&adam, slices, pass, all, false),
-            }
+            Elements::Adam(Adam { keep, beta1: beta1 as f32, beta2: beta2 as f32, rate, correction, epsilon: epsilon as f32 })
         }
         Rule::Ranger { beta1, beta2, epsilon } => {
             let power = beta2.powi(step);
@@ -359,7 +384,7 @@ fn update(config: &Config, step: i32, dims: &[usize], slices: Slices, pass: Pass
                 true => ((1.0 - power) * (free - 4.0) / (most - 4.0) * (free - 2.0) / free * most / (most - 2.0)).sqrt(),
                 false => 1.0,
             };
-            let ranger = Ranger {
+            Elements::Ranger(Ranger {
                 keep,
                 beta1: beta1 as f32,
                 beta2: beta2 as f32,
@@ -370,13 +395,33 @@ fn update(config: &Config, step: i32, dims: &[usize], slices: Slices, pass: Pass
                 rectified,
                 first: step == 1,
                 meets: step % MEET_EVERY == 0,
-            };
-            // Gradients are centralised over all but the first dimension.
-            match dims {
-                &[first, ..] if dims.len() > 1 && first > 0 => each(&ranger, slices, pass, all / first, true),
-                _ => each(&ranger, slices, pass, all, false),
-            }
+            })
         }
+    }
+}
+
+/// Gradients of Ranger are centralised over all but the first dimension: how many numbers that is; None for no centring.
+fn centred(dims: &[usize], all: usize) -> Option<usize> {
+    match dims {
+        &[first, ..] if dims.len() > 1 && first > 0 => Some(all / first),
+        _ => None,
+    }
+}
+
+/// Step number `step` (from 1) of a parameter of shape `dims`. Looking gives a number that is not finite and would be written, if there is
+/// one.
+fn update(config: &Config, step: i32, dims: &[usize], slices: Slices, pass: Pass) -> Option<f32> {
+    let all = slices.parameter.len();
+    match elements(config, step) {
+        Elements::Sgd(sgd) => each(&sgd, slices, pass, all, false),
+        Elements::Adam(adam) => match config.rule.rows() {
+            1 => each::<1>(&adam, slices, pass, all, false),
+            _ => each::<2>(&adam, slices, pass, all, false),
+        },
+        Elements::Ranger(ranger) => match centred(dims, all) {
+            Some(span) => each(&ranger, slices, pass, span, true),
+            None => each(&ranger, slices, pass, all, false),
+        },
     }
 }
 
@@ -423,23 +468,110 @@ fn each<const ROWS: usize>(element: &impl Element<ROWS>, slices: Slices, pass: P
     None
 }
 
-/// Calls `f` with the numbers of three tensors of f32, contiguous; the first two may be changed in place.
-fn over(parameter: &Tensor, state: &Tensor, gradient: &Tensor, f: impl Fn(Slices)) -> Result<()> {
-    if gradient.dims() != parameter.dims() {
-        let (g, p) = (gradient.dims(), parameter.dims());
-        return Err(Error::Internal(format!("a gradient of shape {g:?} for a parameter of shape {p:?}")));
-    }
-    Ok(change(&Update(f), [parameter, state], [gradient])?)
+fn not_finite(name: &str, bad: f32) -> Error {
+    Error::NotFinite(format!("training made {name} {bad}: a smaller learning_rate may help"))
 }
 
-struct Update<F>(F);
+/// A step of one parameter, or a look at it.
+struct Update<'a> {
+    config: &'a Config,
+    step: i32,
+    dims: &'a [usize],
+    pass: Pass,
+    /// Becomes a number that is not finite and would be written, if there is one.
+    bad: &'a Cell<Option<f32>>,
+    /// The same, where the numbers lie elsewhere: [1], 0 for none.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    away: Option<&'a Tensor>,
+}
 
-impl<F: Fn(Slices)> InPlace<2, 1> for Update<F> {
+impl Update<'_> {
+    /// Of three tensors of f32, contiguous; the first two may be changed in place.
+    fn over(&self, parameter: &Tensor, state: &Tensor, gradient: &Tensor) -> Result<()> {
+        if gradient.dims() != parameter.dims() {
+            let (g, p) = (gradient.dims(), parameter.dims());
+            return Err(Error::Internal(format!("a gradient of shape {g:?} for a parameter of shape {p:?}")));
+        }
+        Ok(change(self, [parameter, state], [gradient])?)
+    }
+}
+
+impl InPlace<2, 1> for Update<'_> {
     const NAME: &'static str = "an optimiser's step";
 
     fn cpu(&self, [parameter, state]: [&mut [f32]; 2], [gradient]: [View; 1]) -> candle_core::Result<()> {
-        (self.0)(Slices { parameter, state, gradient: gradient.values });
+        let slices = Slices { parameter, state, gradient: gradient.values };
+        self.bad.set(update(self.config, self.step, self.dims, slices, self.pass));
         Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &cuda::Gpu, [parameter, state]: [cuda::Argument; 2], [gradient]: [cuda::View; 1]) -> candle_core::Result<()> {
+        use cuda::At;
+        let length = gradient.values.len();
+        let rows = self.config.rule.rows();
+        let none = Ranger {
+            keep: 0.0,
+            beta1: 0.0,
+            beta2: 0.0,
+            rest1: 0.0,
+            rest2: 0.0,
+            rate: 0.0,
+            epsilon: 0.0,
+            rectified: false,
+            first: false,
+            meets: false,
+        };
+        let (rule, r, correction) = match elements(self.config, self.step) {
+            Elements::Sgd(Sgd { keep, rate }) => (0, Ranger { keep, rate, ..none }, 1.0),
+            Elements::Adam(Adam { keep, beta1, beta2, rate, correction, epsilon }) => {
+                let (rest1, rest2) = (1.0 - beta1, 1.0 - beta2);
+                (rows as i32, Ranger { keep, beta1, beta2, rest1, rest2, rate, epsilon, ..none }, correction)
+            }
+            Elements::Ranger(ranger) => (3, ranger, 1.0),
+        };
+        let span = centred(self.dims, length).filter(|span| rule == 3 && *span > 0);
+        let mut shift = None;
+        if let Some(span) = span {
+            let means = gpu.alloc(length / span)?;
+            // SAFETY: the kernel's arguments.
+            unsafe {
+                let grid = [length / span, 1, 1];
+                gpu.launch(("optim", "optim_centres"), grid, 256, 0, cuda::arguments![gradient.at(), means.at(), span])?
+            };
+            shift = Some(means);
+        }
+        let step = |bad: cuda::Argument| {
+            let arguments = cuda::arguments![
+                parameter,
+                state,
+                gradient.at(),
+                shift.at(),
+                span.unwrap_or(length.max(1)),
+                length,
+                rows,
+                (self.pass == Pass::Look) as i32,
+                bad,
+                rule,
+                r.first as i32,
+                r.meets as i32,
+                r.rectified as i32,
+                r.keep,
+                r.rate,
+                r.beta1,
+                r.beta2,
+                r.rest1,
+                r.rest2,
+                correction,
+                r.epsilon
+            ];
+            // SAFETY: the kernel's arguments; the state has `rows` times as many numbers as the parameter.
+            unsafe { gpu.each(("optim", "optim_step"), length, arguments) }
+        };
+        match self.away {
+            Some(away) => cuda::with(away, Self::NAME, step),
+            None => step(cuda::Argument::NULL),
+        }
     }
 }
 

@@ -212,12 +212,13 @@ impl Adaptation {
         }
         // All is read before anything is written.
         let variables = &self.trainable.variables;
-        let values = variables.iter().map(|(key, v)| state.tensor(VALUE, key, Some(v.dims()))).collect::<Result<Vec<_>>>()?;
+        let values = variables.iter().map(|(key, v)| Ok(state.tensor(VALUE, key, Some(v.dims()))?.to_device(v.device())?));
+        let values = values.collect::<Result<Vec<_>>>()?;
         let moment = |(key, steps): (&String, &i32)| {
             let count = variables.get(key).map(|v| v.elem_count());
             let count = count.ok_or_else(|| Error::format(&state.file.path, format!("'{key}' is no parameter that is trained")))?;
             // A copy: steps change moments in place, and the file's numbers may be asked for again.
-            let moments = state.tensor(MOMENT, key, Some(&[count]))?.reshape((1, count))?.copy()?;
+            let moments = state.tensor(MOMENT, key, Some(&[count]))?.reshape((1, count))?.copy()?.to_device(self.frozen.device())?;
             Ok((key.clone(), State { steps: *steps, moments }))
         };
         let mut moments = about.moments.iter().map(moment).collect::<Result<BTreeMap<_, _>>>()?;

@@ -2,6 +2,7 @@
 
 use super::domain::style_key;
 use super::settings::{Mode, Parameters, Phase, Settings};
+use crate::device::HOST;
 use crate::error::{Error, Result};
 use crate::nn::generator::{Config, Generator, Kind, Layer};
 use candle_core::{DType, Tensor, Var};
@@ -156,6 +157,8 @@ impl Trainable {
                 deltas.insert(key.clone(), var.zeros_like()?);
             }
         }
+        // A domain lies with whoever takes it.
+        deltas.values_mut().try_for_each(|delta| delta.to_device(HOST).map(|there| *delta = there))?;
         Ok(deltas)
     }
 }

@@ -5,7 +5,7 @@ use super::options::{self, Options};
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{array, count32, path, text};
-use crate::device::{self, HOST};
+use crate::device;
 use std::ffi::c_char;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +29,9 @@ impl Handle for nada_context {
 pub struct nada_context_options {
     /// sizeof(nada_context_options) where the program was compiled.
     pub struct_size: usize,
-    /// Where to compute: "cpu", the only device of this library so far. NULL (the default) is "cpu".
+    /// Where to compute: "cpu"; "cuda" or "cuda:N", the first or the Nth NVIDIA GPU from 0, in a library that was built for it; "auto", a GPU
+    /// where one can be used. What cannot be used is the CPU instead, with a line in the log. NULL (the default) is what the environment
+    /// variable NADA_DEVICE says, or "auto".
     pub device: *const c_char,
     /// Folders that hold model packs, searched in order before those the library knows itself (NADA_MODELS, the installed and the built-in
     /// ones). Borrowed for the call. Default: none.
@@ -74,8 +76,8 @@ pub(super) fn processors() -> usize {
 
 unsafe fn read(options: *const nada_context_options) -> Result<Context> {
     let options = options::read(options)?;
-    let device = match options.device.is_null() {
-        true => HOST.clone(),
+    let choice = match options.device.is_null() {
+        true => device::preferred().map_err(|e| Failure::new(nada_status::NADA_UNSUPPORTED, e.to_string()))?,
         false => device::named(text(options.device, "options.device")?)
             .map_err(|e| Failure::new(nada_status::NADA_UNSUPPORTED, format!("options.{e}")))?,
     };
@@ -86,7 +88,7 @@ unsafe fn read(options: *const nada_context_options) -> Result<Context> {
         n if n <= MOST_THREADS => n,
         n => return Err(Failure::argument("options.threads", format_args!("{n} must be at most {MOST_THREADS}"))),
     };
-    Ok(Context { runtime: Arc::new(Runtime::new(threads, options.memory_limit, device)?), folders })
+    Ok(Context { runtime: Arc::new(Runtime::new(threads, options.memory_limit, choice.device)?), folders })
 }
 
 /// Fills `options` with the defaults; struct_size is sizeof(nada_context_options).

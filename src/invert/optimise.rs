@@ -1,8 +1,9 @@
 //! The optimisation loop.
 
 use super::{Inversion, Settings, Space};
+use crate::device::HOST;
 use crate::error::{Error, Result};
-use crate::kernels::{mean_square_error, pyramid_distance, unit_rows, LEAST_LENGTH, Warm};
+use crate::kernels::{mean_square_error, pyramid_distance, unit_rows, Warm, LEAST_LENGTH};
 use crate::nn::clip::{Clip, ClipResize};
 use crate::nn::generator::{as_rgb, Generator, Latent, Noise, Space as LatentSpace};
 use crate::optim::{Config, Gradient, Optimiser, Rule, Schedule};
@@ -72,7 +73,7 @@ pub fn invert_keeping(
         let message = format!("needs a side that 16 divides, and this generator draws {side} x {side} pixels");
         return Err(Error::unsupported("inverting", message));
     }
-    let target = target.square(side)?.to_tensor()?;
+    let target = target.square(side)?.to_tensor()?.to_device(generator.device())?;
     let embed = |clip: &Clip, image: &Tensor| {
         let features = clip.encode_image(&clip.preprocess(image, ClipResize::Antialias)?)?;
         Result::Ok(unit_rows(&features, LEAST_LENGTH)?)
@@ -159,10 +160,13 @@ pub fn invert_keeping(
         Ok(())
     };
     let ended = search();
-    let found = best.map(|(loss, psnr, tensor, maps)| {
-        let noise = (!maps.is_empty()).then_some(maps);
-        Inversion { latent: Latent { space: LatentSpace::WPlus, tensor, noise }, psnr, loss, steps: done }
-    });
+    let home = |maps: Vec<Tensor>| maps.iter().map(|m| m.to_device(HOST)).collect::<candle_core::Result<Vec<_>>>();
+    let taken = |(loss, psnr, tensor, maps): (f32, f32, Tensor, Vec<Tensor>)| -> Result<Inversion> {
+        let noise = if maps.is_empty() { None } else { Some(home(maps)?) };
+        let tensor = tensor.to_device(HOST)?;
+        Ok(Inversion { latent: Latent { space: LatentSpace::WPlus, tensor, noise }, psnr, loss, steps: done })
+    };
+    let found = best.map(taken).transpose()?;
     if let Err(e) = ended {
         *reached = found;
         return Err(e);

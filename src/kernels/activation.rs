@@ -2,6 +2,8 @@
 //! also with their section 2's approximation of Phi by tanh.
 
 use super::cpu::View;
+#[cfg(feature = "cuda")]
+use super::cuda::{self, At, Gpu};
 use super::op::{alike, apply, f32s, run1, Backward, Differentiable, Op};
 use candle_core::{Result, Shape, Tensor};
 use serde::{Deserialize, Serialize};
@@ -39,6 +41,10 @@ impl Op<1> for Activation {
         self.forward(x.values, &mut out);
         Ok([out])
     }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x]: [cuda::View; 1]) -> Result<[cuda::Numbers; 1]> {
+        Ok([self.on_gpu(gpu, x.at(), x.values.len())?])
+    }
 }
 
 impl Differentiable<1> for Activation {
@@ -60,6 +66,10 @@ impl Op<2> for ActivationGradient {
         let mut out = gradient.values.to_vec();
         self.0.backward(x.values, &mut out);
         Ok([out])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x, gradient]: [cuda::View; 2]) -> Result<[cuda::Numbers; 1]> {
+        Ok([self.0.back_on_gpu(gpu, x.at(), gradient.at(), x.values.len())?])
     }
 }
 

@@ -2,6 +2,8 @@
 
 use super::cpu::resample::{neighbours, Neighbours};
 use super::cpu::View;
+#[cfg(feature = "cuda")]
+use super::cuda::{self, At, Gpu};
 use super::op::{alike, apply, f32s, run1, Backward, Differentiable, Op};
 use candle_core::{bail, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -18,6 +20,15 @@ struct AffineSample {
 impl AffineSample {
     fn neighbours(&self, h: usize, w: usize) -> &Neighbours {
         self.neighbours.get_or_init(|| neighbours(&self.theta, h, w))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_gpu(&self, gpu: &Gpu, x: &cuda::View, kernel: &'static str) -> Result<cuda::Numbers> {
+        let (n, c, h, w) = x.shape.dims4()?;
+        let (theta, out) = (gpu.upload(&self.theta)?, gpu.alloc(x.values.len())?);
+        // SAFETY: the kernels' arguments, which are the same for both.
+        unsafe { gpu.each(("picture", kernel), x.values.len(), cuda::arguments![x.at(), theta.at(), out.at(), n * c, c, h, w])? };
+        Ok(out)
     }
 }
 
@@ -39,6 +50,10 @@ impl Op<1> for AffineSample {
             }
         });
         Ok([out])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x]: [cuda::View; 1]) -> Result<[cuda::Numbers; 1]> {
+        Ok([self.on_gpu(gpu, &x, "affine_forward")?])
     }
 }
 
@@ -70,6 +85,10 @@ impl Op<1> for AffineSampleGradient {
             }
         });
         Ok([out])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [gradient]: [cuda::View; 1]) -> Result<[cuda::Numbers; 1]> {
+        Ok([self.0.on_gpu(gpu, &gradient, "affine_backward")?])
     }
 }
 

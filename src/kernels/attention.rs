@@ -1,6 +1,8 @@
 //! Multi-head self-attention (Vaswani et al. 2017, section 3.2) with the softmax fused in.
 
 use super::cpu::View;
+#[cfg(feature = "cuda")]
+use super::cuda::{self, At, Gpu};
 use super::op::{apply, f32s, run1, Backward, Differentiable, Op};
 use candle_core::{bail, Result, Shape, Tensor};
 
@@ -36,6 +38,11 @@ impl Op<1> for Attention {
         self.forward(qkv.values, (n, tokens, tokens), &mut out, true);
         Ok([out])
     }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [qkv]: [cuda::View; 1]) -> Result<[cuda::Numbers; 1]> {
+        let (n, tokens) = self.sizes(qkv.shape)?;
+        Ok([self.on_gpu(gpu, qkv.at(), (n, tokens, tokens))?])
+    }
 }
 
 impl Differentiable<1> for Attention {
@@ -62,6 +69,11 @@ impl Op<2> for AttentionGradient {
         let mut out = vec![0.0; qkv.values.len()];
         self.0.backward(qkv.values, gradient.values, (n, tokens, tokens), &mut out, true);
         Ok([out])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [qkv, gradient]: [cuda::View; 2]) -> Result<[cuda::Numbers; 1]> {
+        let (n, tokens) = self.0.sizes(qkv.shape)?;
+        Ok([self.0.back_on_gpu(gpu, qkv.at(), gradient.at(), (n, tokens, tokens))?])
     }
 }
 

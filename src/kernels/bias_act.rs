@@ -1,6 +1,8 @@
 //! Bias and leaky ReLU with gain: the activation of the mapping network.
 
 use super::cpu::View;
+#[cfg(feature = "cuda")]
+use super::cuda::{self, At, Gpu};
 use super::op::{alike, apply, run, Backward, Differentiable, Op};
 use candle_core::{bail, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -41,6 +43,15 @@ impl Op<2> for BiasAct {
         });
         Ok([y])
     }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x, bias]: [cuda::View; 2]) -> Result<[cuda::Numbers; 1]> {
+        let (c, area) = sizes(x.shape, bias.shape)?;
+        let out = gpu.alloc(x.values.len())?;
+        let arguments = cuda::arguments![x.at(), bias.at(), out.at(), x.values.len(), c, area];
+        // SAFETY: the kernel's arguments.
+        unsafe { gpu.each(("picture", "bias_act_forward"), x.values.len(), arguments)? };
+        Ok([out])
+    }
 }
 
 impl Differentiable<2> for BiasAct {
@@ -67,5 +78,18 @@ impl Op<3, 2> for BiasActGradient {
         let mut db = vec![0.0f64; c];
         dx.chunks(area).enumerate().for_each(|(i, plane)| db[i % c] += plane.iter().map(|v| f64::from(*v)).sum::<f64>());
         Ok([dx, db.into_iter().map(|v| v as f32).collect()])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [y, bias, dy]: [cuda::View; 3]) -> Result<[cuda::Numbers; 2]> {
+        let (c, area) = sizes(y.shape, bias.shape)?;
+        let count = y.values.len();
+        let (dx, db) = (gpu.alloc(count)?, gpu.alloc(c)?);
+        // SAFETY: the kernels' arguments.
+        unsafe {
+            gpu.each(("picture", "bias_act_backward"), count, cuda::arguments![y.at(), dy.at(), dx.at(), count])?;
+            let sums = cuda::arguments![dx.at(), db.at(), count / (c * area), c, area];
+            gpu.launch(("style", "channel_totals"), [c, 1, 1], 256, 0, sums)?;
+        }
+        Ok([dx, db])
     }
 }

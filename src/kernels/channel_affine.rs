@@ -2,6 +2,8 @@
 
 use super::cpu::simd::vectorised;
 use super::cpu::View;
+#[cfg(feature = "cuda")]
+use super::cuda::{self, At, Gpu};
 use super::op::{apply, f32s, run1, Backward, Differentiable, Op};
 use candle_core::{bail, Result, Shape, Tensor};
 
@@ -27,6 +29,15 @@ impl Op<1> for ChannelAffine {
             let (scale, shift) = (self.scale[plane % c], self.shift[plane % c]);
             vectorised(|| out.iter_mut().zip(x).for_each(|(out, x)| *out = x * scale + shift));
         }
+        Ok([out])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x]: [cuda::View; 1]) -> Result<[cuda::Numbers; 1]> {
+        let (n, c, h, w) = x.shape.dims4()?;
+        let (scale, shift, out) = (gpu.upload(&self.scale)?, gpu.upload(&self.shift)?, gpu.alloc(x.values.len())?);
+        let arguments = cuda::arguments![x.at(), scale.at(), shift.at(), out.at(), n * c, c, h * w];
+        // SAFETY: the kernel's arguments.
+        unsafe { gpu.each(("picture", "channel_affine"), x.values.len(), arguments)? };
         Ok([out])
     }
 }

@@ -1,6 +1,8 @@
 //! Plain convolution, for CLIP's networks and encoders.
 
 use super::cpu::View;
+#[cfg(feature = "cuda")]
+use super::cuda::{self, At, Gpu};
 use super::op::{alike, apply, run1, Backward, Differentiable, Op};
 use candle_core::{Result, Shape, Tensor};
 
@@ -66,6 +68,10 @@ impl Op<2> for Conv2d {
     fn cpu(&self, [x, w]: [View; 2]) -> Result<[Vec<f32>; 1]> {
         Ok([self.forward(&self.sizes(x.dims(), w.dims())?, x.values, w.values)])
     }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x, w]: [cuda::View; 2]) -> Result<[cuda::Numbers; 1]> {
+        Ok([self.on_gpu(gpu, &self.sizes(x.dims(), w.dims())?, x.at(), w.at())?])
+    }
 }
 
 impl Differentiable<2> for Conv2d {
@@ -93,6 +99,10 @@ impl Op<2> for InputGradient {
     fn cpu(&self, [w, dy]: [View; 2]) -> Result<[Vec<f32>; 1]> {
         Ok([self.of.input_gradient(&self.of.sizes(self.x.dims(), w.dims())?, w.values, dy.values)])
     }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [w, dy]: [cuda::View; 2]) -> Result<[cuda::Numbers; 1]> {
+        Ok([self.of.input_on_gpu(gpu, &self.of.sizes(self.x.dims(), w.dims())?, w.at(), dy.at())?])
+    }
 }
 
 /// x, dy -> dw of shape `w`.
@@ -110,5 +120,9 @@ impl Op<2> for WeightGradient {
     }
     fn cpu(&self, [x, dy]: [View; 2]) -> Result<[Vec<f32>; 1]> {
         Ok([self.of.weight_gradient(&self.of.sizes(x.dims(), self.w.dims())?, x.values, dy.values)])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x, dy]: [cuda::View; 2]) -> Result<[cuda::Numbers; 1]> {
+        Ok([self.of.weight_on_gpu(gpu, &self.of.sizes(x.dims(), self.w.dims())?, x.at(), dy.at())?])
     }
 }

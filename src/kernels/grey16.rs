@@ -1,6 +1,8 @@
 //! Small grey pictures, which keep what a picture shows and lose most of its style.
 
 use super::cpu::View;
+#[cfg(feature = "cuda")]
+use super::cuda::{self, At, Gpu};
 use super::op::{apply, f32s, run1, Backward, Differentiable, Op};
 use candle_core::{bail, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -57,6 +59,14 @@ impl Op<1> for Grey16 {
         });
         Ok([out])
     }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [pictures]: [cuda::View; 1]) -> Result<[cuda::Numbers; 1]> {
+        let (n, h, w) = sizes(pictures.shape)?;
+        let out = gpu.alloc(n * CELLS)?;
+        // SAFETY: the kernel's arguments.
+        unsafe { gpu.launch(("picture", "grey16_forward"), [CELLS, n, 1], 128, 0, cuda::arguments![pictures.at(), out.at(), h, w])? };
+        Ok([out])
+    }
 }
 
 impl Differentiable<1> for Grey16 {
@@ -93,6 +103,15 @@ impl Op<1> for Grey16Gradient {
             }
             others.chunks_exact_mut(h * w).for_each(|other| other.copy_from_slice(first));
         });
+        Ok([out])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [gradient]: [cuda::View; 1]) -> Result<[cuda::Numbers; 1]> {
+        let (n, h, w) = sizes(&self.pictures)?;
+        let count = self.pictures.elem_count();
+        let out = gpu.alloc(count)?;
+        // SAFETY: the kernel's arguments.
+        unsafe { gpu.each(("picture", "grey16_backward"), count, cuda::arguments![gradient.at(), out.at(), n, h, w])? };
         Ok([out])
     }
 }

@@ -4,6 +4,8 @@ use super::cpu::gemm::{matmul, Matrix};
 use super::cpu::simd::vectorised;
 use super::cpu::vector::{add_to, repeated};
 use super::cpu::View;
+#[cfg(feature = "cuda")]
+use super::cuda::{self, transformer::Dense, At, Gpu};
 use super::op::{apply, f32s, run1, Backward, Differentiable, Op};
 use candle_core::{bail, Result, Shape, Tensor};
 
@@ -33,6 +35,13 @@ fn forward(x: View, w: View, b: Option<&[f32]>) -> Result<Vec<f32>> {
     Ok(out)
 }
 
+/// The layer, and how many rows x has.
+#[cfg(feature = "cuda")]
+fn on_cuda(x: &cuda::View, w: &cuda::View, bias: Option<cuda::Argument>) -> Result<(Dense, usize)> {
+    let (outputs, inputs) = w.shape.dims2()?;
+    Ok((Dense { weight: w.at(), bias, inputs, outputs }, x.values.len() / inputs.max(1)))
+}
+
 /// x, w -> x w^T
 struct Linear;
 
@@ -43,6 +52,11 @@ impl Op<2> for Linear {
     }
     fn cpu(&self, [x, w]: [View; 2]) -> Result<[Vec<f32>; 1]> {
         Ok([forward(x, w, None)?])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x, w]: [cuda::View; 2]) -> Result<[cuda::Numbers; 1]> {
+        let (dense, rows) = on_cuda(&x, &w, None)?;
+        Ok([dense.forward(gpu, x.at(), rows, None)?])
     }
 }
 
@@ -64,6 +78,11 @@ impl Op<3> for BiasedLinear {
     }
     fn cpu(&self, [x, w, b]: [View; 3]) -> Result<[Vec<f32>; 1]> {
         Ok([forward(x, w, Some(b.values))?])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x, w, b]: [cuda::View; 3]) -> Result<[cuda::Numbers; 1]> {
+        let (dense, rows) = on_cuda(&x, &w, Some(b.at()))?;
+        Ok([dense.forward(gpu, x.at(), rows, None)?])
     }
 }
 
@@ -98,6 +117,12 @@ impl Op<2> for InputGradient {
         matmul((rows, inputs, outputs), &mut out, inputs, false, 1.0, g, w, true);
         Ok([out])
     }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [g, w]: [cuda::View; 2]) -> Result<[cuda::Numbers; 1]> {
+        let (outputs, inputs) = w.shape.dims2()?;
+        let dense = Dense { weight: w.at(), bias: None, inputs, outputs };
+        Ok([dense.backward(gpu, g.at(), g.values.len() / outputs.max(1))?])
+    }
 }
 
 /// g [.., outputs], x [.., inputs] -> g^T x [outputs, inputs]
@@ -120,6 +145,13 @@ impl Op<2> for WeightGradient {
         matmul((outputs, inputs, rows), &mut out, inputs, false, 1.0, g, x, true);
         Ok([out])
     }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [g, x]: [cuda::View; 2]) -> Result<[cuda::Numbers; 1]> {
+        let [out] = self.shapes([g.shape, x.shape])?;
+        let (outputs, inputs) = out.dims2()?;
+        let dense = Dense { weight: cuda::Argument::NULL, bias: None, inputs, outputs };
+        Ok([dense.of_weights(gpu, g.at(), x.at(), g.values.len() / outputs.max(1))?])
+    }
 }
 
 /// g [.., outputs] -> its sum over all rows [outputs]
@@ -135,6 +167,11 @@ impl Op<1> for BiasGradient {
         let mut out = vec![0.0; outputs];
         vectorised(|| g.values.chunks_exact(outputs.max(1)).for_each(|row| add_to(&mut out, row)));
         Ok([out])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [g]: [cuda::View; 1]) -> Result<[cuda::Numbers; 1]> {
+        let outputs = g.dims().last().copied().unwrap_or(0);
+        Ok([cuda::transformer::column_sums(gpu, g.at(), g.values.len() / outputs.max(1), outputs)?])
     }
 }
 

@@ -1,7 +1,7 @@
 //! The operations that networks and losses are made of, with their gradients.
 //!
 //! All take and give f32. A gradient is computed only for arguments that candle tracks: frozen weights cost nothing backward. One file an
-//! operation: shapes and gradient (`op.rs` says how); the arithmetic, where it is more than a loop, in `cpu/`, one folder a device.
+//! operation: shapes and gradient (`op.rs` says how); the arithmetic, where it is more than a loop, in `cpu/` and `cuda/`, one folder a device.
 
 // Shapes stand in square brackets.
 #![allow(rustdoc::broken_intra_doc_links)]
@@ -13,6 +13,8 @@ mod bias_act;
 mod channel_affine;
 mod conv2d;
 mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod filters;
 mod grey16;
 mod linear;

@@ -2,6 +2,8 @@
 
 use super::cpu::norm::Norm;
 use super::cpu::View;
+#[cfg(feature = "cuda")]
+use super::cuda::{self, At, Gpu};
 use super::op::{alike, apply, f32s, run1, Backward, Differentiable, Op};
 use candle_core::{bail, Result, Shape, Tensor};
 
@@ -29,6 +31,12 @@ impl Op<3> for LayerNorm {
         Norm { gamma: gamma.values, beta: beta.values, epsilon: self.epsilon }.forward(x.values, &mut out);
         Ok([out])
     }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x, gamma, beta]: [cuda::View; 3]) -> Result<[cuda::Numbers; 1]> {
+        let width = gamma.values.len();
+        let norm = cuda::transformer::Norm { gamma: gamma.at(), beta: beta.at(), width, epsilon: self.epsilon };
+        Ok([norm.forward(gpu, x.at(), x.values.len() / width)?])
+    }
 }
 
 impl Differentiable<3> for LayerNorm {
@@ -53,6 +61,14 @@ impl Op<4> for LayerNormGradient {
     fn cpu(&self, [x, gamma, beta, gradient]: [View; 4]) -> Result<[Vec<f32>; 1]> {
         let mut out = vec![0.0; x.values.len()];
         Norm { gamma: gamma.values, beta: beta.values, epsilon: self.epsilon }.backward(x.values, gradient.values, &mut out);
+        Ok([out])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x, gamma, beta, gradient]: [cuda::View; 4]) -> Result<[cuda::Numbers; 1]> {
+        let width = gamma.values.len();
+        let norm = cuda::transformer::Norm { gamma: gamma.at(), beta: beta.at(), width, epsilon: self.epsilon };
+        let out = gpu.alloc(x.values.len())?;
+        norm.backward(gpu, x.at(), gradient.at(), x.values.len() / width, &out, false)?;
         Ok([out])
     }
 }

@@ -1,10 +1,14 @@
 //! What an operation is, and how it enters candle's graph.
 //!
-//! An operation says the shapes of its results and its arithmetic, one method for each kind of device: `cpu` today; CUDA's will be a method
-//! beside it, with its kernels in a folder beside `cpu/`. A differentiable one also says its gradient, as operations on tensors again, so
+//! An operation says the shapes of its results and its arithmetic, one method for each kind of device: `cpu`, and with the feature `cuda` one of
+//! that name beside it. A differentiable one also says its gradient, as operations on tensors again, so
 //! that the gradient runs wherever the tensors are. Gradients of gradients are not there: what [`run`] gives is not tracked.
 
 use super::cpu;
+#[cfg(feature = "cuda")]
+use super::cuda;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{bail, CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Error, InplaceOp1, Layout, Result, Shape, Storage, Tensor};
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -18,6 +22,12 @@ pub(crate) trait Op<const IN: usize, const OUT: usize = 1>: Send + Sync + 'stati
 
     /// The results' numbers, each as many as its shape has. The inputs have passed [`Op::shapes`].
     fn cpu(&self, inputs: [cpu::View; IN]) -> Result<[Vec<f32>; OUT]>;
+
+    /// The same on a GPU.
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, _: &cuda::Gpu, _: [cuda::View; IN]) -> Result<[cuda::Numbers; OUT]> {
+        bail!("{} has no arithmetic for CUDA yet", Self::NAME)
+    }
 }
 
 /// An operation with a gradient. The first result is the operation's; what else it computes is kept for the gradient.
@@ -39,6 +49,10 @@ pub(crate) struct Backward<const IN: usize, const OUT: usize = 1> {
 /// The results of `op`, untracked.
 pub(crate) fn run<const IN: usize, const OUT: usize, O: Op<IN, OUT>>(op: &O, inputs: [&Tensor; IN]) -> Result<[Tensor; OUT]> {
     let held = inputs.map(Tensor::storage_and_layout);
+    #[cfg(feature = "cuda")]
+    if held.iter().any(|(storage, _)| matches!(**storage, Storage::Cuda(_))) {
+        return cuda::run(op, all(held.iter().map(|(storage, layout)| Ok((on_cuda(storage, O::NAME)?, *layout))))?);
+    }
     let arguments = all(held.iter().map(|(storage, layout)| Ok((on_cpu(storage, O::NAME)?, *layout))))?;
     let (results, shapes) = compute(op, arguments)?;
     all(results.into_iter().zip(shapes).map(|(values, shape)| cpu::tensor(values, shape)))
@@ -102,6 +116,19 @@ impl<const IN: usize, const OUT: usize, O: Differentiable<IN, OUT>> Node<O, IN, 
         Ok((CpuStorage::F32(values), shape))
     }
 
+    #[cfg(feature = "cuda")]
+    fn forward_on_cuda(&self, tracked: &[(&CudaStorage, &Layout)]) -> Result<(CudaStorage, Shape)> {
+        let held = self.constants.each_ref().map(|c| c.as_ref().map(Tensor::storage_and_layout));
+        let mut tracked = tracked.iter().copied();
+        let arguments = all(held.iter().map(|held| match held {
+            Some((storage, layout)) => Ok((on_cuda(storage, O::NAME)?, *layout)),
+            None => tracked.next().ok_or_else(|| Error::Msg(format!("{}: an input is missing", O::NAME))),
+        }))?;
+        let (first, shape, kept) = cuda::forward(&self.op, arguments)?;
+        let _ = self.kept.set(kept);
+        Ok((first, shape))
+    }
+
     /// The gradients of the tracked inputs, in their order.
     fn backward(&self, tracked: &[&Tensor], result: &Tensor, gradient: &Tensor) -> Result<impl Iterator<Item = Option<Tensor>>> {
         let mut tracked = tracked.iter();
@@ -124,6 +151,10 @@ impl<const IN: usize, const OUT: usize, O: Differentiable<IN, OUT>> CustomOp1 fo
     fn cpu_fwd(&self, a: &CpuStorage, al: &Layout) -> Result<(CpuStorage, Shape)> {
         self.forward(&[(a, al)])
     }
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, a: &CudaStorage, al: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.forward_on_cuda(&[(a, al)])
+    }
     fn bwd(&self, a: &Tensor, result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         Ok(self.backward(&[a], result, gradient)?.next().flatten())
     }
@@ -135,6 +166,10 @@ impl<const IN: usize, const OUT: usize, O: Differentiable<IN, OUT>> CustomOp2 fo
     }
     fn cpu_fwd(&self, a: &CpuStorage, al: &Layout, b: &CpuStorage, bl: &Layout) -> Result<(CpuStorage, Shape)> {
         self.forward(&[(a, al), (b, bl)])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, a: &CudaStorage, al: &Layout, b: &CudaStorage, bl: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.forward_on_cuda(&[(a, al), (b, bl)])
     }
     fn bwd(&self, a: &Tensor, b: &Tensor, result: &Tensor, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let mut gradients = self.backward(&[a, b], result, gradient)?;
@@ -157,6 +192,18 @@ impl<const IN: usize, const OUT: usize, O: Differentiable<IN, OUT>> CustomOp3 fo
         cl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.forward(&[(a, al), (b, bl), (c, cl)])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        a: &CudaStorage,
+        al: &Layout,
+        b: &CudaStorage,
+        bl: &Layout,
+        c: &CudaStorage,
+        cl: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.forward_on_cuda(&[(a, al), (b, bl), (c, cl)])
     }
     fn bwd(
         &self,
@@ -195,6 +242,14 @@ fn on_cpu<'a>(storage: &'a Storage, name: &str) -> Result<&'a CpuStorage> {
     }
 }
 
+#[cfg(feature = "cuda")]
+pub(super) fn on_cuda<'a>(storage: &'a Storage, name: &str) -> Result<&'a CudaStorage> {
+    match storage {
+        Storage::Cuda(storage) => Ok(storage),
+        _ => bail!("{name} of tensors on a GPU and elsewhere"),
+    }
+}
+
 fn all<T, const N: usize>(parts: impl Iterator<Item = Result<T>>) -> Result<[T; N]> {
     let parts: Vec<T> = parts.collect::<Result<_>>()?;
     parts.try_into().map_err(|parts: Vec<T>| Error::Msg(format!("{} tensors instead of {N}", parts.len())))
@@ -206,6 +261,12 @@ pub(crate) trait InPlace<const CHANGED: usize, const IN: usize> {
 
     /// As many numbers in each of `changed` as its tensor has.
     fn cpu(&self, changed: [&mut [f32]; CHANGED], inputs: [cpu::View; IN]) -> Result<()>;
+
+    /// The same on a GPU.
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, _: &cuda::Gpu, _: [cuda::Argument; CHANGED], _: [cuda::View; IN]) -> Result<()> {
+        bail!("{} has no arithmetic for CUDA yet", Self::NAME)
+    }
 }
 
 /// Runs `op` on `changed`, which must be contiguous f32; every tensor that shares their memory sees it. That an input shares memory with a
@@ -220,6 +281,10 @@ pub(crate) fn change<const CHANGED: usize, const IN: usize, O: InPlace<CHANGED, 
         if memory(tensor).is_some_and(|own| others.any(|other| memory(other) == Some(own))) {
             bail!("{} of tensors that share their memory", O::NAME);
         }
+    }
+    #[cfg(feature = "cuda")]
+    if changed.iter().any(|t| t.device().is_cuda()) {
+        return cuda::change(op, changed, inputs);
     }
     let held = inputs.map(Tensor::storage_and_layout);
     let values: [_; IN] = all(held.iter().map(|(storage, layout)| cpu::numbers(on_cpu(storage, O::NAME)?, layout, O::NAME)))?;
@@ -236,6 +301,8 @@ fn memory(t: &Tensor) -> Option<*const f32> {
     let (storage, _) = t.storage_and_layout();
     match &*storage {
         Storage::Cpu(CpuStorage::F32(values)) if !values.is_empty() => Some(values.as_ptr()),
+        #[cfg(feature = "cuda")]
+        Storage::Cuda(storage) => cuda::address(storage),
         _ => None,
     }
 }

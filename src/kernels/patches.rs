@@ -1,6 +1,8 @@
 //! Pictures to tokens of a vision transformer (Dosovitskiy et al. 2021, section 3.1).
 
 use super::cpu::View;
+#[cfg(feature = "cuda")]
+use super::cuda::{self, At, Gpu};
 use super::op::{alike, apply, f32s, run1, Backward, Differentiable, Op};
 use candle_core::{bail, Result, Shape, Tensor};
 
@@ -64,6 +66,15 @@ impl Op<1> for Patches {
         grid.runs(n, |from, to| out[to..to + self.0].copy_from_slice(&x.values[from..from + self.0]));
         Ok([out])
     }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x]: [cuda::View; 1]) -> Result<[cuda::Numbers; 1]> {
+        let (n, c, h, w) = x.shape.dims4()?;
+        let [shape] = self.shapes([x.shape])?;
+        let out = gpu.alloc(shape.elem_count())?;
+        // SAFETY: the kernel's arguments.
+        unsafe { gpu.each(("transformer", "patches"), shape.elem_count(), cuda::arguments![x.at(), out.at(), n, c, h, w, self.0, 0])? };
+        Ok([out])
+    }
 }
 
 impl Differentiable<1> for Patches {
@@ -92,6 +103,16 @@ impl Op<1> for PatchesGradient {
         Grid::of(&self.x, run)?.runs(self.x.dims()[0], |to, from| out[to..to + run].copy_from_slice(&gradient.values[from..from + run]));
         Ok([out])
     }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [gradient]: [cuda::View; 1]) -> Result<[cuda::Numbers; 1]> {
+        let (n, c, h, w) = self.x.dims4()?;
+        let count = self.x.elem_count();
+        let out = gpu.alloc(count)?;
+        let arguments = cuda::arguments![gradient.at(), out.at(), n, c, h, w, self.patch, 1];
+        // SAFETY: the kernel's arguments.
+        unsafe { gpu.each(("transformer", "patches"), count, arguments)? };
+        Ok([out])
+    }
 }
 
 /// x [n, c, h, w] cut into squares of `patch` pixels -> [n, (h / patch) * (w / patch), c * patch * patch], row by row, each square as c, y, x:
@@ -118,6 +139,16 @@ impl Op<3> for Embed {
             let rows = class.values.iter().chain(&x.values[i * tokens * width..(i + 1) * tokens * width]);
             out.extend(rows.zip(position.values).map(|(x, p)| x + p));
         }
+        Ok([out])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x, class, position]: [cuda::View; 3]) -> Result<[cuda::Numbers; 1]> {
+        let (n, tokens, width) = x.shape.dims3()?;
+        let count = n * (tokens + 1) * width;
+        let out = gpu.alloc(count)?;
+        let arguments = cuda::arguments![x.at(), class.at(), position.at(), out.at(), n, tokens, width];
+        // SAFETY: the kernel's arguments.
+        unsafe { gpu.each(("transformer", "embedded"), count, arguments)? };
         Ok([out])
     }
 }

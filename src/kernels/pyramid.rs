@@ -2,6 +2,8 @@
 
 use super::cpu::vector::long_dot;
 use super::cpu::View;
+#[cfg(feature = "cuda")]
+use super::cuda::{self, At, Gpu};
 use super::op::{alike, apply, run1, Backward, Differentiable, Op};
 use super::with_gradient::times;
 use candle_core::{bail, Result, Shape, Tensor};
@@ -41,6 +43,12 @@ impl Op<2, 2> for Pyramid {
         let (_, _, _, side) = x.shape.dims4()?;
         let (distance, gradient) = distance(x.values, target.values, side, self.weight);
         Ok([vec![distance], gradient])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x, target]: [cuda::View; 2]) -> Result<[cuda::Numbers; 2]> {
+        let (n, c, h, w) = x.shape.dims4()?;
+        let levels = if self.weight > 0.0 { LEVELS } else { 1 };
+        cuda::picture::pyramid(gpu, x.at(), target.at(), (n * c, h, w), levels, self.weight)
     }
 }
 
@@ -102,6 +110,10 @@ impl Op<2> for MeanSquareError {
     fn cpu(&self, [a, b]: [View; 2]) -> Result<[Vec<f32>; 1]> {
         let square: f64 = a.values.iter().zip(b.values).map(|(a, b)| f64::from(a - b).powi(2)).sum();
         Ok([vec![(square / a.values.len() as f64) as f32]])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [a, b]: [cuda::View; 2]) -> Result<[cuda::Numbers; 1]> {
+        Ok([cuda::picture::mean_square_error(gpu, a.at(), b.at(), a.values.len())?])
     }
 }
 

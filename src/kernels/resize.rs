@@ -2,6 +2,8 @@
 
 use super::cpu::resample::{Grid, Taps};
 use super::cpu::View;
+#[cfg(feature = "cuda")]
+use super::cuda::{self, At, Gpu};
 use super::filters::Filter;
 use super::op::{alike, apply, f32s, run1, Backward, Differentiable, Op};
 use candle_core::{bail, Result, Shape, Tensor};
@@ -38,6 +40,13 @@ impl Op<1> for Resize {
         out.par_chunks_mut(plane).zip(x.values.par_chunks(h * w)).for_each(|(out, x)| self.grid.forward(x, w, out));
         Ok([out])
     }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x]: [cuda::View; 1]) -> Result<[cuda::Numbers; 1]> {
+        let (n, c, h, w) = x.shape.dims4()?;
+        let (rows, columns) = (self.grid.rows.len(), self.grid.columns.len());
+        let narrowed = self.grid.rows.on_gpu(gpu, x.at(), (n * c, h, rows, w))?;
+        Ok([self.grid.columns.on_gpu(gpu, narrowed.at(), (n * c * rows, w, columns, 1))?])
+    }
 }
 
 impl Differentiable<1> for Resize {
@@ -66,6 +75,13 @@ impl Op<1> for ResizeGradient {
         let planes = gradient.values.par_chunks(self.of.plane());
         out.par_chunks_mut(h * w).zip(planes).for_each(|(out, g)| self.of.grid.backward(g, w, out));
         Ok([out])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [gradient]: [cuda::View; 1]) -> Result<[cuda::Numbers; 1]> {
+        let (n, c, h, w) = self.x.dims4()?;
+        let (rows, columns) = (self.of.grid.rows.len(), self.of.grid.columns.len());
+        let wide = self.of.grid.columns.transposed(w).on_gpu(gpu, gradient.at(), (n * c * rows, columns, w, 1))?;
+        Ok([self.of.grid.rows.transposed(h).on_gpu(gpu, wide.at(), (n * c, rows, h, w))?])
     }
 }
 

@@ -11,6 +11,8 @@
 
 use super::cpu::synthesis::{Given, Need, Packed, Tape};
 use super::cpu::{self, View};
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::op::{apply, run, Backward, Differentiable, Op};
 use crate::progress::Cancel;
 use candle_core::{bail, DType, Error, Result, Shape, Tensor};
@@ -115,7 +117,8 @@ impl Network {
 /// after each layer, on the way back too.
 pub(crate) fn synthesis(net: &Arc<Network>, styles: &[Tensor], noise: &[Option<Tensor>], cancel: &Cancel) -> Result<Tensor> {
     let device = net.parameters[0].device();
-    let none = || Tensor::zeros(0, DType::F32, device);
+    // No allocation of a GPU is empty.
+    let none = || Tensor::zeros(usize::from(device.is_cuda()), DType::F32, device);
     let flat = |tensors: Vec<&Tensor>| -> Result<Tensor> {
         match tensors.is_empty() {
             true => none(),
@@ -141,6 +144,8 @@ pub(crate) fn synthesis(net: &Arc<Network>, styles: &[Tensor], noise: &[Option<T
             keep,
             cancel: cancel.clone(),
             tape: Mutex::new(None),
+            #[cfg(feature = "cuda")]
+            cuda_tape: Mutex::new(None),
         }),
     };
     apply(op, [&Tensor::cat(styles, 1)?, &parameters, &moving])
@@ -154,6 +159,15 @@ pub(crate) fn seen(
     noise: &[Option<Tensor>],
     mut seen: impl FnMut(&str, &str, Tensor) -> Result<()>,
 ) -> Result<()> {
+    let host = crate::device::HOST;
+    if !net.parameters[0].device().is_cpu() {
+        // What is looked at is computed on the host.
+        let parameters = net.parameters.iter().map(|t| t.to_device(host)).collect::<Result<_>>()?;
+        let net = Arc::new(Network::new(net.start, net.layers.clone(), parameters, net.blur, net.clamp, None));
+        let styles = styles.iter().map(|t| t.to_device(host)).collect::<Result<Vec<_>>>()?;
+        let noise = noise.iter().map(|m| m.as_ref().map(|t| t.to_device(host)).transpose()).collect::<Result<Vec<_>>>()?;
+        return self::seen(&net, &styles, &noise, &mut seen as &mut dyn FnMut(&str, &str, Tensor) -> Result<()>);
+    }
     let need = Need { styles: vec![], parameters: vec![], noise: vec![] };
     let pass = Pass {
         net: net.clone(),
@@ -162,6 +176,8 @@ pub(crate) fn seen(
         keep: false,
         cancel: Cancel::new(),
         tape: Mutex::new(None),
+        #[cfg(feature = "cuda")]
+        cuda_tape: Mutex::new(None),
     };
     let styles = Tensor::cat(styles, 1)?.detach();
     let n = styles.dim(0)?;
@@ -171,7 +187,6 @@ pub(crate) fn seen(
             false,
             Some(&mut |layer: &Layer, what: &str, numbers: &[f32]| {
                 let (c, h, w) = (layer.outputs, layer.height, layer.width);
-                let host = crate::device::HOST;
                 let tensor = match layer.role {
                     Role::Colours => Tensor::from_slice(numbers, (n, c, h, w), host)?,
                     Role::Convolution { .. } => Tensor::from_slice(numbers, (n, h, w, c), host)?.permute((0, 3, 1, 2))?.contiguous()?,
@@ -191,6 +206,8 @@ struct Pass {
     keep: bool,
     cancel: Cancel,
     tape: Mutex<Option<Tape>>,
+    #[cfg(feature = "cuda")]
+    cuda_tape: Mutex<Option<cuda::synthesis::Tape>>,
 }
 
 impl Pass {
@@ -207,6 +224,22 @@ impl Pass {
         });
         let noise = noise.collect::<Result<Vec<_>>>()?;
         f(Given { net: &self.net, n, styles, parameters: &parameters, noise: &noise, cancel: &self.cancel })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_cuda<T>(&self, gpu: &cuda::Gpu, styles: &cuda::View, f: impl FnOnce(cuda::synthesis::Given) -> Result<T>) -> Result<T> {
+        let all: Vec<Tensor> = self.net.parameters.iter().map(Tensor::contiguous).collect::<Result<_>>()?;
+        let at = |t: &Tensor| cuda::with(t, Synthesis::NAME, Ok);
+        let parameters = all.iter().map(at).collect::<Result<Vec<_>>>()?;
+        let noise: Vec<Option<Tensor>> =
+            self.noise.iter().map(|m| m.as_ref().map(Tensor::contiguous).transpose()).collect::<Result<_>>()?;
+        let noise = noise.iter().map(|m| match m {
+            Some(map) => Ok((at(map)?, map.dim(0)?)),
+            None => Ok((cuda::Argument::NULL, 0)),
+        });
+        let noise = noise.collect::<Result<Vec<_>>>()?;
+        let (n, styles) = (styles.dims()[0], cuda::At::at(styles));
+        f(cuda::synthesis::Given { gpu, net: &self.net, n, styles, parameters: &parameters, noise: &noise, cancel: &self.cancel })
     }
 
     fn sizes(&self, styles: &Shape) -> Result<usize> {
@@ -251,6 +284,14 @@ impl Op<3> for Synthesis {
         *pass.tape.lock().map_err(|_| Error::Msg("synthesis: another thread failed".into()))? = tape;
         Ok([pictures])
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &cuda::Gpu, [styles, ..]: [cuda::View; 3]) -> Result<[cuda::Numbers; 1]> {
+        let pass = &self.pass;
+        let (pictures, tape) = pass.on_cuda(gpu, &styles, |given| given.forward(pass.keep))?;
+        *pass.cuda_tape.lock().map_err(|_| Error::Msg("synthesis: another thread failed".into()))? = tape;
+        Ok([pictures])
+    }
 }
 
 impl Differentiable<3> for Synthesis {
@@ -293,5 +334,22 @@ impl Op<2, 3> for SynthesisGradient {
             }
         })?;
         Ok([found.styles, found.parameters.concat(), found.noise.concat()])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &cuda::Gpu, [styles, gradient]: [cuda::View; 2]) -> Result<[cuda::Numbers; 3]> {
+        let pass = &self.pass;
+        let tape = pass.cuda_tape.lock().map_err(|_| Error::Msg("synthesis: another thread failed".into()))?.take();
+        let found = pass.on_cuda(gpu, &styles, |given| {
+            let tape = match tape {
+                Some(tape) => Some(tape),
+                None => given.forward(true)?.1,
+            };
+            match tape {
+                Some(tape) => given.backward(tape, &pass.need, cuda::At::at(&gradient)),
+                None => bail!("synthesis kept nothing"),
+            }
+        })?;
+        Ok([found.styles, gpu.joined(found.parameters)?, gpu.joined(found.noise)?])
     }
 }

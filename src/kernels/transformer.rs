@@ -8,6 +8,8 @@ use super::attention::Attention;
 use super::cpu::norm::Norm;
 use super::cpu::transformer::{Dense, Kept};
 use super::cpu::{self, View};
+#[cfg(feature = "cuda")]
+use super::cuda::{self, At, Gpu};
 use super::op::{alike, apply, f32s, run1, Backward, Differentiable, Op};
 use candle_core::{bail, Error, Result, Shape, Tensor};
 use std::sync::Arc;
@@ -121,6 +123,24 @@ impl BlockOp {
             activation: self.activation,
         }
     }
+
+    #[cfg(feature = "cuda")]
+    fn block_on_gpu(&self, weights: [cuda::View; WEIGHTS]) -> cuda::transformer::Block {
+        let (width, hidden, epsilon) = (self.attention.width, weights[9].values.len(), self.epsilon);
+        let [gamma1, beta1, qkv, qkv_bias, out, out_bias, gamma2, beta2, up, up_bias, down, down_bias] = weights.map(|w| w.at());
+        let norm = |gamma, beta| cuda::transformer::Norm { gamma, beta, width, epsilon };
+        let dense = |weight, bias, inputs, outputs| cuda::transformer::Dense { weight, bias: Some(bias), inputs, outputs };
+        cuda::transformer::Block {
+            norm1: norm(gamma1, beta1),
+            qkv: dense(qkv, qkv_bias, width, 3 * width),
+            out: dense(out, out_bias, width, width),
+            norm2: norm(gamma2, beta2),
+            up: dense(up, up_bias, width, hidden),
+            down: dense(down, down_bias, hidden, width),
+            attention: self.attention,
+            activation: self.activation,
+        }
+    }
 }
 
 impl Op<{ 1 + WEIGHTS }, 4> for BlockOp {
@@ -134,6 +154,10 @@ impl Op<{ 1 + WEIGHTS }, 4> for BlockOp {
     fn cpu(&self, [x, weights @ ..]: [View; 1 + WEIGHTS]) -> Result<[Vec<f32>; 4]> {
         let (out, Kept { qkv, middle, hidden }) = self.block(weights).forward(x.values, self.size(x.shape)?);
         Ok([out, qkv, middle, hidden])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x, weights @ ..]: [cuda::View; 1 + WEIGHTS]) -> Result<[cuda::Numbers; 4]> {
+        self.block_on_gpu(weights).forward(gpu, x.at(), self.size(x.shape)?)
     }
 }
 
@@ -165,5 +189,10 @@ impl Op<{ 5 + WEIGHTS }> for BlockGradient {
     fn cpu(&self, [gradient, qkv, middle, hidden, x, weights @ ..]: [View; 5 + WEIGHTS]) -> Result<[Vec<f32>; 1]> {
         let kept = Kept { qkv: qkv.values, middle: middle.values, hidden: hidden.values };
         Ok([self.0.block(weights).backward(x.values, kept, gradient.values, self.0.size(x.shape)?)])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [gradient, qkv, middle, hidden, x, weights @ ..]: [cuda::View; 5 + WEIGHTS]) -> Result<[cuda::Numbers; 1]> {
+        let kept = [qkv.at(), middle.at(), hidden.at()];
+        Ok([self.0.block_on_gpu(weights).backward(gpu, x.at(), kept, gradient.at(), self.0.size(x.shape)?)?])
     }
 }

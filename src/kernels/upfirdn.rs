@@ -1,6 +1,8 @@
 //! Upsample, filter with a FIR kernel, downsample (Karras et al. 2020, appendix B).
 
 use super::cpu::View;
+#[cfg(feature = "cuda")]
+use super::cuda::{self, At, Gpu};
 use super::op::{apply, run1, Backward, Differentiable, Op};
 use candle_core::{bail, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -104,6 +106,18 @@ impl Op<1> for UpFirDn {
         let (oh, ow) = self.output(h, w)?;
         let mut out = vec![0.0; n * c * oh * ow];
         out.par_chunks_mut(oh * ow).zip(x.values.par_chunks(h * w)).for_each(|(dst, src)| self.plane(src, h, w, dst, ow));
+        Ok([out])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, [x]: [cuda::View; 1]) -> Result<[cuda::Numbers; 1]> {
+        let (n, c, h, w) = x.shape.dims4()?;
+        let (oh, ow) = self.output(h, w)?;
+        let (kh, kw) = self.kernel_size;
+        let (taps, out) = (gpu.upload(&self.kernel)?, gpu.alloc(n * c * oh * ow)?);
+        let (left, top) = (self.pad[0] as i32, self.pad[2] as i32);
+        let arguments = cuda::arguments![x.at(), taps.at(), out.at(), n * c, h, w, oh, ow, kh, kw, self.up, self.down, left, top];
+        // SAFETY: the kernel's arguments.
+        unsafe { gpu.each(("picture", "upfirdn"), n * c * oh * ow, arguments)? };
         Ok([out])
     }
 }

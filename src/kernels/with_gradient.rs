@@ -1,6 +1,8 @@
 //! A gradient that was computed elsewhere, as the start of a backward pass.
 
 use super::cpu::View;
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::op::{apply, Backward, Differentiable, Op};
 use candle_core::{bail, Result, Shape, Tensor};
 
@@ -17,6 +19,10 @@ impl Op<2> for WithGradient {
     }
     fn cpu(&self, _: [View; 2]) -> Result<[Vec<f32>; 1]> {
         Ok([vec![0.0]])
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &cuda::Gpu, _: [cuda::View; 2]) -> Result<[cuda::Numbers; 1]> {
+        Ok([gpu.zeros(1)?])
     }
 }
 

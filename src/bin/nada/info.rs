@@ -4,6 +4,7 @@ use crate::ui::{name, names, plain, Ui};
 use clap::Args;
 use nada::adapt::{Domain, SavedState};
 use nada::checkpoint::{self, Checkpoint};
+use nada::device;
 use nada::nn::clip::Clip;
 use nada::nn::encoders::EncoderFile;
 use nada::nn::generator::{self, Generator, Latent, Layer};
@@ -47,8 +48,11 @@ type About = Map<String, Value>;
 fn installed(ui: &Ui) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let folders: Vec<PathBuf> = search_folders().into_iter().filter(|f| f.is_dir()).collect();
+    let choice = device::preferred()?;
+    let device = if choice.device.is_cpu() { "cpu" } else { "cuda" };
     let mut text = format!(
-        "nada {version}\nfolders of model packs: {}\n",
+        "nada {version}\ncomputes on: {device} ({})\nfolders of model packs: {}\n",
+        choice.why,
         folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ")
     );
     let mut packs = Vec::new();
@@ -65,7 +69,7 @@ fn installed(ui: &Ui) -> Result<()> {
             }
         }
     }
-    ui.answer(&text, json!({"version": version, "folders": names(&folders), "packs": packs}))
+    ui.answer(&text, json!({"version": version, "device": device, "device_reason": choice.why, "folders": names(&folders), "packs": packs}))
 }
 
 /// A heading, and below it the properties, one a line.

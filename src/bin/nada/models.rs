@@ -4,6 +4,7 @@ use crate::outputs::Outputs;
 use crate::ui::Ui;
 use clap::{Args, ValueEnum};
 use nada::adapt::{Domain, Settings, Templates, WeightedClip};
+use nada::device;
 use nada::nn::clip::{tidy, Activation, Clip, Reader};
 use nada::nn::generator::Generator;
 use nada::pack::{pack_folder, ModelPack, NewClip, PackClip, STARTER};
@@ -34,6 +35,7 @@ impl PackArgs {
             (None, false) => ModelPack::find(STARTER)?,
             (Some(name), _) => find_pack(name)?,
         };
+        let pack = pack.on(&device::preferred()?.device);
         pack.warnings.iter().for_each(|warning| ui.warn(warning.clone()));
         Ok(Some(pack))
     }
@@ -87,7 +89,7 @@ impl ModelArgs {
 
     pub fn generator(&self, pack: Option<&ModelPack>, cancel: &Cancel) -> Result<Arc<Generator>> {
         let generator = match (&self.generator, pack) {
-            (Some(file), _) => Generator::open_unless(file, cancel)?,
+            (Some(file), _) => Generator::open_on(file, &device::preferred()?.device, cancel)?,
             (None, Some(pack)) => pack.load_generator_unless(cancel)?,
             (None, None) => return Err(Error::argument("--generator", "give a file, or a pack with --model")),
         };
@@ -102,7 +104,9 @@ impl ClipArgs {
     pub fn load(&self, pack: Option<&ModelPack>, ui: &mut Ui) -> Result<Vec<WeightedClip>> {
         let files = self.chosen(pack)?;
         let cancel = &ui.cancel;
-        let load = |c: &NewClip| Ok(WeightedClip { clip: Arc::new(Clip::open_as(&c.path, c.activation, cancel)?), weight: c.weight });
+        let device = device::preferred()?.device;
+        let open = |c: &NewClip| Clip::open_on(&c.path, c.activation, &device, cancel);
+        let load = |c: &NewClip| Ok(WeightedClip { clip: Arc::new(open(c)?), weight: c.weight });
         let clips = match pack.filter(|_| files.is_empty()) {
             Some(pack) => pack.load_clips_unless(cancel),
             None => files.iter().map(load).collect::<Result<Vec<_>>>(),

@@ -24,6 +24,28 @@ impl Taps {
         self.starts.len()
     }
 
+    /// The weights turned round: output and input change places, for `inputs` of these.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn transposed(&self, inputs: usize) -> Self {
+        let sees = |i: usize, j: usize| j >= self.starts[i] && j < self.starts[i] + self.weights[i].len();
+        let (mut starts, mut weights) = (vec![], vec![]);
+        for j in 0..inputs {
+            let first = (0..self.len()).find(|&i| sees(i, j)).unwrap_or(0);
+            let last = (0..self.len()).rfind(|&i| sees(i, j)).map_or(first, |last| last + 1);
+            starts.push(first);
+            weights.push((first..last).map(|i| if sees(i, j) { self.weights[i][j - self.starts[i]] } else { 0.0 }).collect());
+        }
+        Self { starts, weights }
+    }
+
+    /// Starts; weights of all outputs, filled up with zeros to the same number each; that number.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn table(&self) -> (Vec<i32>, Vec<f32>, usize) {
+        let most = self.weights.iter().map(Vec::len).max().unwrap_or(0).max(1);
+        let filled = self.weights.iter().flat_map(|w| w.iter().copied().chain(std::iter::repeat(0.0)).take(most));
+        (self.starts.iter().map(|&s| s as i32).collect(), filled.collect(), most)
+    }
+
     fn iter(&self) -> impl Iterator<Item = (usize, &[f32])> {
         self.starts.iter().copied().zip(self.weights.iter().map(Vec::as_slice))
     }

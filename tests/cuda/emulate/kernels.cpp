@@ -1,0 +1,70 @@
+// The kernels themselves, compiled for the host. A build for GPUs never sees this file. Names that are not listed here cannot be launched.
+#include "emulate.hpp"
+#include "../../../src/kernels/cuda/conv.cu"
+#include "../../../src/kernels/cuda/optim.cu"
+#include "../../../src/kernels/cuda/picture.cu"
+#include "../../../src/kernels/cuda/style.cu"
+#include "../../../src/kernels/cuda/transformer.cu"
+
+#define KERNEL(name) static emulate::Register name##_known(#name, &emulate::Call<name>::run);
+KERNEL(conv_effective)
+KERNEL(conv_energy)
+KERNEL(conv_norms)
+KERNEL(conv_pack)
+KERNEL(conv_plain)
+KERNEL(conv_64x8)
+KERNEL(conv_64x4)
+KERNEL(conv_32x8)
+KERNEL(conv_32x16)
+KERNEL(conv_grad_plain)
+KERNEL(conv_grad_32x32)
+KERNEL(conv_grad_finish)
+KERNEL(conv_style_gradient)
+
+KERNEL(repeated)
+KERNEL(colour_weights)
+KERNEL(colours_forward)
+KERNEL(colours_reduce)
+KERNEL(colours_unclamped)
+KERNEL(channel_totals)
+KERNEL(activation_back)
+KERNEL(activation_sums)
+KERNEL(sample_totals)
+KERNEL(pixel_totals)
+KERNEL(strength_gradient)
+KERNEL(noise_gradient)
+KERNEL(colour_gradients)
+KERNEL(plane_products)
+KERNEL(constant_gradient)
+
+KERNEL(norm_forward)
+KERNEL(norm_backward)
+KERNEL(activation_forward)
+KERNEL(activation_backward)
+KERNEL(rows_of)
+KERNEL(rows_back)
+KERNEL(column_sums)
+KERNEL(attention_forward)
+KERNEL(attention_back_queries)
+KERNEL(attention_back_tokens)
+KERNEL(patches)
+KERNEL(embedded)
+
+KERNEL(resize_along)
+KERNEL(channel_affine)
+KERNEL(bias_act_forward)
+KERNEL(bias_act_backward)
+KERNEL(squares)
+KERNEL(total)
+KERNEL(halved)
+KERNEL(halved_back)
+KERNEL(grey16_forward)
+KERNEL(grey16_backward)
+KERNEL(affine_forward)
+KERNEL(affine_backward)
+KERNEL(upfirdn)
+KERNEL(columns)
+KERNEL(columns_back)
+
+KERNEL(optim_centres)
+KERNEL(optim_step)
