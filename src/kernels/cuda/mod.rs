@@ -108,34 +108,44 @@ pub(crate) fn about(device: &Device) -> Option<(String, usize, usize)> {
     Some((stream.context().name().ok()?, free, all))
 }
 
-/// An argument of a kernel: an address, an int or a float, as the driver reads it.
+/// An argument of a kernel: an address, an int or a float.
 #[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(crate) struct Argument(u64);
-
-// SAFETY: plain bits; a kernel reads as many of them as its parameter has.
-unsafe impl DeviceRepr for Argument {}
+pub(crate) struct Argument {
+    /// As the driver reads it: as many of the low bytes as the kernel's parameter has.
+    bits: u64,
+    /// Whether it is not larger than its kind.
+    fits: bool,
+}
 
 impl Argument {
-    pub(crate) const NULL: Self = Self(0);
+    pub(crate) const NULL: Self = Self { bits: 0, fits: true };
+
+    fn address(bits: u64) -> Self {
+        Self { bits, fits: true }
+    }
+
+    /// Of an address: so many f32 further on.
+    pub(crate) fn plus(self, numbers: usize) -> Self {
+        Self { bits: self.bits + 4 * numbers as u64, ..self }
+    }
 }
 
 impl From<i32> for Argument {
     fn from(v: i32) -> Self {
-        Self(v as u32 as u64)
+        Self { bits: v as u32 as u64, fits: true }
     }
 }
 
 impl From<usize> for Argument {
-    /// An int: sizes were checked by [`Gpu::launch`]'s callers, who cannot have more than the GPU has memory for.
+    /// An int; [`Gpu::launch`] refuses one that is too large.
     fn from(v: usize) -> Self {
-        Self::from(v as i32)
+        Self { bits: v as u64, fits: i32::try_from(v).is_ok() }
     }
 }
 
 impl From<f32> for Argument {
     fn from(v: f32) -> Self {
-        Self(v.to_bits() as u64)
+        Self { bits: v.to_bits() as u64, fits: true }
     }
 }
 
@@ -147,13 +157,13 @@ pub(crate) trait At {
 
 impl<T> At for CudaSlice<T> {
     fn at(&self) -> Argument {
-        Argument(self.device_ptr(self.stream()).0)
+        Argument::address(self.device_ptr(self.stream()).0)
     }
 }
 
 impl<T> At for CudaView<'_, T> {
     fn at(&self) -> Argument {
-        Argument(self.device_ptr(self.stream()).0)
+        Argument::address(self.device_ptr(self.stream()).0)
     }
 }
 
@@ -172,13 +182,6 @@ impl<T: At> At for Option<T> {
 impl<T: At> At for &T {
     fn at(&self) -> Argument {
         (*self).at()
-    }
-}
-
-impl Argument {
-    /// So many f32 further on.
-    pub(crate) fn plus(self, numbers: usize) -> Self {
-        Self(self.0 + 4 * numbers as u64)
     }
 }
 
@@ -254,6 +257,9 @@ impl Gpu {
         shared: usize,
         arguments: &[Argument],
     ) -> Result<()> {
+        if arguments.iter().any(|a| !a.fits) {
+            bail!("{}: more than 2^31 numbers at a time, which a GPU does not take", kernel.1)
+        }
         let function = function(&self.device, kernel.0, kernel.1)?;
         if shared > 48 << 10 {
             let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
@@ -270,7 +276,7 @@ impl Gpu {
         let stream = self.device.cuda_stream();
         let mut call = stream.launch_builder(&function);
         for argument in arguments {
-            call.arg(argument);
+            call.arg(&argument.bits);
         }
         call.launch(config).w()?;
         Ok(())
@@ -320,16 +326,16 @@ impl Gpu {
             m as i32,
             k as i32,
             (&alpha as *const f32).cast(),
-            b.at.0 as *const c_void,
+            b.at.bits as *const c_void,
             real,
             b.row as i32,
             0,
-            a.at.0 as *const c_void,
+            a.at.bits as *const c_void,
             real,
             a.row as i32,
             0,
             (&beta as *const f32).cast(),
-            c.0 as *mut c_void,
+            c.bits as *mut c_void,
             real,
             row as i32,
             0,
@@ -478,7 +484,7 @@ pub(super) fn forward<const IN: usize, const OUT: usize, O: super::op::Op<IN, OU
 /// Where a storage's numbers lie, so that two can be compared.
 pub(super) fn address(storage: &CudaStorage) -> Option<*const f32> {
     let numbers = storage.as_cuda_slice::<f32>().ok()?;
-    Some(numbers.at().0 as *const f32)
+    Some(numbers.at().bits as *const f32)
 }
 
 /// Runs `op` on `changed`, which share no memory: only addresses are handed on, and who else uses what is there waits its turn on the stream.
