@@ -255,8 +255,9 @@ fn generators_draw_and_learn_the_same() {
         assert!(want.len() > 30, "{:?}", want.keys());
         for (name, want) in &want {
             let d = distance(&have[name], want);
-            // Of a style's gradient the norm takes most away again: what remains has the error of the whole.
-            assert!(d < 5.0 * allowed(), "{name} of {side} px, {n} pictures: off by {d:e}");
+            // Of a style's gradient the norm takes most away again: what remains has the error of the whole, most of all where factors are rounded.
+            let room = if allowed() > 1e-3 { 10.0 } else { 5.0 };
+            assert!(d < room * allowed(), "{name} of {side} px, {n} pictures: off by {d:e}");
         }
     }
 }
