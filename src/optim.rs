@@ -167,7 +167,7 @@ impl Optimiser {
     /// Errors: `NotFinite` that names a variable which would become NaN or infinite.
     pub fn step_of(&mut self, grads: &[GradStore], share: f64, of: impl Fn(&str) -> Gradient + Sync) -> Result<()> {
         let config = Config { learning_rate: self.config.learning_rate * share, ..self.config };
-        let prepare = |p: &Parameter| -> Result<Option<(Tensor, State, Option<Tensor>)>> {
+        let prepare = |p: &Parameter| -> Result<Option<Prepared>> {
             let choice = of(&p.name);
             if choice == Gradient::Skip {
                 return Ok(None);
@@ -202,7 +202,7 @@ impl Optimiser {
             }
         };
         let prepared = self.parameters.par_iter().map(prepare).collect::<Result<Vec<_>>>()?;
-        let away = |of: &Option<(Tensor, State, Option<Tensor>)>| of.as_ref().and_then(|(_, _, away)| away.clone());
+        let away = |of: &Option<Prepared>| of.as_ref().and_then(|(_, _, away)| away.clone());
         let names = self.parameters.iter().zip(&prepared).filter(|(_, of)| away(of).is_some()).map(|(p, _)| &p.name);
         let away: Vec<Tensor> = prepared.iter().filter_map(away).collect();
         if !away.is_empty() {
@@ -211,7 +211,7 @@ impl Optimiser {
                 return Err(not_finite(name, bad));
             }
         }
-        let write = |(p, prepared): (&mut Parameter, Option<(Tensor, State, Option<Tensor>)>)| -> Result<()> {
+        let write = |(p, prepared): (&mut Parameter, Option<Prepared>)| -> Result<()> {
             let Some((grad, state, _)) = prepared else { return Ok(()) };
             let bad = Cell::new(None);
             let write = Update { config: &config, step: state.steps, dims: p.var.dims(), pass: Pass::Write, bad: &bad, away: None };
@@ -247,6 +247,9 @@ impl candle_nn::Optimizer for Optimiser {
         self.config.learning_rate = rate;
     }
 }
+
+/// What a step will need of a parameter: its gradient, its state, and where what was seen of them lies, if that is elsewhere.
+type Prepared = (Tensor, State, Option<Tensor>);
 
 /// What an update works on: a parameter of n numbers, its state [rows, n], its gradient.
 struct Slices<'a> {
