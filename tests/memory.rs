@@ -100,7 +100,10 @@ fn measured(case: &str) -> (u64, u64) {
         "starter: invert with noise" => inverting(&load(128), invert::Settings { optimise_noise: true, ..search }),
         "starter: render 1" => rendering(&load(128), 1),
         "starter: render 64" => rendering(&load(128), 64),
-        "256 px: adapt, stylespace" => adapting(Arc::new(load(256)), &pack, Settings { batch: 2, snapshot_every: 0, stop: None, ..recipe }),
+        "256 px: adapt, stylespace" => {
+            let settings = Settings { parameters: Parameters::Stylespace, batch: 2, snapshot_every: 0, stop: None, ..recipe };
+            adapting(Arc::new(load(256)), &pack, settings)
+        }
         "256 px: adapt, full" => adapting(Arc::new(load(256)), &pack, full),
         "256 px: adapt, layer selection" => {
             let auto_layers = Some(nada::adapt::AutoLayers { k: 6, iterations: 1, batch: 4 });

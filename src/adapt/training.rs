@@ -473,11 +473,10 @@ impl Adaptation {
         };
         // The twins share the frozen mapping network, unless the trained one's is trained.
         let own_mapping = self.settings.rules().own_mapping && self.trainable.trains_mapping();
-        let (before, after) = rayon::join(
-            || self.frozen.synthesize_unless(&wplus(&self.frozen, 0)?, noise(0), cancel),
-            || trained.synthesize_unless(&wplus(if own_mapping { trained } else { &self.frozen }, 1)?, noise(1), cancel),
-        );
-        Ok(Twins { before: as_rgb(&before?)?, after: as_rgb(&after?)? })
+        // One after the other: side by side they would need the memory of both.
+        let before = self.frozen.synthesize_unless(&wplus(&self.frozen, 0)?, noise(0), cancel)?;
+        let after = trained.synthesize_unless(&wplus(if own_mapping { trained } else { &self.frozen }, 1)?, noise(1), cancel)?;
+        Ok(Twins { before: as_rgb(&before)?, after: as_rgb(&after)? })
     }
 
     /// The losses in CLIP's space, and a scalar whose backward pass carries their gradient into `after`.

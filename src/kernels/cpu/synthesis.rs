@@ -2,7 +2,7 @@
 //! direction.
 
 use super::conv::{self, Map, Panels, Scaled, Styled, Sums, Winograd, GAIN, PANEL, SLOPE};
-use super::scratch::{zeros, Scratch, Warm};
+use super::scratch::{Scratch, Warm};
 use super::simd::vectorised;
 use crate::kernels::synthesis::{Layer, Network, Role};
 use crate::progress::Cancel;
@@ -219,7 +219,7 @@ impl Given<'_> {
                 row.iter().enumerate().for_each(|(i, w)| weights[i * PANEL + o] = *w);
             }
         }
-        let mut out = zeros(self.n * layer.outputs * x.area());
+        let mut out = vec![0.0; self.n * layer.outputs * x.area()];
         conv::points(x, &weights, layer.outputs, bias, &mut out);
         out
     }

@@ -25,6 +25,7 @@ pub(crate) use outer::{weight_gradient, Kind};
 pub(crate) use panels::{unpacked, Panels};
 pub(crate) use up::{parts_back as up_parts_back, up, up_back};
 pub(crate) use winograd::{is_worth, parts as wino_parts, weight_gradient as wino_weight_gradient, Winograd};
+pub(crate) use winograd::{POINTS as WINOGRAD_POINTS, ROOM as WINOGRAD_ROOM};
 
 /// Features [n][h][w][c].
 #[derive(Clone, Copy)]

@@ -15,7 +15,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Products a tile has.
-const POINTS: usize = 36;
+pub(crate) const POINTS: usize = 36;
 /// Side of a tile's output.
 const STEP: usize = 4;
 /// Output channels that are transformed back at a time.
@@ -454,7 +454,7 @@ impl WithSimd for Sum<'_> {
 }
 
 /// Numbers that the points of tiles may take at a time.
-const ROOM: usize = 12 << 20;
+pub(crate) const ROOM: usize = 12 << 20;
 
 /// dw, as [`Panels`] of outputs g.c and inputs x.c, += the sum over samples and pixels of x times `s` [n][c] and g times `d` [n][k].
 pub(crate) fn weight_gradient(x: Map, s: &[f32], g: Map, d: &[f32], dw: &mut [f32]) {
