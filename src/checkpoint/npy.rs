@@ -5,7 +5,7 @@ use super::source::{contiguous_strides, Block, Dtype, Entry, Source};
 use crate::device::HOST;
 use crate::error::{Error, Result};
 use crate::files::begins_with;
-use crate::output::{atomically, Destination};
+use crate::files::{atomically, Destination};
 use crate::progress::Cancel;
 use candle_core::Tensor;
 use std::io::{Read, Write};

@@ -2,7 +2,7 @@
 
 use super::{Inversion, Settings, Space};
 use crate::error::{Error, Result};
-use crate::kernels::{mean_square_error, pyramid_distance, unit_rows, LEAST_LENGTH, Warm};
+use crate::kernels::{mean_square_error, pyramid_distance, unit_rows, Warm, LEAST_LENGTH};
 use crate::nn::clip::{Clip, ClipResize};
 use crate::nn::generator::{as_rgb, Generator, Latent, Noise, Space as LatentSpace};
 use crate::optim::{Config, Gradient, Optimiser, Rule, Schedule};

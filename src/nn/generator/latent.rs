@@ -13,7 +13,7 @@
 use crate::checkpoint::{self, read_npy_unless, save_safetensors, write_npy, Checkpoint};
 use crate::device::HOST;
 use crate::error::{Error, Result};
-use crate::output::Destination;
+use crate::files::Destination;
 use crate::progress::Cancel;
 use candle_core::{DType, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
