@@ -17,9 +17,10 @@
 //! | [`checkpoint`] | file formats to tensors and back |
 //! | [`files`] | opening ordinary files; where results go: temporary names, links, what dead processes left |
 //! | `formats` | what the library's own formats have in common |
-//! | [`rng`], [`progress`], [`settings`], [`threads`], [`machine`], [`device`], [`error`] | what all of them share |
+//! | [`rng`], [`cancel`], [`progress`], [`settings`], [`threads`], [`machine`], [`device`], [`error`] | what all of them share |
 
 pub mod adapt;
+pub mod cancel;
 pub mod capi;
 pub mod checkpoint;
 pub mod device;

@@ -1,7 +1,7 @@
 //! Opening files that users and manifests name.
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::progress::Cancel;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! Where the bytes of a picture's file come from.
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::files::{open_ordinary, PictureFormat};
-use crate::progress::Cancel;
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
