@@ -1,16 +1,16 @@
 //! Measuring domains: against ground truth on held-out latents, and in CLIP's space.
 
 use crate::adapt::{Domain, Templates, WeightedClip};
+use crate::cancel::Cancel;
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::kernels::{unit_rows, LEAST_LENGTH};
 use crate::memory::Need;
-use crate::nn::clip::{tidy, Clip, ClipResize};
+use crate::nn::clip::{tidy, Clip};
 use crate::nn::generator::{as_rgb, Generator, Latent, Noise, Space};
 use crate::pack::ModelPack;
 use crate::pairing;
 use crate::picture::Picture;
-use crate::progress::Cancel;
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 
@@ -68,17 +68,6 @@ pub fn pairing(adapted: &Tensor, plain: &Tensor) -> Result<f32> {
     let a = pairing::named_grey16("adapted", adapted)?;
     let p = pairing::named_grey16("plain", alike("plain", plain, adapted)?)?;
     Ok(pairing::share(&a, &p))
-}
-
-/// Normalised embeddings [n, d] of pictures [n, 3, height, width], nominally in [-1, 1].
-pub fn embed_pictures(clip: &Clip, pictures: &Tensor, resize: ClipResize) -> Result<Tensor> {
-    let mut parts = Vec::new();
-    // A few at a time, so that memory does not grow with the number of pictures.
-    for from in (0..pictures.dim(0)?).step_by(8) {
-        let part = pictures.narrow(0, from, 8.min(pictures.dim(0)? - from))?;
-        parts.push(clip.encode_image(&clip.preprocess(&part, resize)?)?);
-    }
-    Ok(unit_rows(&Tensor::cat(&parts, 0)?, LEAST_LENGTH)?)
 }
 
 /// The mean of a text's normalised embeddings in the templates, normalised: [1, d]. [`tidy`] is applied to the text.
@@ -224,7 +213,7 @@ pub fn domains(
     for WeightedClip { clip, .. } in clips {
         cancel.check()?;
         let text = embed_text_unless(clip, target, templates, cancel)?;
-        let (before, after) = (embed_pictures(clip, &plain_signed, resize)?, embed_pictures(clip, &drawn, resize)?);
+        let (before, after) = (clip.embed_pictures(&plain_signed, resize, cancel)?, clip.embed_pictures(&drawn, resize, cancel)?);
         figures.push(ClipFigures {
             clip: clip.name.clone(),
             quality: quality(&after, &text)?,

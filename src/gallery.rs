@@ -3,13 +3,10 @@
 
 use crate::adapt::domain::{Description, Domain};
 use crate::error::{Error, Result};
-use crate::output::remove_dead;
+use crate::files::remove_dead;
 use crate::pack::{data_folder, unexpanded};
 use crate::picture::Picture;
 use std::path::{Path, PathBuf};
-
-/// How the files of domains end.
-pub const ENDING: &str = ".nada.safetensors";
 
 /// The variable that names the folder.
 pub const DOMAINS_VARIABLE: &str = "NADA_DOMAINS";
@@ -20,7 +17,7 @@ const LONGEST_NAME: usize = 200;
 /// A domain in a gallery.
 #[derive(Clone, Debug)]
 pub struct Installed {
-    /// The file's name without [`ENDING`].
+    /// The file's name without [`Domain::ENDING`].
     pub name: String,
     pub file: PathBuf,
     pub description: Description,
@@ -66,7 +63,7 @@ impl Gallery {
         };
         for entry in entries {
             let file = entry.map_err(|e| Error::io(folder, e))?.path();
-            let Some(name) = file.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(ENDING)) else { continue };
+            let Some(name) = file.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(Domain::ENDING)) else { continue };
             match Domain::describe(&file) {
                 Ok(description) => gallery.domains.push(Installed { name: name.to_string(), file, description }),
                 Err(_) => gallery.skipped += 1,
@@ -88,7 +85,7 @@ impl Gallery {
         std::fs::create_dir_all(&self.folder).map_err(|e| Error::io(&self.folder, e))?;
         remove_dead(&self.folder);
         let numbered = (2..).map(|n| format!("{name}-{n}"));
-        let paths = std::iter::once(name.clone()).chain(numbered).map(|n| self.folder.join(n + ENDING));
+        let paths = std::iter::once(name.clone()).chain(numbered).map(|n| self.folder.join(n + Domain::ENDING));
         domain.save_as_new(paths, thumbnail)
     }
 }

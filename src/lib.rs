@@ -15,17 +15,18 @@
 //! | [`picture`], [`pairing`] | pixels, their colours and files; whether pictures still show the same |
 //! | `kernels` | the operations that networks and losses are made of, with their gradients, and their arithmetic for each device |
 //! | [`checkpoint`] | file formats to tensors and back |
-//! | [`output`] | where results go: temporary names, links, what dead processes left |
-//! | `files`, `formats` | opening ordinary files; what the library's own formats have in common |
-//! | [`rng`], [`progress`], [`settings`], [`threads`], [`machine`], [`device`], [`error`] | what all of them share |
+//! | [`files`] | opening ordinary files; where results go: temporary names, links, what dead processes left |
+//! | `formats` | what the library's own formats have in common |
+//! | [`rng`], [`cancel`], [`progress`], [`settings`], [`threads`], [`machine`], [`device`], [`error`] | what all of them share |
 
 pub mod adapt;
+pub mod cancel;
 pub mod capi;
 pub mod checkpoint;
 pub mod device;
 pub mod error;
 pub mod eval;
-mod files;
+pub mod files;
 mod formats;
 pub mod gallery;
 pub mod invert;
@@ -36,7 +37,6 @@ pub mod machine;
 pub mod memory;
 pub mod nn;
 pub mod optim;
-pub mod output;
 pub mod pack;
 pub mod pairing;
 pub mod picture;

@@ -534,7 +534,7 @@ fn embeddings_and_scores_are_clips() {
         let mut pictures = vec![0f32; 2 * dimension];
         for (resize, how) in [(0, ClipResize::Antialias), (1, ClipResize::Aliased), (2, ClipResize::Area)] {
             ok(nada_clip_embed_images(w.clip, images.as_ptr(), 2, resize, null(), pictures.as_mut_ptr(), pictures.len()));
-            let want = rows(&eval::embed_pictures(clip, &picture, how).unwrap());
+            let want = rows(&clip.embed_pictures(&picture, how, &Cancel::new()).unwrap());
             near(&pictures[..dimension], &want);
             near(&pictures[dimension..], &want);
         }

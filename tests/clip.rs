@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor, Var, D};
 use common::{close, data, reference};
 use nada::adapt::Templates;
 use nada::checkpoint::{self, save_safetensors};
-use nada::eval::{embed_pictures, embed_text};
+use nada::eval::embed_text;
 use nada::nn::clip::{tidy, warnings, Activation, Clip, ClipResize, Interpolation, Reader, Shape};
 use nada::picture::Picture;
 use nada::progress::Cancel;
@@ -203,7 +203,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 
 fn of_picture(clip: &Clip, path: &Path) -> Vec<f32> {
     let picture = Picture::open(path).unwrap().to_tensor().unwrap();
-    embed_pictures(clip, &picture, ClipResize::Antialias).unwrap().squeeze(0).unwrap().to_vec1().unwrap()
+    clip.embed_pictures(&picture, ClipResize::Antialias, &Cancel::new()).unwrap().squeeze(0).unwrap().to_vec1().unwrap()
 }
 
 fn of_text(clip: &Clip, words: &str) -> Vec<f32> {

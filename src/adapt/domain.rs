@@ -4,9 +4,9 @@ use super::{Parameters, Settings};
 use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::device::HOST;
 use crate::error::{Error, Result};
+use crate::files::Destination;
 use crate::formats::{missing_feature, THIS_VERSION};
 use crate::nn::generator::{to_half, Config, Generator};
-use crate::output::Destination;
 use crate::picture::pixels::{self, Layout, Transfer};
 use crate::picture::Picture;
 use crate::progress::Cancel;
@@ -163,6 +163,9 @@ pub struct Domain {
 }
 
 impl Domain {
+    /// How the names of domain files end.
+    pub const ENDING: &str = ".nada.safetensors";
+
     /// `deltas`: f32 or f16, by the generator's own keys; style offsets `[channels]` under `s.<layer>`.
     pub fn new(description: Description, deltas: BTreeMap<String, Tensor>) -> Self {
         Self { description, deltas, extra: Extra::default() }

@@ -32,14 +32,10 @@ pub(super) struct Guide {
     cosine: f32,
 }
 
-/// Normalised embeddings of pictures [n, d].
-pub(super) fn embed_pictures(clip: &Clip, pictures: &[Picture], cancel: &Cancel) -> Result<Tensor> {
-    let parts = pictures.iter().map(|p| {
-        cancel.check()?;
-        let input = clip.preprocess(&p.to_tensor()?, ClipResize::Antialias)?;
-        normalise(&clip.encode_image(&input)?)
-    });
-    Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
+/// Normalised embeddings [n, d] of pictures, one by one, as they may be of different sizes.
+fn embed_each(clip: &Clip, pictures: &[Picture], cancel: &Cancel) -> Result<Tensor> {
+    let one = |p: &Picture| clip.embed_pictures(&p.to_tensor()?, ClipResize::Antialias, cancel);
+    Ok(Tensor::cat(&pictures.iter().map(one).collect::<Result<Vec<_>>>()?, 0)?)
 }
 
 impl Guide {
@@ -87,14 +83,14 @@ impl Guide {
             }
             (source, Concept::Pictures(pictures)) => {
                 let from = match source {
-                    Concept::Pictures(p) => mean(embed_pictures(clip, p, cancel)?)?,
+                    Concept::Pictures(p) => mean(embed_each(clip, p, cancel)?)?,
                     Concept::Text(_) => {
                         let own = own.ok_or_else(|| Error::Internal("the generator's own pictures were not drawn".into()))?;
                         let own = clip.preprocess(own, ClipResize::Antialias)?;
                         mean(normalise(&clip.encode_image(&own)?)?)?
                     }
                 };
-                let to = mean(embed_pictures(clip, pictures, cancel)?)?;
+                let to = mean(embed_each(clip, pictures, cancel)?)?;
                 (from, to.clone(), normalise(&to)?, normalise(&to)?)
             }
             (Concept::Pictures(_), Concept::Text(_)) => {

@@ -9,7 +9,7 @@ use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{bytes, c_string, choose, count32, handles, path, texts};
 use crate::adapt::Templates;
 use crate::device::Device;
-use crate::eval::{embed_pictures, embed_text_unless};
+use crate::eval::embed_text_unless;
 use crate::kernels::Activation;
 use crate::nn::clip::{Clip, ClipResize};
 use crate::progress::Cancel;
@@ -190,10 +190,7 @@ fn of_texts(c: &LoadedClip, texts: &[String], templates: &Templates, cancel: &Ca
 
 /// The same of pictures.
 fn of_images(c: &LoadedClip, images: &[&LoadedImage], resize: ClipResize, cancel: &Cancel) -> crate::Result<Tensor> {
-    let row = |image: &&LoadedImage| {
-        cancel.check()?;
-        embed_pictures(&c.clip, &image.to_tensor()?, resize)
-    };
+    let row = |image: &&LoadedImage| c.clip.embed_pictures(&image.to_tensor()?, resize, cancel);
     Ok(Tensor::cat(&images.iter().map(row).collect::<crate::Result<Vec<_>>>()?, 0)?)
 }
 

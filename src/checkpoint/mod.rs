@@ -47,9 +47,9 @@ pub(crate) use write::save_safetensors_one_by_one;
 pub use write::{save_safetensors, save_safetensors_as_new};
 pub use write_pickle::{save_pickle, save_torch, Object, Python};
 
+use crate::cancel::Cancel;
 use crate::device::{Device, HOST};
 use crate::error::Result;
-use crate::progress::Cancel;
 use candle_core::Tensor;
 use source::{Entry, Source};
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use super::safetensors::{self, Planned};
 use crate::error::{Error, Result};
-use crate::output::{atomically, atomically_as_new, Destination};
+use crate::files::{atomically, atomically_as_new, Destination};
 use candle_core::{DType, Tensor};
 use std::collections::BTreeMap;
 use std::io::{self, Write};

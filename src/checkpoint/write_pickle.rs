@@ -3,7 +3,7 @@
 use super::safetensors;
 use super::torch_legacy::MAGIC;
 use crate::error::Result;
-use crate::output::{atomically, Destination};
+use crate::files::{atomically, Destination};
 use candle_core::{DType, Tensor};
 use std::io::{self, Write};
 

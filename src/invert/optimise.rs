@@ -2,7 +2,7 @@
 
 use super::{Inversion, Settings, Space};
 use crate::error::{Error, Result};
-use crate::kernels::{mean_square_error, pyramid_distance, unit_rows, Warm, LEAST_LENGTH};
+use crate::kernels::{mean_square_error, pyramid_distance, Warm};
 use crate::nn::clip::{Clip, ClipResize};
 use crate::nn::generator::{as_rgb, Generator, Latent, Noise, Space as LatentSpace};
 use crate::optim::{Config, Gradient, Optimiser, Rule, Schedule};
@@ -73,10 +73,7 @@ pub fn invert_keeping(
         return Err(Error::unsupported("inverting", message));
     }
     let target = target.square(side)?.to_tensor()?;
-    let embed = |clip: &Clip, image: &Tensor| {
-        let features = clip.encode_image(&clip.preprocess(image, ClipResize::Antialias)?)?;
-        Result::Ok(unit_rows(&features, LEAST_LENGTH)?)
-    };
+    let embed = |clip: &Clip, image: &Tensor| clip.embed_pictures(image, ClipResize::Antialias, cancel);
     let embedded = clip.map(|c| embed(c, &target)).transpose()?;
 
     let mean = generator.mean_w()?.unsqueeze(0)?;

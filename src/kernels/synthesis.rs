@@ -12,7 +12,7 @@
 use super::cpu::synthesis::{Given, Need, Packed, Tape};
 use super::cpu::{self, View};
 use super::op::{apply, run1, Backward, Differentiable, Op};
-use crate::progress::Cancel;
+use crate::cancel::Cancel;
 use candle_core::{bail, DType, Error, Result, Shape, Tensor};
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,14 +1,14 @@
 //! Making and removing packs.
 
 use super::{Manifest, ManifestClip, ModelPack, PackSource, MANIFEST, NEWEST, STARTER};
+use crate::cancel::Cancel;
 use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::error::{Error, Result};
 use crate::files::{open_ordinary, read_small, PIECE};
+use crate::files::{remove_dead, sync_folder, temporary_folder, write_atomically};
 use crate::kernels::Activation;
 use crate::nn::clip::{is_common_name, is_described, place, tensors_file, Clip, BESIDE};
 use crate::nn::generator::{to_half, Generator, Layout};
-use crate::output::{remove_dead, sync_folder, temporary_folder, write_atomically};
-use crate::progress::Cancel;
 use candle_core::DType;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

@@ -33,6 +33,7 @@ pub use check::Finding;
 pub use make::{remove, NewClip, NewPack};
 
 use crate::adapt::{self, WeightedClip};
+use crate::cancel::Cancel;
 use crate::device::{Device, HOST};
 use crate::error::{Error, Result};
 use crate::files::read_small;
@@ -41,7 +42,6 @@ use crate::invert;
 use crate::kernels::Activation;
 use crate::nn::clip::Clip;
 use crate::nn::generator::Generator;
-use crate::progress::Cancel;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

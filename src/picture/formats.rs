@@ -16,8 +16,6 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use tiff::tags::Tag;
 
-pub(super) const WANTED: &str = "a picture";
-
 /// The longest side of a file whose middle square is read.
 pub const MAX_FILE_SIDE: usize = 1 << 16;
 

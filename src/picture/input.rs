@@ -1,9 +1,8 @@
 //! Where the bytes of a picture's file come from.
 
-use super::formats::WANTED;
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::files::{open_ordinary, PictureFormat};
-use crate::progress::Cancel;
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -39,7 +38,7 @@ impl<'a> Input<'a> {
         let (from, length) = match &self.memory {
             Some(bytes) => (From::Memory(Cursor::new(bytes.clone())), bytes.len() as u64),
             None => {
-                let (file, length) = open_ordinary(self.path, WANTED)?;
+                let (file, length) = open_ordinary(self.path, "a picture")?;
                 (From::File(file), length)
             }
         };

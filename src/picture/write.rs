@@ -2,7 +2,7 @@
 
 use super::{over_white, Picture};
 use crate::error::{Error, Result};
-use crate::output::{write_atomically, Destination};
+use crate::files::{write_atomically, Destination};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use moxcms::ColorProfile;

@@ -21,9 +21,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How the names of domain files end.
-pub const EXTENSION: &str = ".nada.safetensors";
-
 /// How the name of a sheet goes on after its domain's.
 const SHEET: &str = "-before-after";
 
@@ -196,13 +193,13 @@ impl Adapt {
             };
         let output = self.output.as_ref().map(|path| named("--output", path, Kind::Domain, &request.output)).transpose()?;
         let sheet = self.sheet.as_ref().map(|path| named("--sheet", path, Kind::Picture, &request.sheet)).transpose()?;
-        let mut output = output.map_or_else(|| outputs.made_up(&base, EXTENSION), Ok)?;
+        let mut output = output.map_or_else(|| outputs.made_up(&base, Domain::ENDING), Ok)?;
         let mut sheet = sheet.map_or_else(|| outputs.made_up(&sheet_base(&output.path), ".png"), Ok)?;
         // The name alone is for what was learned to the end: `restyle --to` would take it for that.
         let mut halves = match &self.output {
             Some(_) => None,
             None => {
-                let domain = outputs.made_up(&stopped(&base), EXTENSION)?;
+                let domain = outputs.made_up(&stopped(&base), Domain::ENDING)?;
                 let sheet = outputs.made_up(&sheet_base(&domain.path), ".png")?;
                 Some((domain, sheet))
             }

@@ -4,8 +4,8 @@
 use super::conv::{self, Map, Panels, Scaled, Styled, Sums, Winograd, GAIN, PANEL, SLOPE};
 use super::scratch::{Scratch, Warm};
 use super::simd::vectorised;
+use crate::cancel::Cancel;
 use crate::kernels::synthesis::{Layer, Network, Role};
-use crate::progress::Cancel;
 use candle_core::Result;
 use rayon::prelude::*;
 use std::sync::OnceLock;

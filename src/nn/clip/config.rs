@@ -1,6 +1,7 @@
 //! The sizes of a CLIP, read from its tensors (and from the configuration where there is one: what tensors do not tell).
 
 use super::described::{Described, Heads, Size, Tower, EPSILON};
+use super::pool::{End, VisionPool};
 use super::weights::{Layout, Weights};
 use crate::error::{Error, Result};
 use crate::kernels::Activation;
@@ -15,15 +16,6 @@ pub struct TransformerConfig {
     pub hidden: usize,
     pub activation: Activation,
     pub epsilon: f32,
-}
-
-/// Which states of a vision transformer's last block are the picture's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VisionPool {
-    /// That of the class token.
-    Class,
-    /// The mean of all others.
-    Mean,
 }
 
 /// A vision transformer.
@@ -61,19 +53,6 @@ pub struct ResNetConfig {
 pub enum VisionConfig {
     Vit(VitConfig),
     ResNet(ResNetConfig),
-}
-
-/// Which token's state is the text's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The one with the largest id (OpenAI: 49407 is the end and the largest).
-    Largest,
-    /// The first with this id.
-    Token(u32),
-    /// The first of the row.
-    First,
-    /// The last of the row, padding included.
-    Last,
 }
 
 #[derive(Clone, Debug, PartialEq)]

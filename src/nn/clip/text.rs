@@ -1,6 +1,7 @@
 //! CLIP's text transformer (Radford et al. 2021, section 2.4).
 
-use super::config::{End, TextConfig};
+use super::config::TextConfig;
+use super::pool::End;
 use super::weights::Weights;
 use super::Trace;
 use crate::device::Device;

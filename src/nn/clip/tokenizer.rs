@@ -3,9 +3,9 @@
 //! They differ in what happens to a text before it is cut into words: OpenAI's repairs it (ftfy, HTML entities), Hugging Face's
 //! normalises it to NFC; and in the padding, 0 or the end token.
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::files::read_small_unless;
-use crate::progress::Cancel;
 use regex::Regex;
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,6 +1,7 @@
 //! CLIP's vision transformer (Radford et al. 2021, section 2.4; Dosovitskiy et al. 2021).
 
-use super::config::{VisionPool, VitConfig};
+use super::config::VitConfig;
+use super::pool::VisionPool;
 use super::weights::Weights;
 use super::Trace;
 use crate::error::Result;

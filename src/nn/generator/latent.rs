@@ -10,11 +10,11 @@
 //!
 //! By its shape: [N, rows, style_dim] is W+, [N, style_dim] and [N, 1, style_dim] are W.
 
+use crate::cancel::Cancel;
 use crate::checkpoint::{self, read_npy_unless, save_safetensors, write_npy, Checkpoint};
 use crate::device::HOST;
 use crate::error::{Error, Result};
-use crate::output::Destination;
-use crate::progress::Cancel;
+use crate::files::Destination;
 use candle_core::{DType, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

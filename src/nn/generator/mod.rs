@@ -12,10 +12,10 @@ pub use noise::Noise;
 pub(crate) use stylegan2::to_half;
 pub use stylegan2::{find, Layout, Naming, Place};
 
+use crate::cancel::Cancel;
 use crate::checkpoint::{self, Checkpoint};
 use crate::device::{Device, HOST};
 use crate::error::{Error, Result};
-use crate::progress::Cancel;
 use crate::rng::Rng;
 use candle_core::Tensor;
 use mapping::Mapping;

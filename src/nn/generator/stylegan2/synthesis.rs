@@ -1,11 +1,11 @@
 //! The synthesis network with skips (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", figures 2 and 7).
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::kernels::synthesis::{self, Network, Role};
 use crate::nn::generator::layers::{Kind, Layer};
 use crate::nn::generator::noise::LayerNoise;
 use crate::nn::generator::{Config, Weights};
-use crate::progress::Cancel;
 use candle_core::Tensor;
 use std::sync::Arc;
 
