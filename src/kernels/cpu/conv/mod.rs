@@ -10,10 +10,12 @@
 
 mod direct;
 mod epilogue;
+#[allow(clippy::needless_range_loop)] // arrays of registers: loops that the compiler unrolls, over several at once
 mod micro;
 mod outer;
 mod panels;
 mod up;
+#[allow(clippy::needless_range_loop)] // as above
 mod winograd;
 
 pub(crate) use direct::{correlate, parts, points};
