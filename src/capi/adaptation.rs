@@ -522,7 +522,11 @@ unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptatio
     warnings.extend(clips.iter().flat_map(|c| c.clip.warnings().iter().cloned()));
     let sizes = clips.iter().map(|c| c.clip.config()).collect();
     g.runtime.admit(Need::adapting(g.generator.config(), &settings, sizes, templates.0.len(), g.runtime.threads()))?;
-    let adaptation = g.runtime.run(|| Adaptation::new_unless(g.generator.clone(), &clips, source, target, &templates, settings, cancel))?;
+    let adaptation = g.runtime.run(|| {
+        // It stands in the domains that are taken later, by calls that nothing ends.
+        g.generator.fingerprint_unless(cancel)?;
+        Adaptation::new_unless(g.generator.clone(), &clips, source, target, &templates, settings, cancel)
+    })?;
     Ok(Training {
         runtime: g.runtime.clone(),
         warning: c_string(&warnings.join(". ")),

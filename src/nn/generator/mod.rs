@@ -139,6 +139,14 @@ impl Config {
     }
 }
 
+/// Points that the mapping network takes at a time: at full size some tenths of a second of work on two cores.
+const MAPPED_TOGETHER: usize = 4096;
+
+/// Parts of a batch as one; at least one part.
+fn joined(mut parts: Vec<Tensor>) -> Result<Tensor> {
+    Ok(if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(&parts, 0)? })
+}
+
 /// How many pictures are drawn at a time, so that a layer of them stays within 64 MiB.
 pub(crate) fn slice(config: &Config) -> usize {
     let features = config.layers.iter().filter(|layer| layer.kind != Kind::ToRgb);
@@ -229,13 +237,13 @@ impl Mean {
         Arc::new(Self { mapping: mapping.detached(), label: label.map(Tensor::detach), found: OnceLock::new() })
     }
 
-    fn get(&self, config: &Config) -> Result<Tensor> {
+    fn get(&self, config: &Config, cancel: &Cancel) -> Result<Tensor> {
         if let Some(mean) = self.found.get() {
             return Ok(mean.clone());
         }
         Mapping::check_labels(config, 1, self.label.as_ref())?;
         let z = Rng::stream(0, 2).normals(&[4096, config.z_dim], self.mapping.device())?;
-        let mean = self.mapping.forward(&z, self.label.as_ref(), &mut |_, _| ())?.mean(0)?;
+        let mean = self.mapping.forward_unless(&z, self.label.as_ref(), cancel)?.mean(0)?;
         Ok(self.found.get_or_init(|| mean).clone())
     }
 }
@@ -341,6 +349,12 @@ impl Generator {
     ///
     /// Errors: `InvalidArgument` where no class is set.
     pub fn without_classes(&self) -> Result<Self> {
+        self.without_classes_unless(&Cancel::new())
+    }
+
+    /// As [`Generator::without_classes`]; `Cancelled` once the flag is raised, which is looked at after each layer of the mapping network, where
+    /// the mean of w is to be found.
+    pub fn without_classes_unless(&self, cancel: &Cancel) -> Result<Self> {
         let config = self.config();
         if config.c_dim == 0 {
             return Ok(self.clone());
@@ -354,7 +368,7 @@ impl Generator {
         self.synthesis.store_mapping(config, &mapping, &mut weights);
         let config = Config { c_dim: 0, ..config.clone() };
         let synthesis = self.synthesis.with(&config, &weights, &self.offsets)?;
-        let parts = Parts { config, noise: self.parts.noise.clone(), latent_avg: Some(self.mean_w()?) };
+        let parts = Parts { config, noise: self.parts.noise.clone(), latent_avg: Some(self.mean_w_unless(cancel)?) };
         Self::assemble(parts, synthesis, weights, (*self.offsets).clone())
     }
 
@@ -440,16 +454,26 @@ impl Generator {
     ///
     /// Errors: `Internal` where a tensor cannot be read as f32.
     pub fn fingerprint(&self) -> Result<&str> {
-        Ok(&self.fingerprints()?.now)
+        self.fingerprint_unless(&Cancel::new())
+    }
+
+    /// As [`Generator::fingerprint`]; `Cancelled` once the flag is raised, which is looked at with each piece of a tensor.
+    pub fn fingerprint_unless(&self, cancel: &Cancel) -> Result<&str> {
+        Ok(&self.fingerprints(cancel)?.now)
     }
 
     /// The fingerprint that domains of format 1 have: blur, clamp and learning-rate multiplier were no part of it. The same as
     /// [`Generator::fingerprint`] where nothing is [unusual](Generator::unusual). Errors as there.
     pub fn fingerprint_of_format_1(&self) -> Result<&str> {
-        Ok(&self.fingerprints()?.format_1)
+        self.fingerprint_of_format_1_unless(&Cancel::new())
     }
 
-    fn fingerprints(&self) -> Result<&Fingerprints> {
+    /// As [`Generator::fingerprint_of_format_1`] and [`Generator::fingerprint_unless`].
+    pub fn fingerprint_of_format_1_unless(&self, cancel: &Cancel) -> Result<&str> {
+        Ok(&self.fingerprints(cancel)?.format_1)
+    }
+
+    fn fingerprints(&self, cancel: &Cancel) -> Result<&Fingerprints> {
         if let Some(known) = self.fingerprints.get() {
             return Ok(known);
         }
@@ -461,6 +485,7 @@ impl Generator {
             let numbers = tensor.flatten_all().and_then(|t| t.to_vec1::<f32>());
             let numbers = numbers.map_err(|e| Error::Internal(format!("the fingerprint of a generator: {key} cannot be read: {e}")))?;
             for chunk in numbers.chunks(4096) {
+                cancel.check()?;
                 let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
                 hash.update(&bytes);
             }
@@ -506,30 +531,65 @@ impl Generator {
     /// The mean of w, `[style_dim]`: the checkpoint's, else that of 4096 latents of a fixed seed, which is found once, for all generators
     /// that share the mapping network, and carries no graph.
     pub fn mean_w(&self) -> Result<Tensor> {
+        self.mean_w_unless(&Cancel::new())
+    }
+
+    /// As [`Generator::mean_w`]; `Cancelled` once the flag is raised, which is looked at after each layer of the mapping network.
+    pub fn mean_w_unless(&self, cancel: &Cancel) -> Result<Tensor> {
         match &self.parts.latent_avg {
             Some(mean) => Ok(mean.clone()),
-            None => self.mean.get(self.config()),
+            None => self.mean.get(self.config(), cancel),
         }
     }
 
     /// `n` latents of a seed, truncated: W [n, style_dim].
     pub fn sample_w(&self, n: usize, seed: u64, truncation: f32) -> Result<Tensor> {
+        self.sample_w_unless(n, seed, truncation, &Cancel::new())
+    }
+
+    /// As [`Generator::sample_w`]; `Cancelled` once the flag is raised, which is looked at after each layer of the mapping network, for some
+    /// thousand points at a time.
+    pub fn sample_w_unless(&self, n: usize, seed: u64, truncation: f32, cancel: &Cancel) -> Result<Tensor> {
         if n == 0 {
             return Err(Error::argument("count", "must be at least 1"));
         }
-        let z = Rng::new(seed).normals(&[n, self.config().z_dim], self.device())?;
-        self.truncate(&self.map(&z)?, truncation)
+        let mut rng = Rng::new(seed);
+        let mut parts = vec![];
+        for from in (0..n).step_by(MAPPED_TOGETHER) {
+            cancel.check()?;
+            // The next numbers of one stream: those that a single draw would give.
+            let z = rng.normals(&[MAPPED_TOGETHER.min(n - from), self.config().z_dim], self.device())?;
+            parts.push(self.map_unless(&z, cancel)?);
+        }
+        self.truncate_unless(&joined(parts)?, truncation, cancel)
+    }
+
+    /// As [`Generator::map`], some thousand points at a time; `Cancelled` once the flag is raised, which is looked at after each layer.
+    pub fn map_unless(&self, z: &Tensor, cancel: &Cancel) -> Result<Tensor> {
+        self.check_latent("z", z, Space::Z)?;
+        let n = z.dim(0)?;
+        Mapping::check_labels(self.config(), n, self.label.as_ref())?;
+        let part = |from: usize| -> Result<Tensor> {
+            let z = if n <= MAPPED_TOGETHER { z.clone() } else { z.narrow(0, from, MAPPED_TOGETHER.min(n - from))? };
+            self.mapping.forward_unless(&z, self.label.as_ref(), cancel)
+        };
+        joined((0..n).step_by(MAPPED_TOGETHER).map(part).collect::<Result<_>>()?)
     }
 
     /// mean + truncation * (w - mean), for w [.., style_dim] (Karras et al. 2019, "A Style-Based Generator Architecture", section B).
     pub fn truncate(&self, w: &Tensor, truncation: f32) -> Result<Tensor> {
+        self.truncate_unless(w, truncation, &Cancel::new())
+    }
+
+    /// As [`Generator::truncate`] and [`Generator::mean_w_unless`].
+    pub fn truncate_unless(&self, w: &Tensor, truncation: f32, cancel: &Cancel) -> Result<Tensor> {
         if !truncation.is_finite() {
             return Err(Error::argument("truncation", "must be a number"));
         }
         if truncation == 1.0 {
             return Ok(w.clone());
         }
-        let mean = self.mean_w()?;
+        let mean = self.mean_w_unless(cancel)?;
         Ok(w.broadcast_sub(&mean)?.affine(truncation as f64, 0.0)?.broadcast_add(&mean)?)
     }
 
@@ -548,11 +608,16 @@ impl Generator {
 
     /// Any latent -> W+ [n, n_latent, style_dim], truncated towards the mean.
     pub fn wplus(&self, latent: &Latent, truncation: f32) -> Result<Tensor> {
+        self.wplus_unless(latent, truncation, &Cancel::new())
+    }
+
+    /// As [`Generator::wplus`]; `Cancelled` once the flag is raised, which is looked at after each layer of the mapping network.
+    pub fn wplus_unless(&self, latent: &Latent, truncation: f32, cancel: &Cancel) -> Result<Tensor> {
         let t = &latent.tensor.to_device(self.device())?;
         let wplus = match latent.space {
             Space::Z => {
-                let w = self.map(t)?;
-                return self.broadcast(&self.truncate(&w, truncation)?);
+                let w = self.map_unless(t, cancel)?;
+                return self.broadcast(&self.truncate_unless(&w, truncation, cancel)?);
             }
             Space::W => self.broadcast(t)?,
             Space::WPlus => {
@@ -560,7 +625,7 @@ impl Generator {
                 t.clone()
             }
         };
-        self.truncate(&wplus, truncation)
+        self.truncate_unless(&wplus, truncation, cancel)
     }
 
     /// w [n, style_dim] -> W+ with the same row everywhere.
@@ -656,7 +721,7 @@ impl Generator {
             out.push(part);
             Ok(())
         })?;
-        Ok(if out.len() == 1 { out.remove(0) } else { Tensor::cat(&out, 0)? })
+        joined(out)
     }
 
     /// As [`Generator::render`], with each few pictures [m, colours, height, width] given to `on_part` when they are drawn; an error of it ends the
@@ -674,7 +739,7 @@ impl Generator {
         cancel: &Cancel,
         on_part: &mut dyn FnMut(Tensor) -> Result<()>,
     ) -> Result<()> {
-        let wplus = self.wplus(latent, truncation)?;
+        let wplus = self.wplus_unless(latent, truncation, cancel)?;
         let n = wplus.dim(0)?;
         let slice = slice(self.config());
         let mut noise = match &latent.noise {
