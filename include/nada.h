@@ -1474,6 +1474,13 @@ struct nada_adaptation_options {
     /** Stop rule: a gain in cosine to the target over stop_plateau_steps that is less than this is a plateau. */
     float stop_plateau;
     uint32_t stop_plateau_steps;
+    /**
+     * Latents whose unadapted pictures are drawn once and used again (NADA_MODE_DEFAULT), at least a batch of them, at most 4096. 0 for new ones
+     * in every step.
+     */
+    uint32_t pool;
+    /** The longer side, in pixels, of the generator's picture that is trained through: layers above stay as they are. 0 for the whole. */
+    uint32_t train_resolution;
 };
 
 /** A state of an adaptation that can become a domain. */

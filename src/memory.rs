@@ -4,14 +4,14 @@
 //! The sums name what the code below holds at its worst moment: what candle's graph keeps for gradients, what a layer works on, copies of
 //! trained weights. They are in numbers of 4 bytes until the end. tests/memory.rs compares them with what processes really took.
 
-use crate::adapt::{clip_pass, judge, Domain, Parameters, Settings};
+use crate::adapt::{clip_pass, judge, Domain, Parameters, Settings, SNAPSHOT_PICTURES};
 use crate::error::{Error, Result};
 use crate::invert;
-use crate::kernels::{PANEL, WINOGRAD_POINTS, WINOGRAD_ROOM};
+use crate::kernels::{GREY_SIDE, PANEL, WINOGRAD_POINTS, WINOGRAD_ROOM};
 use crate::machine::{self, size, Room};
 use crate::nn::clip::{self, VisionConfig};
 use crate::nn::generator::{slice, Config, Kind, Layer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What every call takes, in bytes: tables, small tensors, threads.
 const BASE: u64 = 2 << 20;
@@ -137,6 +137,10 @@ pub fn invert(config: &Config, settings: &invert::Settings, clip: Option<&clip::
 
 /// Adapting a generator on so many threads.
 pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], templates: usize, threads: usize) -> u64 {
+    // What is trained may end at a smaller picture than what previews show. A size without a picture is refused before anything is drawn.
+    let whole = config;
+    let cut = whole.cut(settings.train_resolution, "train_resolution").ok();
+    let config = cut.as_ref().unwrap_or(whole);
     let trained = match settings.parameters {
         Parameters::Stylespace => 0,
         Parameters::Full => trained_weights(config, settings),
@@ -166,7 +170,12 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let step = n * graph(config) + pictures + beside + scratch(config, n);
     // One graph from W+ through all CLIPs, kept until its way back ends.
     let selected = graph(config) + picture(config) + eyes(true);
-    let selection = settings.auto_layers.map_or(0, |a| a.batch * selected + way_back(config, a.batch, false));
+    // Parts of it one after the other, or all that small pictures have beside each other.
+    let scored = |batch: usize| match judge::side_by_side(config, threads) {
+        1 => batch.div_ceil(clip_pass::ranges(settings.rules().divided, batch).len()),
+        _ => batch,
+    };
+    let selection = settings.auto_layers.map_or(0, |a| scored(a.batch) * selected + way_back(config, scored(a.batch), false));
     // What pictures as a target are compared with.
     let own = drawing(config, slice(config)) + 16 * (picture(config) + eyes(false));
     let embedded = clips.iter().map(|c| reading(c, templates)).sum();
@@ -175,11 +184,27 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
         0 => 0,
         every => settings.steps.div_ceil(every),
     };
-    let kept =
-        (trained * (2 + settings.stop.is_some() as usize)).saturating_add(snapshots.saturating_mul(trained + 8 * 4 * pixels(config)));
+    // Unadapted pictures of previews are kept too.
+    let previewed = if snapshots > 0 { drawing(whole, slice(whole).min(SNAPSHOT_PICTURES)) } else { 0 };
+    let plain = if snapshots > 0 { SNAPSHOT_PICTURES * 4 * pixels(whole) } else { 0 };
+    let kept = trained * (2 + settings.stop.is_some() as usize) + plain + pool(settings, clips);
+    let kept = kept.saturating_add(snapshots.saturating_mul(trained + 8 * 4 * pixels(whole)));
     // The frozen twin's way there and its selection's way back, or the trained one's where its weights are its own.
     let packs = if trained > 0 { 3 } else { 2 } * packed(config);
-    bytes(kept.saturating_add(packs + drawn + step.max(selection).max(judged).max(embedded).max(own)))
+    bytes(kept.saturating_add(packs + drawn + step.max(selection).max(judged).max(embedded).max(own).max(previewed)))
+}
+
+/// What is kept of the pool's pictures: what CLIPs see of them before it is changed at random, or else the embeddings; and small grey versions.
+fn pool(settings: &Settings, clips: &[&clip::Config]) -> usize {
+    let side = |c: &&clip::Config| match &c.vision {
+        VisionConfig::Vit(c) => c.resolution,
+        VisionConfig::ResNet(c) => c.resolution,
+    };
+    let seen: usize = match settings.augment {
+        true => clips.iter().map(side).collect::<BTreeSet<_>>().into_iter().map(|r| 3 * r * r).sum(),
+        false => clips.iter().map(|c| c.text.embedding).sum(),
+    };
+    settings.pooled() * (seen + GREY_SIDE * GREY_SIDE)
 }
 
 /// Numbers of the weights that settings train.

@@ -152,8 +152,14 @@ pub struct Settings {
     /// Random flips, turns, scales, shifts, brightness and noise before CLIP, the same draw for both twins.
     pub augment: bool,
     pub clip_resize: ClipResize,
+    /// The picture, by its longer side in pixels, through which a network with skips is trained ([`Config::sizes`](crate::nn::generator::Config::sizes)):
+    /// layers above it are neither drawn nor trained. 0: the whole.
+    pub train_resolution: usize,
     /// Random noise in the synthesis layers; false for generators trained without.
     pub noise: bool,
+    /// Latents whose unadapted pictures are drawn once and used again (`default` mode), each with its own noise and style mixing, which stay
+    /// the same; at least a batch of them. 0: new ones in every step, as in `reference` mode.
+    pub pool: usize,
     pub seed: u64,
     /// A snapshot every so many steps; 0 for none.
     pub snapshot_every: usize,
@@ -181,7 +187,9 @@ impl Default for Settings {
             truncation: 1.0,
             augment: false,
             clip_resize: ClipResize::Antialias,
+            train_resolution: 0,
             noise: true,
+            pool: 0,
             seed: 1,
             snapshot_every: 50,
             stop: None,
@@ -220,6 +228,14 @@ impl Settings {
             own_mapping: !published,
             bare_targets: published,
             left_out: if published && self.auto_layers.is_some() { Gradient::Zero } else { Gradient::Skip },
+        }
+    }
+
+    /// Latents of the pool; 0 where there is none.
+    pub(crate) fn pooled(&self) -> usize {
+        match self.pool {
+            0 => 0,
+            pool => pool.max(self.batch),
         }
     }
 
@@ -308,7 +324,19 @@ impl Listed for Settings {
         setting("truncation", Kind::Within(0.0, 1.5), "", "Truncation of the training latents; 1 is none"),
         setting("augment", Kind::Flag, "", "Random flips, turns, shifts and noise before CLIP"),
         setting("clip_resize", Kind::Choice(&["antialias", "aliased", "area"]), "", "How pictures shrink to CLIP's size"),
+        setting(
+            "train_resolution",
+            Kind::Count(0, MANY),
+            "pixels",
+            "Train through the generator's picture of this size, with the layers above as they are; 0: through the whole",
+        ),
         setting("noise", Kind::Flag, "", "Random noise in the synthesis layers; false for generators trained without"),
+        setting(
+            "pool",
+            Kind::Count(0, 4096),
+            "latents",
+            "Latents whose unadapted pictures are drawn once and used again, at least a batch; 0: new ones in every step",
+        ),
         setting("seed", Kind::Count(0, MANY), "", "Seed of latents, noise and augmentation"),
         setting("snapshot_every", Kind::Count(0, MANY), "steps", "Steps between two snapshots; 0 for none"),
         setting(
@@ -329,6 +357,10 @@ impl Listed for Settings {
 
     fn check_together(&self) -> Result<()> {
         let l = &self.losses;
+        if self.pool > 0 && !self.rules().shared_draws {
+            let message = format!("is {}, where reference mode draws new latents in every step; it must be 0 there", self.pool);
+            return Err(Error::argument("pool", message));
+        }
         match l.direction + l.global + l.manifold > 0.0 {
             true => Ok(()),
             false => Err(Error::argument("losses", "direction, global and manifold are all 0: nothing pulls towards the target")),

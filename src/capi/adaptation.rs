@@ -200,6 +200,11 @@ pub struct nada_adaptation_options {
     /// Stop rule: a gain in cosine to the target over stop_plateau_steps that is less than this is a plateau.
     pub stop_plateau: f32,
     pub stop_plateau_steps: u32,
+    /// Latents whose unadapted pictures are drawn once and used again (NADA_MODE_DEFAULT), at least a batch of them, at most 4096. 0 for new ones
+    /// in every step.
+    pub pool: u32,
+    /// The longer side, in pixels, of the generator's picture that is trained through: layers above stay as they are. 0 for the whole.
+    pub train_resolution: u32,
 }
 
 const SOURCE: &std::ffi::CStr = c"a photo";
@@ -226,7 +231,9 @@ impl nada_adaptation_options {
             truncation,
             augment,
             clip_resize,
+            train_resolution,
             noise,
+            pool,
             seed,
             snapshot_every,
             stop,
@@ -283,6 +290,8 @@ impl nada_adaptation_options {
             stop_earliest: count32(earliest),
             stop_plateau: plateau,
             stop_plateau_steps: count32(plateau_steps),
+            pool: count32(pool),
+            train_resolution: count32(train_resolution),
         }
     }
 
@@ -322,6 +331,8 @@ impl nada_adaptation_options {
             augment: flag(self.augment, "options.augment")?,
             clip_resize: choose(self.clip_resize, "options.clip_resize", "nada_clip_resize", &CLIP_RESIZES)?,
             noise: flag(self.noise, "options.noise")?,
+            pool: self.pool as usize,
+            train_resolution: self.train_resolution as usize,
             seed: self.seed,
             snapshot_every: self.snapshot_every as usize,
             stop,
@@ -376,11 +387,11 @@ impl nada_adaptation_options {
     }
 }
 
-options::ends_with!(nada_adaptation_options, stop_plateau_steps: u32);
+options::ends_with!(nada_adaptation_options, train_resolution: u32);
 
 unsafe impl Options for nada_adaptation_options {
     const NAME: &'static str = "nada_adaptation_options";
-    const FIRST_SIZE: usize = size_of::<Self>();
+    const FIRST_SIZE: usize = std::mem::offset_of!(Self, pool);
     fn defaults(struct_size: usize) -> Self {
         Self::from_settings(struct_size, &Settings::default())
     }

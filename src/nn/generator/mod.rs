@@ -119,6 +119,22 @@ impl Config {
         self.width().max(self.height())
     }
 
+    /// Sizes, in pixels of the longer side, at which a network with skips has a picture: the sum of the colours up to there.
+    pub fn sizes(&self) -> Vec<usize> {
+        self.of_kind(Kind::ToRgb).map(Layer::size).collect()
+    }
+
+    /// The layers up to the picture of `size` pixels. `InvalidArgument` that calls it `name` where there is none.
+    pub fn cut(&self, size: usize, name: &str) -> Result<Self> {
+        let sizes = self.sizes();
+        if !sizes.contains(&size) {
+            let sizes = sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+            return Err(Error::argument(name, format!("is {size}, and this generator has pictures of {sizes} pixels")));
+        }
+        let layers = self.layers.iter().filter(|layer| layer.size() <= size).cloned().collect();
+        Ok(Self { layers, ..self.clone() })
+    }
+
     /// The side of its pictures, where `what` needs square ones; an `Unsupported` where they are not.
     pub fn side(&self, what: &str) -> Result<usize> {
         match (self.width(), self.height()) {
@@ -446,6 +462,27 @@ impl Generator {
             label: self.label.clone(),
             mean,
             fingerprints: Arc::default(),
+        })
+    }
+
+    /// The generator up to its picture of `size` pixels ([`Config::sizes`]), which it then draws: what is above is left out, W+ has fewer rows,
+    /// and everything else is shared. Another generator to domains.
+    ///
+    /// Errors: `InvalidArgument` that calls the size `name` where it has no such picture.
+    pub fn cut(&self, size: usize, name: &str) -> Result<Self> {
+        let config = self.config().cut(size, name)?;
+        let keeps = |layer: &str| config.layer(layer).is_some();
+        let stays = |key: &str| self.config().layer_of(key).is_none_or(|layer| keeps(&layer.name));
+        let weights: Weights = self.weights.iter().filter(|(key, _)| stays(key)).map(|(key, t)| (key.clone(), t.clone())).collect();
+        let offsets: Weights = self.offsets.iter().filter(|(layer, _)| keeps(layer)).map(|(layer, t)| (layer.clone(), t.clone())).collect();
+        let noise = self.parts.noise.iter().take(config.of_kind(Kind::Convolution).count()).cloned().collect();
+        Ok(Self {
+            synthesis: self.synthesis.with(&config, &weights, &offsets)?,
+            parts: Arc::new(Parts { config, noise, latent_avg: self.parts.latent_avg.clone() }),
+            weights: Arc::new(weights),
+            offsets: Arc::new(offsets),
+            fingerprints: Arc::default(),
+            ..self.clone()
         })
     }
 
