@@ -449,6 +449,8 @@ def main():
     a.repeats = 1 if a.quick else a.repeats
     if not a.json and not a.quick:
         a.json = ROOT / f"benches/results/peers-{slug(processor())}.json"
+    # So that a measurement in progress ends too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     CACHE.mkdir(parents=True, exist_ok=True)
     bench = Bench(a)
     try:
