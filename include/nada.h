@@ -1349,6 +1349,15 @@ nada_status nada_generator_restyle(
  * @{
  */
 
+/** What an adaptation's memory is spent on. */
+typedef int32_t nada_memory;
+enum {
+    /** A whole batch goes through the networks together. */
+    NADA_MEMORY_FAST = 0,
+    /** Pictures go through them one at a time and are drawn anew for their way back: less memory, and slower. */
+    NADA_MEMORY_LOW = 1,
+};
+
 /** Which rules an adaptation follows. */
 typedef int32_t nada_mode;
 enum {
@@ -1481,6 +1490,9 @@ struct nada_adaptation_options {
     uint32_t pool;
     /** The longer side, in pixels, of the generator's picture that is trained through: layers above stay as they are. 0 for the whole. */
     uint32_t train_resolution;
+    nada_memory memory;
+    /** Always 0. */
+    uint32_t reserved;
 };
 
 /** A state of an adaptation that can become a domain. */

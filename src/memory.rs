@@ -4,7 +4,7 @@
 //! The sums name what the code below holds at its worst moment: what candle's graph keeps for gradients, what a layer works on, copies of
 //! trained weights. They are in numbers of 4 bytes until the end. tests/memory.rs compares them with what processes really took.
 
-use crate::adapt::{clip_pass, judge, Domain, Parameters, Settings, SNAPSHOT_PICTURES};
+use crate::adapt::{judge, Domain, Memory, Parameters, Settings, SNAPSHOT_PICTURES};
 use crate::error::{Error, Result};
 use crate::invert;
 use crate::kernels::{GREY_SIDE, PANEL, WINOGRAD_POINTS, WINOGRAD_ROOM};
@@ -154,25 +154,26 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
         groups * (drawing(config, together) + together * eyes(false))
     });
     // The graph stays from drawing until the end of the step; beside it one of: the frozen twin at its widest, the CLIPs, the way back
-    // with the weights' gradients, the optimiser's next state. Between steps the stop rule looks. Parts of the batch run side by side,
-    // each with gradients of its own.
-    let parts = clip_pass::ranges(settings.rules().divided, n).len();
-    let side_by_side = parts.min(threads.max(1));
+    // with the weights' gradients. Between steps the stop rule looks. Parts of the batch run side by side, each with gradients of its own, or
+    // one after the other, whose gradients are added up.
+    let low = settings.memory == Memory::Low;
+    let parts = settings.parts(n).len();
+    let side_by_side = if low { 1 } else { parts.min(threads.max(1)) };
     let at_once = n.div_ceil(parts) * side_by_side;
-    let back = way_back(config, at_once, trained > 0) + parts * trained;
-    let phases = [drawing(config, at_once), at_once * eyes(true), back];
+    let back = way_back(config, at_once, trained > 0) + if low { parts.min(2) } else { parts } * trained;
+    let phases = [drawing(config, at_once), if low { n } else { at_once } * eyes(true), back];
     let small = 4 * n * largest(config, |l| l.to.numbers()) < GIVEN_BACK;
     let beside = if small { phases.iter().sum::<usize>() + judged } else { phases.into_iter().max().unwrap_or(0) };
     // Noise is drawn before a step begins, that of the selection before each of its iterations.
     let maps = if settings.noise { maps(config) } else { 0 };
     let twins = if settings.rules().shared_draws { 1 } else { 2 };
     let drawn = (twins * n).max(settings.auto_layers.map_or(0, |a| a.batch)) * maps;
-    let step = n * graph(config) + pictures + beside + scratch(config, n);
+    let step = if low { 1 } else { n } * graph(config) + pictures + beside + scratch(config, n);
     // One graph from W+ through all CLIPs, kept until its way back ends.
     let selected = graph(config) + picture(config) + eyes(true);
     // Parts of it one after the other, or all that small pictures have beside each other.
     let scored = |batch: usize| match judge::side_by_side(config, threads) {
-        1 => batch.div_ceil(clip_pass::ranges(settings.rules().divided, batch).len()),
+        1 => batch.div_ceil(settings.parts(batch).len()),
         _ => batch,
     };
     let selection = settings.auto_layers.map_or(0, |a| scored(a.batch) * selected + way_back(config, scored(a.batch), false));
@@ -190,7 +191,11 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let kept = trained * (2 + settings.stop.is_some() as usize) + plain + pool(settings, clips);
     let kept = kept.saturating_add(snapshots.saturating_mul(trained + 8 * 4 * pixels(whole)));
     // The frozen twin's way there and its selection's way back, or the trained one's where its weights are its own.
-    let packs = if trained > 0 { 3 } else { 2 } * packed(config);
+    let packs = match low {
+        // Of the layer that is being gone through.
+        true => largest(config, |l| 10 * l.from.channels * l.to.channels),
+        false => (if trained > 0 { 3 } else { 2 }) * packed(config),
+    };
     bytes(kept.saturating_add(packs + drawn + step.max(selection).max(judged).max(embedded).max(own).max(previewed)))
 }
 

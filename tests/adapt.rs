@@ -4,7 +4,8 @@ mod common;
 
 use candle_core::Tensor;
 use nada::adapt::{
-    Adaptation, AutoLayers, Concept, Domain, Draws, Ended, LossWeights, Mode, Parameters, Phase, SavedState, Settings, StopRule, Templates,
+    Adaptation, AutoLayers, Concept, Domain, Draws, Ended, LossWeights, Memory, Mode, Parameters, Phase, SavedState, Settings, StopRule,
+    Templates,
 };
 use nada::nn::generator::{Generator, Noise};
 use nada::pack::ModelPack;
@@ -543,6 +544,36 @@ fn training_ends_at_the_chosen_picture() {
     assert!(need(&base) < need(&Settings { train_resolution: 0, ..base.clone() }));
     let e = start(&whole, &Settings { train_resolution: 48, ..base }).err().expect("no such picture");
     assert_eq!(e.to_string(), "train_resolution: is 48, and this generator has pictures of 4, 8, 16, 32, 64 pixels");
+}
+
+/// Gone through one at a time, a batch has the gradients that it has together.
+#[test]
+fn low_memory_changes_the_last_bits_only() {
+    let losses = LossWeights { structure: 50.0, ..LossWeights::default() };
+    let layers = Some(AutoLayers { k: 3, iterations: 1, batch: 2 });
+    let base = Settings { losses, batch: 3, stop: None, ..settings() };
+    for settings in [
+        base.clone(),
+        Settings { parameters: Parameters::Stylespace, mixing: 0.7, pool: 4, ..base.clone() },
+        Settings { phase: Phase::All, auto_layers: layers, noise: true, ..base.clone() },
+        Settings { mode: Mode::Reference, noise: true, ..base.clone() },
+    ] {
+        let step = |memory: Memory| {
+            let (_, mut run) = adapted(Settings { memory, ..settings.clone() });
+            let report = run.step().unwrap();
+            (report, run.domain().unwrap().deltas)
+        };
+        let ((fast, fast_deltas), (low, low_deltas)) = (step(Memory::Fast), step(Memory::Low));
+        assert!((fast.loss - low.loss).abs() <= 1e-5 * fast.loss.abs(), "{} {}", fast.loss, low.loss);
+        assert_eq!((fast.rows, fast_deltas.keys().collect::<Vec<_>>()), (low.rows, low_deltas.keys().collect::<Vec<_>>()));
+        // The first step of Adam is the rate, with the gradient's sign: where it is next to nothing, the last bits choose the sign.
+        let numbers = |deltas: &std::collections::BTreeMap<String, Tensor>| -> Vec<f32> {
+            deltas.values().flat_map(|d| d.flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect()
+        };
+        let (fast, low) = (numbers(&fast_deltas), numbers(&low_deltas));
+        let other = fast.iter().zip(&low).filter(|(a, b)| (*a - *b).abs() > 1e-3 * settings.learning_rate as f32).count();
+        assert!(other * 200 < fast.len(), "{other} of {} took another way: {settings:?}", fast.len());
+    }
 }
 
 #[test]

@@ -73,17 +73,6 @@ impl Seen {
     }
 }
 
-/// How a batch is divided, where it may be. It depends on nothing else, so that a seed gives the same domain however many threads there
-/// are.
-pub(crate) fn ranges(divided: bool, batch: usize) -> Vec<Range<usize>> {
-    let parts = match (divided, batch) {
-        (false, _) | (_, ..4) => 1,
-        (_, ..8) => 2,
-        _ => 4,
-    };
-    (0..parts).map(|i| batch * i / parts..batch * (i + 1) / parts).collect()
-}
-
 /// One CLIP's embeddings of one part, those of the trained twin with their graph down to `leaf`, the picture it saw.
 struct Embedded {
     e0: Tensor,

@@ -14,7 +14,7 @@ mod training;
 
 pub use domain::{Description, Domain, Origin};
 pub use judge::Judgement;
-pub use settings::{AutoLayers, ClipResize, LossWeights, Mode, Parameters, Phase, Settings, StopRule};
+pub use settings::{AutoLayers, ClipResize, LossWeights, Memory, Mode, Parameters, Phase, Settings, StopRule};
 pub use state::SavedState;
 pub(crate) use training::SNAPSHOT_PICTURES;
 pub use training::{Adaptation, Concept, Draws, Ended, Keep, Outcome, Snapshot, StepReport, Templates, WeightedClip};

@@ -5,6 +5,7 @@ pub use crate::nn::clip::ClipResize;
 use crate::optim::{Gradient, Schedule};
 use crate::settings::{self, Kind, Listed, Setting, ANY, MANY};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Which rules the twins follow (see the design's "What adaptation computes").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,16 @@ pub enum Phase {
     NoFine,
     /// Mapping network and ToRGB too.
     All,
+}
+
+/// What an adaptation's memory is spent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Memory {
+    /// A whole batch goes through the networks together, and what is made of weights is kept.
+    Fast,
+    /// Pictures are gone through one at a time, drawn anew for their way back, and what is made of weights is made anew where it is needed.
+    Low,
 }
 
 /// Weights of the losses; 0 leaves one out.
@@ -160,6 +171,8 @@ pub struct Settings {
     /// Latents whose unadapted pictures are drawn once and used again (`default` mode), each with its own noise and style mixing, which stay
     /// the same; at least a batch of them. 0: new ones in every step, as in `reference` mode.
     pub pool: usize,
+    /// It makes no difference to a domain but in the last bits.
+    pub memory: Memory,
     pub seed: u64,
     /// A snapshot every so many steps; 0 for none.
     pub snapshot_every: usize,
@@ -190,6 +203,7 @@ impl Default for Settings {
             train_resolution: 0,
             noise: true,
             pool: 0,
+            memory: Memory::Fast,
             seed: 1,
             snapshot_every: 50,
             stop: None,
@@ -237,6 +251,18 @@ impl Settings {
             0 => 0,
             pool => pool.max(self.batch),
         }
+    }
+
+    /// How a batch is divided. It depends on nothing else, so that a seed gives the same domain however many threads there are.
+    pub(crate) fn parts(&self, batch: usize) -> Vec<Range<usize>> {
+        let parts = match (self.memory, batch) {
+            (Memory::Low, _) => batch,
+            (Memory::Fast, _) if !self.rules().divided => 1,
+            (Memory::Fast, ..4) => 1,
+            (Memory::Fast, ..8) => 2,
+            (Memory::Fast, _) => 4,
+        };
+        (0..parts).map(|i| batch * i / parts..batch * (i + 1) / parts).collect()
     }
 
     /// How the learning rate goes.
@@ -336,6 +362,12 @@ impl Listed for Settings {
             Kind::Count(0, 4096),
             "latents",
             "Latents whose unadapted pictures are drawn once and used again, at least a batch; 0: new ones in every step",
+        ),
+        setting(
+            "memory",
+            Kind::Choice(&["fast", "low"]),
+            "",
+            "low: pictures go through the networks one at a time and are drawn anew for their way back, which takes longer and less memory",
         ),
         setting("seed", Kind::Count(0, MANY), "", "Seed of latents, noise and augmentation"),
         setting("snapshot_every", Kind::Count(0, MANY), "steps", "Steps between two snapshots; 0 for none"),

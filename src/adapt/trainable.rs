@@ -4,6 +4,7 @@ use super::domain::style_key;
 use super::settings::{Mode, Parameters, Phase, Settings};
 use crate::error::{Error, Result};
 use crate::nn::generator::{Config, Generator, Kind, Layer};
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -140,6 +141,19 @@ impl Trainable {
             };
         }
         generator.replacing(weights, offsets)
+    }
+
+    /// Adds the variables' gradients of `more`, which lose them, to `sum`.
+    pub(super) fn add(&self, sum: &mut GradStore, more: &mut GradStore) -> Result<()> {
+        for var in self.variables.values() {
+            let Some(gradient) = more.remove(var) else { continue };
+            let total = match sum.remove(var) {
+                Some(before) => (before + gradient)?,
+                None => gradient,
+            };
+            sum.insert(var, total);
+        }
+        Ok(())
     }
 
     /// How the trained twin differs from the frozen one, copied: later steps do not reach it.

@@ -5,7 +5,7 @@ use super::domain::{carried, Description, Domain, Origin};
 use super::judge::{self, Judge, Judgement, Looks, Verdict};
 use super::losses::Guide;
 use super::pool::Pool;
-use super::settings::Settings;
+use super::settings::{Memory, Settings};
 use super::structure;
 use super::trainable::Trainable;
 use crate::error::{Error, Result};
@@ -353,6 +353,10 @@ impl Adaptation {
         settings.warnings().iter().for_each(|w| log::warn!("{w}"));
         let rules = settings.rules();
         Guide::check_length(clips, &rules, &source, &target, templates)?;
+        let (generator, start) = match settings.memory {
+            Memory::Fast => (generator, start.clone()),
+            Memory::Low => (Arc::new(generator.lean()), start.lean()),
+        };
         let twin = match settings.train_resolution {
             0 => Generator::clone(&generator),
             size => generator.cut(size, "train_resolution")?,
@@ -379,7 +383,7 @@ impl Adaptation {
             .map(|c| Guide::new(c, &rules, &source, &target, templates, own.as_ref(), cancel))
             .collect::<Result<Vec<_>>>()?;
         let preview = Rng::stream(settings.seed, PREVIEW).normals(&[PREVIEW_PICTURES, generator.config().z_dim], generator.device())?;
-        let trainable = Trainable::new(&generator, start, &settings)?;
+        let trainable = Trainable::new(&generator, &start, &settings)?;
         let adam = optim::Config::new(Rule::adam(0.0, settings.beta2), settings.learning_rate);
         let variables = trainable.variables.iter().map(|(key, var)| (key.clone(), var.clone()));
         Ok(Self {
@@ -494,14 +498,22 @@ impl Adaptation {
         rng: &mut Rng,
         cancel: &Cancel,
     ) -> Result<StepReport> {
-        let trained = self.trainable.tracking(&now.map_or_else(|| self.trained(), Ok)?, &selected)?;
+        let now = now.map_or_else(|| self.trained(), Ok)?;
+        let trained = self.trainable.tracking(&now, &selected)?;
         let batch = latents.count()?;
-        let ranges = clip_pass::ranges(self.settings.rules().divided, batch);
-        let twins = |range: &Range<usize>| match latents {
-            Latents::Drawn(draws) => self.twins(&trained, &draws.narrow(range)?, cancel),
-            Latents::Pooled(indices) => self.pooled_twins(&trained, &indices[range.clone()], cancel),
+        let ranges = self.settings.parts(batch);
+        let low = self.settings.memory == Memory::Low;
+        let parts = match low {
+            false => ranges.par_iter().map(|range| self.twins(&trained, latents, range, cancel)).collect::<Result<Vec<_>>>()?,
+            true => {
+                // Their way back begins here, and goes on through pictures that are drawn anew.
+                let leaf = |mut twins: Twins| -> Result<Twins> {
+                    twins.after = Var::from_tensor(&twins.after)?.into_inner();
+                    Ok(twins)
+                };
+                ranges.iter().map(|range| leaf(self.twins(&now, latents, range, cancel)?)).collect::<Result<Vec<_>>>()?
+            }
         };
-        let parts = ranges.par_iter().map(twins).collect::<Result<Vec<_>>>()?;
         cancel.check()?;
         let (mut loss, mut seeds) = clip_pass::clip_seeds(&self.guides, &self.settings, &parts, rng, cancel)?;
         cancel.check()?;
@@ -513,7 +525,7 @@ impl Adaptation {
                 *seed = (&*seed + with_gradient(&part.after, gradient)?)?;
             }
         }
-        drop(parts);
+        let leaves: Vec<Tensor> = parts.into_iter().filter(|_| low).map(|twins| twins.after).collect();
         if !loss.is_finite() {
             return Err(Error::NotFinite(format!("the loss of step {} is {loss}: a smaller learning_rate may help", self.step + 1)));
         }
@@ -521,7 +533,23 @@ impl Adaptation {
             cancel.check()?;
             Ok(seed.backward()?)
         };
-        let grads = seeds.into_par_iter().map(back).collect::<Result<Vec<_>>>()?;
+        let grads = match low {
+            false => seeds.into_par_iter().map(back).collect::<Result<Vec<_>>>()?,
+            true => {
+                let mut sum: Option<GradStore> = None;
+                for ((seed, leaf), range) in seeds.into_iter().zip(leaves).zip(&ranges) {
+                    let Some(gradient) = back(seed)?.remove(&leaf) else { continue };
+                    drop(leaf);
+                    let after = self.after(&trained, latents, range, cancel)?;
+                    let mut one = back(with_gradient(&after, &gradient)?)?;
+                    match &mut sum {
+                        None => sum = Some(one),
+                        Some(sum) => self.trainable.add(sum, &mut one)?,
+                    }
+                }
+                sum.into_iter().collect()
+            }
+        };
         cancel.check()?;
         let left_out = self.settings.rules().left_out;
         let rate = self.settings.schedule().share(self.step, self.settings.steps);
@@ -547,27 +575,45 @@ impl Adaptation {
         }
     }
 
-    /// Pictures of the frozen twin, and of the trained one with its graph.
-    fn twins(&self, trained: &Generator, draws: &Draws, cancel: &Cancel) -> Result<Twins> {
-        let noise = |twin: usize| draws.noise.as_ref().map_or(Noise::None, |n| Noise::Given(&n[twin]));
+    /// What there is of the frozen twin, and pictures of `trained`, with their graph where it is tracked.
+    fn twins(&self, trained: &Generator, latents: &Latents, range: &Range<usize>, cancel: &Cancel) -> Result<Twins> {
         // One after the other: side by side they would need the memory of both.
-        let before = self.twin.synthesize_unless(&self.wplus(trained, draws, 0)?, noise(0), cancel)?;
-        let after = trained.synthesize_unless(&self.wplus(trained, draws, 1)?, noise(1), cancel)?;
-        Ok(Twins { before: Before::Pictures(as_rgb(&before)?), after: as_rgb(&after)? })
+        let before = match latents {
+            Latents::Drawn(draws) => {
+                let draws = draws.narrow(range)?;
+                let noise = draws.noise.as_ref().map_or(Noise::None, |[before, _]| Noise::Given(before));
+                let pictures = self.twin.synthesize_unless(&self.wplus(trained, &draws, 0)?, noise, cancel)?;
+                Before::Pictures(as_rgb(&pictures)?)
+            }
+            Latents::Pooled(indices) => {
+                let pool = self.pool.as_ref().ok_or_else(|| Error::Internal("there is no pool".into()))?;
+                Before::Seen(pool.seen(&indices[range.clone()])?)
+            }
+        };
+        Ok(Twins { before, after: self.after(trained, latents, range, cancel)? })
     }
 
-    /// As [`Adaptation::twins`], of latents of the pool.
-    fn pooled_twins(&self, trained: &Generator, indices: &[usize], cancel: &Cancel) -> Result<Twins> {
-        let pool = self.pool.as_ref().ok_or_else(|| Error::Internal("there is no pool".into()))?;
-        let draws = indices.iter().map(|&i| pool.draws(i, &self.twin, &self.settings)).collect::<Result<Vec<_>>>()?;
-        let wplus = Tensor::cat(&draws.iter().map(|d| self.wplus(trained, d, 1)).collect::<Result<Vec<_>>>()?, 0)?;
-        let maps: Vec<&Vec<Tensor>> = draws.iter().filter_map(|d| d.noise.as_ref().map(|[_, after]| after)).collect();
-        let layers = maps.first().map_or(0, |first| first.len());
-        let layer = |i: usize| Ok(Tensor::cat(&maps.iter().map(|maps| &maps[i]).collect::<Vec<_>>(), 0)?);
-        let maps = (0..layers).map(layer).collect::<Result<Vec<_>>>()?;
-        let noise = if layers > 0 { Noise::Given(&maps) } else { Noise::None };
-        let after = trained.synthesize_unless(&wplus, noise, cancel)?;
-        Ok(Twins { before: Before::Seen(pool.seen(indices)?), after: as_rgb(&after)? })
+    /// Pictures of `trained`.
+    fn after(&self, trained: &Generator, latents: &Latents, range: &Range<usize>, cancel: &Cancel) -> Result<Tensor> {
+        let pictures = match latents {
+            Latents::Drawn(draws) => {
+                let draws = draws.narrow(range)?;
+                let noise = draws.noise.as_ref().map_or(Noise::None, |[_, after]| Noise::Given(after));
+                trained.synthesize_unless(&self.wplus(trained, &draws, 1)?, noise, cancel)?
+            }
+            Latents::Pooled(indices) => {
+                let pool = self.pool.as_ref().ok_or_else(|| Error::Internal("there is no pool".into()))?;
+                let draws = indices[range.clone()].iter().map(|&i| pool.draws(i, &self.twin, &self.settings));
+                let draws = draws.collect::<Result<Vec<_>>>()?;
+                let wplus = Tensor::cat(&draws.iter().map(|d| self.wplus(trained, d, 1)).collect::<Result<Vec<_>>>()?, 0)?;
+                let maps: Vec<&Vec<Tensor>> = draws.iter().filter_map(|d| d.noise.as_ref().map(|[_, after]| after)).collect();
+                let layers = maps.first().map_or(0, |first| first.len());
+                let layer = |i: usize| Ok(Tensor::cat(&maps.iter().map(|maps| &maps[i]).collect::<Vec<_>>(), 0)?);
+                let maps = (0..layers).map(layer).collect::<Result<Vec<_>>>()?;
+                trained.synthesize_unless(&wplus, if layers > 0 { Noise::Given(&maps) } else { Noise::None }, cancel)?
+            }
+        };
+        as_rgb(&pictures)
     }
 
     /// Draws the unadapted pictures of what is missing in the pool.
@@ -607,7 +653,7 @@ impl Adaptation {
         let wplus = Var::from_tensor(&start)?;
         let mut sgd = Optimiser::named([("W+".into(), wplus.clone())], optim::Config::new(Rule::Sgd, SELECTION_RATE));
         let batch = start.dim(0)?;
-        let ranges = clip_pass::ranges(self.settings.rules().divided, batch);
+        let ranges = self.settings.parts(batch);
         for i in 0..iterations {
             let maps = noise(i)?;
             // No picture's loss depends on another picture: each part's graph goes before the next, or runs beside it where pictures are small.

@@ -12,7 +12,7 @@ use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{array, c_string, choose, count32, finite, flag, handles, number_of, text, texts};
 use crate::adapt::{
-    Adaptation, AutoLayers, Concept, Ended, Judgement, LossWeights, Mode, Outcome, Parameters, Phase, Settings, Snapshot, StopRule,
+    Adaptation, AutoLayers, Concept, Ended, Judgement, LossWeights, Memory, Mode, Outcome, Parameters, Phase, Settings, Snapshot, StopRule,
     Templates, WeightedClip,
 };
 use crate::memory::Need;
@@ -50,6 +50,15 @@ impl Training {
             }
         })
     }
+}
+
+/// What an adaptation's memory is spent on.
+#[repr(i32)]
+pub enum nada_memory {
+    /// A whole batch goes through the networks together.
+    NADA_MEMORY_FAST = 0,
+    /// Pictures go through them one at a time and are drawn anew for their way back: less memory, and slower.
+    NADA_MEMORY_LOW = 1,
 }
 
 /// Which rules an adaptation follows.
@@ -93,6 +102,12 @@ pub type ModeNumber = i32;
 pub type ParametersNumber = i32;
 /// A [`nada_phase`] as C passes it: any number.
 pub type PhaseNumber = i32;
+
+/// A [`nada_memory`] as C passes it: any number.
+pub type MemoryNumber = i32;
+
+const MEMORIES: [(i32, Memory); 2] =
+    [(nada_memory::NADA_MEMORY_FAST as i32, Memory::Fast), (nada_memory::NADA_MEMORY_LOW as i32, Memory::Low)];
 
 const MODES: [(i32, Mode); 2] =
     [(nada_mode::NADA_MODE_DEFAULT as i32, Mode::Default), (nada_mode::NADA_MODE_REFERENCE as i32, Mode::Reference)];
@@ -205,6 +220,9 @@ pub struct nada_adaptation_options {
     pub pool: u32,
     /// The longer side, in pixels, of the generator's picture that is trained through: layers above stay as they are. 0 for the whole.
     pub train_resolution: u32,
+    pub memory: MemoryNumber,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 const SOURCE: &std::ffi::CStr = c"a photo";
@@ -232,6 +250,7 @@ impl nada_adaptation_options {
             augment,
             clip_resize,
             train_resolution,
+            memory,
             noise,
             pool,
             seed,
@@ -290,6 +309,8 @@ impl nada_adaptation_options {
             stop_earliest: count32(earliest),
             stop_plateau: plateau,
             stop_plateau_steps: count32(plateau_steps),
+            memory: number_of(memory, &MEMORIES).unwrap_or(-1),
+            reserved: 0,
             pool: count32(pool),
             train_resolution: count32(train_resolution),
         }
@@ -331,6 +352,7 @@ impl nada_adaptation_options {
             augment: flag(self.augment, "options.augment")?,
             clip_resize: choose(self.clip_resize, "options.clip_resize", "nada_clip_resize", &CLIP_RESIZES)?,
             noise: flag(self.noise, "options.noise")?,
+            memory: choose(self.memory, "options.memory", "nada_memory", &MEMORIES)?,
             pool: self.pool as usize,
             train_resolution: self.train_resolution as usize,
             seed: self.seed,
@@ -387,7 +409,7 @@ impl nada_adaptation_options {
     }
 }
 
-options::ends_with!(nada_adaptation_options, train_resolution: u32);
+options::ends_with!(nada_adaptation_options, reserved: u32);
 
 unsafe impl Options for nada_adaptation_options {
     const NAME: &'static str = "nada_adaptation_options";

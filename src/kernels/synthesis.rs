@@ -69,6 +69,7 @@ impl Layer {
 
 /// A synthesis network. What its device makes of weights (another order of them) is kept as long as it lives: one that is made of variables
 /// must be made anew after they have changed.
+#[derive(Clone)]
 pub(crate) struct Network {
     /// Of the constant that the first layer reads: channels, height, width.
     pub start: [usize; 3],
@@ -84,6 +85,8 @@ pub(crate) struct Network {
     pub clamp: Option<f32>,
     /// By parameter; those of layers that the network before had too are its own.
     pub(super) packed: Vec<Arc<Packed>>,
+    /// Whether what a device makes of weights is dropped after each use.
+    pub(super) lean: bool,
 }
 
 impl Network {
@@ -101,7 +104,13 @@ impl Network {
             |i: usize, t: &Tensor| before.filter(|b| b.parameters.get(i).is_some_and(|p| p.id() == t.id())).map(|b| b.packed[i].clone());
         // What is trained changes where it lies.
         let packed = parameters.iter().enumerate().map(|(i, t)| old(i, t).filter(|_| !t.track_op()).unwrap_or_default()).collect();
-        Self { start, layers, parameters, styles, blur, clamp, packed }
+        Self { start, layers, parameters, styles, blur, clamp, packed, lean: before.is_some_and(|b| b.lean) }
+    }
+
+    /// The same, which keeps nothing that its device makes of weights, nor will those that come after it.
+    pub(crate) fn lean(&self) -> Self {
+        let packed = self.parameters.iter().map(|_| Arc::default()).collect();
+        Self { packed, lean: true, ..self.clone() }
     }
 
     fn convolutions(&self) -> usize {

@@ -66,7 +66,8 @@ class AdaptationOptions(ctypes.Structure):
         ("mixing", c_float), ("truncation", c_float), ("augment", c_uint32), ("clip_resize", c_uint32), ("noise", c_uint32),
         ("snapshot_every", c_uint32), ("stop_latents", c_uint32), ("stop_every", c_uint32), ("stop_pairing", c_float),
         ("stop_structure", c_float), ("stop_patience", c_uint32), ("stop_earliest", c_uint32), ("stop_plateau", c_float),
-        ("stop_plateau_steps", c_uint32), ("pool", c_uint32), ("train_resolution", c_uint32),
+        ("stop_plateau_steps", c_uint32), ("pool", c_uint32), ("train_resolution", c_uint32), ("memory", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 

@@ -8,7 +8,7 @@ use crate::cancel::Cancel;
 use crate::kernels::synthesis::{Layer, Network, Role};
 use candle_core::Result;
 use rayon::prelude::*;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 const EPSILON: f32 = 1e-8;
 
@@ -68,6 +68,14 @@ enum Kept {
 pub(crate) type Seen<'a> = dyn FnMut(&Layer, &str, &[f32]) -> Result<()> + 'a;
 
 impl Given<'_> {
+    /// What is made of a layer's weights.
+    fn packed(&self, layer: &Layer) -> Arc<Packed> {
+        match self.net.lean {
+            true => Arc::default(),
+            false => self.net.packed[layer.weight].clone(),
+        }
+    }
+
     /// A layer's style, [n][inputs].
     fn style(&self, layer: &Layer) -> Vec<f32> {
         self.styles.chunks(self.net.styles).flat_map(|s| s[layer.style..][..layer.inputs].iter().copied()).collect()
@@ -75,7 +83,8 @@ impl Given<'_> {
 
     /// The demodulation, [n][outputs].
     fn norms(&self, layer: &Layer, s: &[f32]) -> Vec<f32> {
-        let energy = self.net.packed[layer.weight].energy(layer, self.parameters[layer.weight]);
+        let packed = self.packed(layer);
+        let energy = packed.energy(layer, self.parameters[layer.weight]);
         let of = |s: &[f32]| {
             let squares: Vec<f32> = s.iter().map(|s| s * s).collect();
             let norm = |e: &[f32]| 1.0 / (e.iter().zip(&squares).map(|(e, s)| e * s).sum::<f32>() + EPSILON).sqrt();
@@ -177,7 +186,8 @@ impl Given<'_> {
         seen: Option<&mut Seen>,
     ) -> Result<Scratch> {
         let (weights, k) = (self.parameters[layer.weight], layer.outputs);
-        let panels = self.net.packed[layer.weight].forward(layer, weights);
+        let packed = self.packed(layer);
+        let panels = packed.forward(layer, weights);
         let scaled: Vec<f32> = d.iter().map(|d| d * layer.scale()).collect();
         let (factor, bias) = (conv::padded(&scaled, k), conv::padded(self.parameters[layer.bias], k));
         let area = layer.height * layer.width;
@@ -416,7 +426,7 @@ impl Given<'_> {
     /// Gradients of a convolution's input and style.
     fn of_input(&self, layer: &Layer, x: Map, s: &[f32], g: Map, d: &[f32], q: &[f32]) -> (Scratch, Vec<f32>) {
         let (weights, c, k) = (self.parameters[layer.weight], layer.inputs, layer.outputs);
-        let packed = &self.net.packed[layer.weight];
+        let packed = self.packed(layer);
         let panels = packed.back(layer, weights);
         let scaled: Vec<f32> = s.iter().map(|s| s * layer.scale()).collect();
         let factor = conv::padded(&scaled, c);

@@ -199,6 +199,13 @@ impl Synthesis {
         }
     }
 
+    /// The same, which keeps nothing that its device makes of weights.
+    fn lean(&self) -> Self {
+        match self {
+            Synthesis::StyleGan2(s) => Synthesis::StyleGan2(s.lean()),
+        }
+    }
+
     /// The mapping network that is among a generator's tensors.
     fn mapping(&self, config: &Config, weights: &Weights) -> Result<Mapping> {
         match self {
@@ -484,6 +491,11 @@ impl Generator {
             fingerprints: Arc::default(),
             ..self.clone()
         })
+    }
+
+    /// The same generator, which keeps nothing that its device makes of weights: less memory, and somewhat slower. So are those made of it.
+    pub(crate) fn lean(&self) -> Self {
+        Self { synthesis: self.synthesis.lean(), ..self.clone() }
     }
 
     /// sha256 (hex) over keys, shapes and numbers of every tensor that makes pictures, and over [`Generator::unusual`]; noise maps and the
