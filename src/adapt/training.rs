@@ -500,12 +500,20 @@ impl Adaptation {
     ) -> Result<StepReport> {
         let now = now.map_or_else(|| self.trained(), Ok)?;
         let trained = self.trainable.tracking(&now, &selected)?;
+        // Otherwise it is not needed any more, nor what its device made of its weights.
+        let untracked = (self.settings.memory == Memory::Low).then_some(now);
         let batch = latents.count()?;
         let ranges = self.settings.parts(batch);
-        let low = self.settings.memory == Memory::Low;
-        let parts = match low {
-            false => ranges.par_iter().map(|range| self.twins(&trained, latents, range, cancel)).collect::<Result<Vec<_>>>()?,
-            true => {
+        let low = untracked.is_some();
+        if ranges.len() > 1 && !low {
+            trained.prepare()?;
+            if let Latents::Drawn(_) = latents {
+                self.twin.prepare()?;
+            }
+        }
+        let parts = match untracked {
+            None => ranges.par_iter().map(|range| self.twins(&trained, latents, range, cancel)).collect::<Result<Vec<_>>>()?,
+            Some(now) => {
                 // Their way back begins here, and goes on through pictures that are drawn anew.
                 let leaf = |mut twins: Twins| -> Result<Twins> {
                     twins.after = Var::from_tensor(&twins.after)?.into_inner();

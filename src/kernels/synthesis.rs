@@ -113,6 +113,17 @@ impl Network {
         Self { packed, lean: true, ..self.clone() }
     }
 
+    /// Makes what passes will ask for, those back too where gradients are tracked: passes that begin at the same time would each make it.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        let back = self.parameters.iter().any(Tensor::track_op);
+        for layer in self.layers.iter().filter(|layer| layer.role != Role::Colours && !self.lean) {
+            let weight = self.parameters[layer.weight].contiguous()?;
+            let (storage, layout) = weight.storage_and_layout();
+            self.packed[layer.weight].prepare(layer, cpu::on_host(&storage, layout, Synthesis::NAME)?, back);
+        }
+        Ok(())
+    }
+
     fn convolutions(&self) -> usize {
         self.layers.iter().filter(|layer| layer.role != Role::Colours).count()
     }

@@ -11,6 +11,8 @@ pub(crate) struct Scratch {
     /// As long as it ever was.
     all: Numbers,
     len: usize,
+    /// Whether small memory goes back to its thread's pool.
+    pooled: bool,
 }
 
 /// Where numbers lie.
@@ -143,10 +145,18 @@ impl Scratch {
     pub(crate) fn new(len: usize) -> Self {
         if len < LARGE {
             let found = POOL.with(|pool| fitting(&mut pool.borrow_mut(), len, usize::MAX));
-            return Self { all: found.unwrap_or_else(|| Numbers::zeros(len)), len };
+            return Self { all: found.unwrap_or_else(|| Numbers::zeros(len)), len, pooled: true };
         }
         let found = shared().take(len);
-        Self { all: found.unwrap_or_else(|| Numbers::zeros(len)), len }
+        Self { all: found.unwrap_or_else(|| Numbers::zeros(len)), len, pooled: true }
+    }
+
+    /// Zeros that will live longer than a call: small ones keep nothing larger from those that work.
+    pub(crate) fn lasting(len: usize) -> Self {
+        match len < LARGE {
+            true => Self { all: Numbers::zeros(len), len, pooled: false },
+            false => Self::zeros(len),
+        }
     }
 
     pub(crate) fn zeros(len: usize) -> Self {
@@ -165,6 +175,9 @@ impl Drop for Scratch {
             if shared.keepers > 0 {
                 shared.pool.push(all);
             }
+            return;
+        }
+        if !self.pooled {
             return;
         }
         // A pool that is gone (its thread is ending) just lets the memory go.

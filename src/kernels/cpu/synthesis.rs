@@ -20,19 +20,40 @@ pub(crate) struct Packed {
     energy: OnceLock<Vec<f32>>,
 }
 
+/// What `cell` holds. Several threads may make it at the same time, of which one is heard: none may wait for another here, as a thread that waits for
+/// parts of its own work takes up other work, and may meet this cell again.
+fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
+    match cell.get() {
+        Some(made) => made,
+        None => {
+            let made = make();
+            cell.get_or_init(|| made)
+        }
+    }
+}
+
 impl Packed {
+    /// Makes all that a pass will ask for.
+    pub(crate) fn prepare(&self, layer: &Layer, w: &[f32], back: bool) {
+        self.forward(layer, w);
+        self.energy(layer, w);
+        if back {
+            self.back(layer, w);
+        }
+    }
+
     fn forward(&self, layer: &Layer, w: &[f32]) -> &Panels {
-        self.forward.get_or_init(|| Panels::new(w, layer.outputs, layer.inputs, 9))
+        once(&self.forward, || Panels::new(w, layer.outputs, layer.inputs, 9))
     }
 
     fn back(&self, layer: &Layer, w: &[f32]) -> &Panels {
-        self.back.get_or_init(|| Panels::back(w, layer.outputs, layer.inputs, 9, !layer.up))
+        once(&self.back, || Panels::back(w, layer.outputs, layer.inputs, 9, !layer.up))
     }
 
     /// Sum over the kernel of the squared scaled weight: [outputs][inputs].
     fn energy(&self, layer: &Layer, w: &[f32]) -> &[f32] {
         let s2 = layer.scale() * layer.scale();
-        self.energy.get_or_init(|| w.par_chunks(9).map(|k| s2 * k.iter().map(|v| v * v).sum::<f32>()).collect())
+        once::<Vec<f32>>(&self.energy, || w.par_chunks(9).map(|k| s2 * k.iter().map(|v| v * v).sum::<f32>()).collect())
     }
 }
 

@@ -493,6 +493,13 @@ impl Generator {
         })
     }
 
+    /// Makes what drawing will ask for: calls that begin at the same time would each make it.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        match &self.synthesis {
+            Synthesis::StyleGan2(s) => s.prepare(),
+        }
+    }
+
     /// The same generator, which keeps nothing that its device makes of weights: less memory, and somewhat slower. So are those made of it.
     pub(crate) fn lean(&self) -> Self {
         Self { synthesis: self.synthesis.lean(), ..self.clone() }

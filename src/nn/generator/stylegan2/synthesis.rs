@@ -97,6 +97,11 @@ impl Synthesis {
         Self { network: Arc::new(self.network.lean()), ..self.clone() }
     }
 
+    /// Makes what passes will ask for.
+    pub(in super::super) fn prepare(&self) -> Result<()> {
+        Ok(self.network.prepare()?)
+    }
+
     /// Of up-samplings.
     pub(in super::super) fn blur(&self) -> [f32; 4] {
         self.network.blur
