@@ -110,7 +110,7 @@ pub struct HeldOut {
 }
 
 impl HeldOut {
-    /// Errors: `Unsupported` where the pack has none; `Format` where the file lacks a tensor.
+    /// Errors: `Unsupported` where the pack has none; `Format` where the file lacks a tensor, or has not a picture for each latent.
     pub fn open(pack: &ModelPack) -> Result<Self> {
         let Some(path) = &pack.held_out else {
             return Err(Error::unsupported(format!("measuring with the pack '{}'", pack.name), "its model.toml names no held_out file"));
@@ -118,7 +118,14 @@ impl HeldOut {
         let file = checkpoint::open(path)?;
         let latent = Latent { space: Space::W, tensor: file.f32("w", None)?, noise: None };
         let plain = unit(&file, "image")?;
-        Ok(Self { file, latent, plain })
+        match (latent.tensor.dims(), plain.dims()) {
+            (&[latents, _], &[n, 3, height, width]) if latents == n && n * height * width > 0 => Ok(Self { file, latent, plain }),
+            (w, image) => {
+                let message =
+                    format!("its tensors 'w' {w:?} and 'image' {image:?} are not one latent [n, d] for each picture [n, 3, h, w]");
+                Err(Error::format(path, message).about("image", "a picture [n, 3, h, w] for each latent [n, d] of 'w'"))
+            }
+        }
     }
 
     /// Names of the ground truths.

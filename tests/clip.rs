@@ -272,6 +272,21 @@ fn texts_are_computed_no_further_than_they_count() {
     }
 }
 
+/// Nothing can be compared by it.
+#[test]
+fn an_embedding_of_no_numbers_is_refused() {
+    let empty = |tensors: &mut BTreeMap<String, Tensor>| {
+        for key in ["text_projection", "visual.proj"] {
+            let width = tensors[key].dims()[0];
+            tensors.insert(key.into(), Tensor::zeros((width, 0), DType::F32, &Device::Cpu).unwrap());
+        }
+    };
+    let mut config = config("plain");
+    config["model_cfg"].as_object_mut().unwrap().remove("embed_dim");
+    let message = refused(open_clip(&config, empty).path(), Kind::Format);
+    assert!(message.contains("text_projection"), "{message}");
+}
+
 /// Each flag gives open_clip's own numbers, or is refused by its name.
 #[test]
 fn flags_of_open_clip_are_honoured_or_refused() {

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 pub use crate::nn::clip::ClipResize;
 use crate::optim::{Gradient, Schedule};
-use crate::settings::{self, Kind, Listed, Setting, ANY, MANY};
+use crate::settings::{self, setting, Kind, Listed, Setting, ANY, MANY};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -106,8 +106,8 @@ impl AutoLayers {
 
 /// When to stop by itself, judged on `latents` of the run's own, every `every` steps.
 ///
-/// A look at the pictures is good where both `pairing` and `structure` are kept; the last good look is the result. Training ends after
-/// `patience` consecutive bad looks, or with a good look from step `earliest` on whose gain in cosine to the target has risen by less than
+/// A judgement is good where both `pairing` and `structure` are kept; the state of the last good one is the result. Training ends after
+/// `patience` consecutive bad ones, or with a good one from step `earliest` on whose gain in cosine to the target has risen by less than
 /// `plateau` over the last `plateau_steps` steps: what comes after that is overshoot.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -294,10 +294,6 @@ impl Settings {
     }
 }
 
-const fn setting(name: &'static str, kind: Kind, unit: &'static str, help: &'static str) -> Setting {
-    Setting { name, kind, unit, help }
-}
-
 impl Listed for Settings {
     const SETTINGS: &'static [Setting] = &[
         setting("mode", Kind::Choice(&["default", "reference"]), "", "reference: the published code number by number"),
@@ -338,17 +334,22 @@ impl Listed for Settings {
             "Weight of the in-domain loss: pictures stay as different from one another as they were",
         ),
         setting("losses.structure", Kind::Within(0.0, ANY), "", "Weight of the structure loss, which keeps light and dark where they were"),
-        setting("floor", Kind::Within(0.0, ANY), "length of an embedding", "Least length of an edit in the directional loss"),
+        setting("floor", Kind::Within(0.0, ANY), "length of an embedding", "Least length of an edit in the directional loss's denominator"),
         setting(
             "enough",
             Kind::Above(0.0, 1.0),
             "cosine",
-            "Where edit and text agree so much, the directional loss is content; 1 for never",
+            "Mean cosine between edit and direction from which the directional loss is 0; 1 for never",
         ),
-        setting("structure_floor", Kind::Within(-1.0, 1.0), "cosine", "Where light and dark agree so much, the structure loss is content"),
+        setting("structure_floor", Kind::Within(-1.0, 1.0), "cosine", "Cosine of small grey pictures from which the structure loss is 0"),
         setting("mixing", Kind::Within(0.0, 1.0), "probability", "Style mixing in a batch"),
         setting("truncation", Kind::Within(0.0, 1.5), "", "Truncation of the training latents; 1 is none"),
-        setting("augment", Kind::Flag, "", "Random flips, turns, shifts and noise before CLIP"),
+        setting(
+            "augment",
+            Kind::Flag,
+            "",
+            "Random flips, scales, turns, shifts, brightness and noise before CLIP, the same for both twins",
+        ),
         setting("clip_resize", Kind::Choice(&["antialias", "aliased", "area"]), "", "How pictures shrink to CLIP's size"),
         setting(
             "train_resolution",
@@ -377,14 +378,14 @@ impl Listed for Settings {
             "",
             "Stop rule: end where the pictures are as good as they get; none: do all steps",
         ),
-        setting("stop.latents", Kind::Count(2, 1024), "latents", "Latents that it looks at"),
-        setting("stop.every", Kind::Count(1, MANY), "steps", "Steps between two looks"),
+        setting("stop.latents", Kind::Count(2, 1024), "latents", "Latents whose pictures are judged"),
+        setting("stop.every", Kind::Count(1, MANY), "steps", "Steps between two judgements"),
         setting("stop.pairing", Kind::Within(0.0, 1.0), "share", "Least share of pictures that still pair with their unadapted twin"),
         setting("stop.structure", Kind::Within(0.0, 1.0), "cosine", "Least mean cosine of light and dark with the unadapted twin"),
-        setting("stop.patience", Kind::Count(1, MANY), "looks", "Bad looks in a row that end the run"),
-        setting("stop.earliest", Kind::Count(0, MANY), "steps", "First step at which a standstill may end the run"),
-        setting("stop.plateau", Kind::Within(-ANY, ANY), "cosine", "A gain in cosine of less than this is a standstill"),
-        setting("stop.plateau_steps", Kind::Count(0, MANY), "steps", "Steps over which a standstill is measured"),
+        setting("stop.patience", Kind::Count(1, MANY), "judgements", "Consecutive bad judgements that end the run"),
+        setting("stop.earliest", Kind::Count(0, MANY), "steps", "First step at which a plateau may end the run"),
+        setting("stop.plateau", Kind::Within(-ANY, ANY), "cosine", "A gain in cosine of less than this is a plateau"),
+        setting("stop.plateau_steps", Kind::Count(0, MANY), "steps", "Steps over which a plateau is measured"),
     ];
 
     fn check_together(&self) -> Result<()> {

@@ -36,7 +36,7 @@ pub fn read_npy_unless(path: &Path, cancel: &Cancel) -> Result<Tensor> {
 }
 
 /// [`read_npy`] of bytes in memory; `name` is the file that errors name.
-pub fn read_npy_bytes(name: &Path, bytes: Vec<u8>) -> Result<Tensor> {
+pub(crate) fn read_npy_bytes(name: &Path, bytes: Vec<u8>) -> Result<Tensor> {
     tensor(&Source::memory(name, bytes))
 }
 

@@ -37,7 +37,7 @@ fn all(out: &mut impl Write, tensors: &BTreeMap<String, Tensor>, metadata: &BTre
 
 /// As [`save_safetensors`], under the first of `paths`, all in one folder, that is not taken; also where other processes take them at the
 /// same time. Returns that path. `Cancelled`, without a file, once the flag is raised, which is looked at with each piece.
-pub fn save_safetensors_as_new(
+pub(crate) fn save_safetensors_as_new(
     paths: impl Iterator<Item = PathBuf>,
     tensors: &BTreeMap<String, Tensor>,
     metadata: &BTreeMap<String, String>,

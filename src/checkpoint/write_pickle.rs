@@ -250,12 +250,12 @@ fn elements(out: &mut Vec<u8>, tensor: &Tensor) -> io::Result<()> {
 }
 
 /// A pickle (protocol 3) that holds its tensors, to a temporary name first.
-pub fn save_pickle<'a>(to: impl Into<Destination<'a>>, value: &Python) -> Result<()> {
+pub(crate) fn save_pickle<'a>(to: impl Into<Destination<'a>>, value: &Python) -> Result<()> {
     atomically(to.into(), |out| Ok(Pickler { out, storages: Storages::Embedded }.write(value)))
 }
 
 /// What torch.save writes since 1.6, to a temporary name first.
-pub fn save_torch<'a>(to: impl Into<Destination<'a>>, value: &Python) -> Result<()> {
+pub(crate) fn save_torch<'a>(to: impl Into<Destination<'a>>, value: &Python) -> Result<()> {
     atomically(to.into(), |out| Ok(write_archive(out, value)))
 }
 

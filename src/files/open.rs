@@ -49,6 +49,12 @@ pub(crate) fn read_small_unless(path: &Path, wanted: &str, most: u64, cancel: &C
     Ok(bytes)
 }
 
+/// As [`read_small_unless`], of a file that is text in UTF-8; `Format` where it is not.
+pub(crate) fn read_text(path: &Path, wanted: &str, most: u64, cancel: &Cancel) -> Result<String> {
+    let bytes = read_small_unless(path, wanted, most, cancel)?;
+    String::from_utf8(bytes).map_err(|_| Error::format(path, "is not UTF-8 text"))
+}
+
 /// Whether an ordinary file begins with `start`. Errors as [`open_ordinary`].
 pub(crate) fn begins_with(path: &Path, wanted: &str, start: &[u8]) -> Result<bool> {
     let (file, _) = open_ordinary(path, wanted)?;

@@ -31,8 +31,7 @@ const LEAST_SIDE: usize = 8;
 /// Errors: `InvalidArgument` for a picture that is too small or has nothing to see in its square ([`Picture::check_visible`]).
 ///
 /// Without `optimise_noise` the picture is drawn without noise. `cancel` is looked at after each layer of each step, on the way back too; on
-/// `Cancelled` nothing has changed anywhere. The best latent seen is
-/// returned.
+/// `Cancelled` nothing has changed anywhere. The best latent seen is returned.
 pub fn invert(
     generator: &Generator,
     target: &Picture,

@@ -8,7 +8,7 @@ use super::frame::Region;
 use super::input::Input;
 use super::rows;
 use super::shrink::Shrink;
-use super::source::{Place, Wanted};
+use super::source::{Turned, Wanted};
 use super::{check_size, Picture};
 use crate::error::Result;
 use image::metadata::Orientation;
@@ -59,7 +59,7 @@ impl Picture {
         let (width, height) = source.seen();
         let warnings = std::mem::take(&mut source.warnings);
         let mut data = vec![0f32; width * height * 4];
-        let place = Place::new(source.orientation, source.width, source.height);
+        let place = Turned::new(source.orientation, source.width, source.height);
         let all = Region { x: 0, y: 0, width: source.width, height: source.height };
         let (layout, stored) = (source.layout, source.width);
         source.bands(all, |bands, first, bytes| {
@@ -101,7 +101,7 @@ impl Picture {
     fn read_middle(input: &Input, most: usize) -> Result<(Self, Vec<String>)> {
         let mut source = open(input, Wanted::Square)?;
         let warnings = std::mem::take(&mut source.warnings);
-        let place = Place::new(source.orientation, source.width, source.height);
+        let place = Turned::new(source.orientation, source.width, source.height);
         let square = place.square();
         let (from, to) = (square.width, square.width.min(most));
         check_size("square", to, to)?;
@@ -144,7 +144,7 @@ impl Picture {
 
     /// Stored rows as they are to be seen.
     fn turned(self, orientation: Orientation) -> Self {
-        let place = Place::new(orientation, self.width, self.height);
+        let place = Turned::new(orientation, self.width, self.height);
         if place.upright() {
             return self;
         }

@@ -139,6 +139,7 @@ impl Config {
 
     fn read_openai(weights: &Weights, described: Option<&Described>, activation: Activation) -> Result<Self> {
         let [_, embedding] = weights.dims("text_projection")?;
+        Self::check_embedding(weights, "text_projection", embedding)?;
         let vision_tower = described.map(|d| (d, &d.vision));
         let vision = if weights.has("visual.layer1.0.conv1.weight") {
             let [width, ..]: [usize; 4] = weights.dims("visual.layer1.0.conv1.weight")?;
@@ -186,6 +187,7 @@ impl Config {
 
     fn read_hf(weights: &Weights, described: &Described) -> Result<Self> {
         let [embedding, _] = weights.dims("text_projection.weight")?;
+        Self::check_embedding(weights, "text_projection.weight", embedding)?;
         let [_, _, patch, _] = weights.dims("vision_model.embeddings.patch_embedding.weight")?;
         // config.json says the activation of each tower.
         let unused = Activation::QuickGelu;
@@ -197,6 +199,13 @@ impl Config {
         let [context, _] = weights.dims("text_model.embeddings.position_embedding.weight")?;
         let [vocabulary, _] = weights.dims("text_model.embeddings.token_embedding.weight")?;
         Ok(Self { vision, text: Self::text(context, vocabulary, transformer, embedding, Some(described))? })
+    }
+
+    fn check_embedding(weights: &Weights, key: &str, embedding: usize) -> Result<()> {
+        match embedding {
+            0 => Err(weights.format(format!("tensor '{key}': embeddings of length 0"))),
+            _ => Ok(()),
+        }
     }
 
     /// `positions` is the key of the position embedding.

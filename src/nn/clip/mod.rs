@@ -242,6 +242,9 @@ impl Clip {
     /// number. `Cancelled` once the flag is raised, which is looked at between those.
     pub fn embed_pictures(&self, pictures: &Tensor, resize: ClipResize, cancel: &Cancel) -> Result<Tensor> {
         let count = pictures.dim(0)?;
+        if count == 0 {
+            return Err(Error::argument("pictures", "there are none"));
+        }
         let mut parts = Vec::new();
         for from in (0..count).step_by(PICTURES_AT_ONCE) {
             cancel.check()?;
