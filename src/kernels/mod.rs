@@ -43,7 +43,7 @@ pub(crate) use grey16::{grey16, grey16_gradient, GREY_SIDE};
 pub use linear::linear;
 pub use norm::layer_norm;
 pub(crate) use op::{change, InPlace};
-pub use patches::{embed_tokens, patches};
+pub use patches::{EmbedWeights, PatchEmbedding};
 pub(crate) use pyramid::{mean_square_error, pyramid_distance};
 pub use resize::resize;
 pub use resize_rgb8::{resize_rgb8, resize_rgb8_bilinear};

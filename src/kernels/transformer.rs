@@ -1,16 +1,17 @@
 //! A whole frozen pre-norm transformer block as one operation (Radford et al. 2021, section 2.4: x + attention(norm(x)), then x + mlp(norm(x))).
 //!
 //! One operation instead of a dozen: candle adds every gradient to zeros of its own, and between small operations threads mostly wait for
-//! each other. On the CPU a thread takes a share of the samples through the whole block, in its own cache.
+//! each other. On the CPU the weights are packed once, in place of the tensors that they come from, and bias, activation, residual and norms are
+//! computed while the products' rows are read and written.
 
 use super::activation::Activation;
 use super::attention::Attention;
-use super::cpu::norm::Norm;
-use super::cpu::transformer::{Dense, Kept};
+use super::cpu::dense::Dense;
+use super::cpu::transformer::{self as arithmetic, Kept, Layer, Scale};
 use super::cpu::{self, View};
 use super::op::{alike, apply, f32s, run1, Backward, Differentiable, Op};
 use candle_core::{bail, Error, Result, Shape, Tensor};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// What a block is made of; each pair is (weight, bias) or (gamma, beta). d is the width.
 pub struct BlockWeights {
@@ -29,49 +30,49 @@ pub struct BlockWeights {
 }
 
 /// A frozen transformer block. Cheap to clone; threads may share it.
-#[derive(Clone, Debug)]
-pub struct Block(Arc<Parts>);
+#[derive(Clone)]
+pub struct Block(Arc<arithmetic::Block>);
 
-/// How many tensors [`BlockWeights`] has.
-const WEIGHTS: usize = 12;
-
-#[derive(Debug)]
-struct Parts {
-    /// In the order of [`BlockWeights`], f32, contiguous.
-    weights: [Tensor; WEIGHTS],
-    attention: Attention,
-    activation: Activation,
-    epsilon: f32,
+impl std::fmt::Debug for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Block").field("attention", &self.0.attention).field("activation", &self.0.activation).finish_non_exhaustive()
+    }
 }
 
 impl Block {
-    /// `heads` must divide the width; `causal`: token i sees tokens 0..=i. The weights are kept as f32, without their gradients.
+    /// `heads` must divide the width; `causal`: token i sees tokens 0..=i. The weights are copied, as f32 and without their gradients: nothing
+    /// holds on to the tensors.
     pub fn new(weights: &BlockWeights, heads: usize, causal: bool, activation: Activation, epsilon: f32) -> Result<Self> {
         let width = weights.norm1.0.elem_count();
         let hidden = weights.up.1.elem_count();
         if width == 0 || hidden == 0 || heads == 0 || !width.is_multiple_of(heads) {
             bail!("transformer block of width {width} and hidden width {hidden} with {heads} heads");
         }
-        let values = |t: &Tensor, shape: &[usize]| match t.dims() == shape {
+        let tensor = |t: &Tensor, shape: &[usize]| match t.dims() == shape {
             true => f32s(&t.detach())?.contiguous(),
             false => bail!("transformer block: a weight is {:?}, not {shape:?}", t.dims()),
         };
-        let BlockWeights { norm1, qkv, out, norm2, up, down } = weights;
-        let weights = [
-            values(&norm1.0, &[width])?,
-            values(&norm1.1, &[width])?,
-            values(&qkv.0, &[3 * width, width])?,
-            values(&qkv.1, &[3 * width])?,
-            values(&out.0, &[width, width])?,
-            values(&out.1, &[width])?,
-            values(&norm2.0, &[width])?,
-            values(&norm2.1, &[width])?,
-            values(&up.0, &[hidden, width])?,
-            values(&up.1, &[hidden])?,
-            values(&down.0, &[width, hidden])?,
-            values(&down.1, &[width])?,
-        ];
-        Ok(Self(Arc::new(Parts { weights, attention: Attention { heads, width, causal }, activation, epsilon })))
+        let numbers = |t: &Tensor, count: usize| tensor(t, &[count])?.to_vec1::<f32>();
+        let scale = |(gamma, beta): &(Tensor, Tensor)| -> Result<Scale> {
+            Ok(Scale { gamma: numbers(gamma, width)?, beta: numbers(beta, width)? })
+        };
+        let layer = |(w, bias): &(Tensor, Tensor), outputs: usize, inputs: usize| -> Result<Layer> {
+            let w = tensor(w, &[outputs, inputs])?;
+            let (storage, layout) = w.storage_and_layout();
+            let weights = Dense::new(cpu::on_host(&storage, layout, BlockOp::NAME)?, outputs, inputs);
+            Ok(Layer { weights, bias: numbers(bias, outputs)? })
+        };
+        Ok(Self(Arc::new(arithmetic::Block {
+            norm1: scale(&weights.norm1)?,
+            qkv: layer(&weights.qkv, 3 * width, width)?,
+            out: layer(&weights.out, width, width)?,
+            norm2: scale(&weights.norm2)?,
+            up: layer(&weights.up, hidden, width)?,
+            down: layer(&weights.down, width, hidden)?,
+            attention: Attention { heads, width, causal },
+            activation,
+            epsilon,
+        })))
     }
 
     /// x [n, t, d] -> [n, t, d]. Differentiable in x.
@@ -82,88 +83,76 @@ impl Block {
 
     /// The first `queries` tokens of what [`Block::forward`] gives, [n, queries, d]: for a last block of which only the class token is read.
     pub fn first(&self, x: &Tensor, queries: usize) -> Result<Tensor> {
-        let Parts { weights, attention, activation, epsilon } = &*self.0;
-        let op = BlockOp { attention: *attention, activation: *activation, epsilon: *epsilon, queries };
         let x = f32s(x)?;
-        apply(op, std::array::from_fn(|i| if i == 0 { &x } else { &weights[i - 1] }))
+        apply(BlockOp(Arc::new(Pass { block: self.0.clone(), queries, keep: x.track_op(), kept: Mutex::new(None) })), [&x])
     }
 }
 
-/// x [n, tokens, d] and the weights -> [n, queries, d], and [`Kept`].
-#[derive(Clone, Copy)]
-struct BlockOp {
-    attention: Attention,
-    activation: Activation,
-    epsilon: f32,
+/// One call.
+struct Pass {
+    block: Arc<arithmetic::Block>,
     queries: usize,
+    keep: bool,
+    /// What the way back needs of the way there.
+    kept: Mutex<Option<Kept>>,
 }
 
-impl BlockOp {
+impl Pass {
     /// (n, queries, tokens)
     fn size(&self, x: &Shape) -> Result<(usize, usize, usize)> {
         match x.dims() {
-            &[n, tokens, width] if width == self.attention.width && (1..=tokens).contains(&self.queries) => Ok((n, self.queries, tokens)),
-            other => bail!("transformer block of width {}: x {other:?}, first {} tokens", self.attention.width, self.queries),
+            &[n, tokens, width] if width == self.block.attention.width && (1..=tokens).contains(&self.queries) => {
+                Ok((n, self.queries, tokens))
+            }
+            other => bail!("transformer block of width {}: x {other:?}, first {} tokens", self.block.attention.width, self.queries),
         }
     }
 
-    fn block<'a>(&self, weights: [View<'a>; WEIGHTS]) -> cpu::transformer::Block<'a> {
-        let [gamma1, beta1, qkv, qkv_bias, out, out_bias, gamma2, beta2, up, up_bias, down, down_bias] = weights.map(|w| w.values);
-        let epsilon = self.epsilon;
-        cpu::transformer::Block {
-            norm1: Norm { gamma: gamma1, beta: beta1, epsilon },
-            qkv: Dense { weight: qkv, bias: qkv_bias },
-            out: Dense { weight: out, bias: out_bias },
-            norm2: Norm { gamma: gamma2, beta: beta2, epsilon },
-            up: Dense { weight: up, bias: up_bias },
-            down: Dense { weight: down, bias: down_bias },
-            attention: self.attention,
-            activation: self.activation,
-        }
+    fn kept(&self) -> Result<std::sync::MutexGuard<'_, Option<Kept>>> {
+        self.kept.lock().map_err(|_| Error::Msg("transformer block: another thread failed".into()))
     }
 }
 
-impl Op<{ 1 + WEIGHTS }, 4> for BlockOp {
+/// x [n, tokens, d] -> [n, queries, d].
+struct BlockOp(Arc<Pass>);
+
+impl Op<1> for BlockOp {
     const NAME: &'static str = "transformer block";
-    fn shapes(&self, [x, weights @ ..]: [&Shape; 1 + WEIGHTS]) -> Result<[Shape; 4]> {
-        let (n, queries, tokens) = self.size(x)?;
-        let (width, hidden) = (self.attention.width, weights[9].elem_count());
-        let out = Shape::from((n, queries, width));
-        Ok([out.clone(), (n, tokens, 3 * width).into(), out, (n, queries, hidden).into()])
+    fn shapes(&self, [x]: [&Shape; 1]) -> Result<[Shape; 1]> {
+        let (n, queries, _) = self.0.size(x)?;
+        Ok([(n, queries, self.0.block.attention.width).into()])
     }
-    fn cpu(&self, [x, weights @ ..]: [View; 1 + WEIGHTS]) -> Result<[Vec<f32>; 4]> {
-        let (out, Kept { qkv, middle, hidden }) = self.block(weights).forward(x.values, self.size(x.shape)?);
-        Ok([out, qkv, middle, hidden])
-    }
-}
-
-impl Differentiable<{ 1 + WEIGHTS }, 4> for BlockOp {
-    fn gradient(&self, given: &Backward<{ 1 + WEIGHTS }, 4>) -> Result<[Option<Tensor>; 1 + WEIGHTS]> {
-        let [_, kept @ ..] = &given.outputs;
-        let inputs: Vec<&Tensor> = std::iter::once(&given.gradient).chain(kept).chain(&given.inputs).collect();
-        let inputs = inputs.try_into().map_err(|_| Error::Msg("transformer block: as many inputs as there are".into()))?;
-        let mut gradients = [const { None }; 1 + WEIGHTS];
-        gradients[0] = Some(run1(&BlockGradient(*self), inputs)?);
-        Ok(gradients)
+    fn cpu(&self, [x]: [View; 1]) -> Result<[Vec<f32>; 1]> {
+        let (out, kept) = self.0.block.forward(x.values, self.0.size(x.shape)?, self.0.keep);
+        *self.0.kept()? = kept;
+        Ok([out])
     }
 }
 
-/// Gradient of the result, what was kept of qkv, middle and hidden, x, the weights -> gradient of x.
-struct BlockGradient(BlockOp);
+impl Differentiable<1> for BlockOp {
+    fn gradient(&self, given: &Backward<1>) -> Result<[Option<Tensor>; 1]> {
+        let [x] = &given.inputs;
+        Ok([Some(run1(&BlockGradient(self.0.clone()), [x, &given.gradient])?)])
+    }
+}
 
-impl Op<{ 5 + WEIGHTS }> for BlockGradient {
+/// x, gradient of the result -> gradient of x.
+struct BlockGradient(Arc<Pass>);
+
+impl Op<2> for BlockGradient {
     const NAME: &'static str = "transformer block's gradient";
-    fn shapes(&self, [gradient, qkv, middle, hidden, x, weights @ ..]: [&Shape; 5 + WEIGHTS]) -> Result<[Shape; 1]> {
-        let mut inputs = [x; 1 + WEIGHTS];
-        inputs[1..].copy_from_slice(&weights);
-        let outputs = self.0.shapes(inputs)?;
-        for (have, want) in [gradient, qkv, middle, hidden].into_iter().zip(&outputs) {
-            alike(Self::NAME, have, want)?;
-        }
+    fn shapes(&self, [x, gradient]: [&Shape; 2]) -> Result<[Shape; 1]> {
+        let [out] = BlockOp(self.0.clone()).shapes([x])?;
+        alike(Self::NAME, gradient, &out)?;
         Ok([x.clone()])
     }
-    fn cpu(&self, [gradient, qkv, middle, hidden, x, weights @ ..]: [View; 5 + WEIGHTS]) -> Result<[Vec<f32>; 1]> {
-        let kept = Kept { qkv: qkv.values, middle: middle.values, hidden: hidden.values };
-        Ok([self.0.block(weights).backward(x.values, kept, gradient.values, self.0.size(x.shape)?)])
+    fn cpu(&self, [x, gradient]: [View; 2]) -> Result<[Vec<f32>; 1]> {
+        let (block, size) = (&self.0.block, self.0.size(x.shape)?);
+        // The way back uses up what the way there kept; who goes back again pays for it.
+        let kept = self.0.kept()?.take();
+        match kept.or_else(|| block.forward(x.values, size, true).1) {
+            Some(kept) => Ok([block.backward(x.values, &kept, gradient.values, size)]),
+            None => bail!("transformer block kept nothing"),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Weights in the order in which the kernels read them.
 
-use super::micro::PANEL;
+use crate::kernels::cpu::micro::PANEL;
 use crate::kernels::cpu::scratch::Scratch;
 use rayon::prelude::*;
 
@@ -49,7 +49,7 @@ impl Panels {
     }
 
     /// Panels of a tap.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.outputs.div_ceil(PANEL)
     }
 
@@ -58,7 +58,7 @@ impl Panels {
         self.count() * self.inputs * PANEL
     }
 
-    pub(super) fn panel(&self, tap: usize, panel: usize) -> &[f32] {
+    pub(crate) fn panel(&self, tap: usize, panel: usize) -> &[f32] {
         &self.data[(tap * self.count() + panel) * self.inputs * PANEL..][..self.inputs * PANEL]
     }
 }

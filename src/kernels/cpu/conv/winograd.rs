@@ -6,9 +6,9 @@
 
 use super::direct::Out;
 use super::epilogue::{Epilogue, Place};
-use super::micro::{group, in_flight, outer, Outer, Sink, Terms, PANEL};
 use super::panels::Panels;
 use super::{shares, Map, Shared};
+use crate::kernels::cpu::micro::{group, in_flight, outer, Outer, Sink, Terms, PANEL};
 use crate::kernels::cpu::scratch::Scratch;
 use crate::kernels::cpu::simd::{dispatch, load, store};
 use pulp::{Simd, WithSimd};
@@ -171,7 +171,7 @@ fn block(inputs: usize, outputs: usize) -> usize {
         wide @ ..=64 => 220 * 1024 / (POINTS * 4 * wide),
         _ => 192 * 1024 / (4 * inputs),
     };
-    (fit / super::micro::MOST * super::micro::MOST).clamp(12, 96)
+    (fit / crate::kernels::cpu::micro::MOST * crate::kernels::cpu::micro::MOST).clamp(12, 96)
 }
 
 /// The pieces of a picture that a convolution sums over one by one.
