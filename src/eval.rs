@@ -209,7 +209,7 @@ pub fn domains(
     let truth_pictures = truth.map(|name| held_out.truth(name)).transpose()?;
     let resize = pack.settings()?.clip_resize;
     let mut parts = vec![];
-    generator.with_domains(domains)?.render_each(&held_out.latent, 1.0, Noise::None, &mut |part| {
+    generator.with_domains_unless(domains, cancel)?.render_each(&held_out.latent, 1.0, Noise::None, &mut |part| {
         parts.push(as_rgb(&part)?.clamp(-1f32, 1f32)?);
         cancel.check()
     })?;

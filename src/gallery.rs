@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::files::remove_dead;
 use crate::pack::{data_folder, unexpanded};
 use crate::picture::Picture;
+use crate::progress::Cancel;
 use std::path::{Path, PathBuf};
 
 /// The variable that names the folder.
@@ -52,6 +53,11 @@ impl Gallery {
     ///
     /// Errors: `Io` where the folder cannot be read.
     pub fn open(folder: &Path) -> Result<Self> {
+        Self::open_unless(folder, &Cancel::new())
+    }
+
+    /// As [`Gallery::open`]; `Cancelled` once the flag is raised, which is looked at with each file.
+    pub fn open_unless(folder: &Path, cancel: &Cancel) -> Result<Self> {
         let mut gallery = Self { folder: folder.to_path_buf(), domains: vec![], skipped: 0 };
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
@@ -62,6 +68,7 @@ impl Gallery {
             Err(e) => return Err(Error::io(folder, e)),
         };
         for entry in entries {
+            cancel.check()?;
             let file = entry.map_err(|e| Error::io(folder, e))?.path();
             let Some(name) = file.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(Domain::ENDING)) else { continue };
             match Domain::describe(&file) {
@@ -78,6 +85,12 @@ impl Gallery {
     ///
     /// Errors: `InvalidArgument` for a name that is no file name; `Io`.
     pub fn install(&self, domain: &Domain, name: Option<&str>, thumbnail: Option<&Picture>) -> Result<PathBuf> {
+        self.install_unless(domain, name, thumbnail, &Cancel::new())
+    }
+
+    /// As [`Gallery::install`]; `Cancelled`, without a file, once the flag is raised, which is looked at with each piece of it.
+    pub fn install_unless(&self, domain: &Domain, name: Option<&str>, thumbnail: Option<&Picture>, cancel: &Cancel) -> Result<PathBuf> {
+        cancel.check()?;
         let name = match name {
             Some(name) => checked(name)?.to_string(),
             None => file_name(&domain.description.target),
@@ -86,7 +99,7 @@ impl Gallery {
         remove_dead(&self.folder);
         let numbered = (2..).map(|n| format!("{name}-{n}"));
         let paths = std::iter::once(name.clone()).chain(numbered).map(|n| self.folder.join(n + Domain::ENDING));
-        domain.save_as_new(paths, thumbnail)
+        domain.save_as_new(paths, thumbnail, cancel)
     }
 }
 

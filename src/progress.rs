@@ -19,7 +19,7 @@ pub struct Progress<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     Continue,
-    /// The call ends with [`Error::Cancelled`].
+    /// The call ends with [`crate::Error::Cancelled`].
     Stop,
 }
 

@@ -259,6 +259,34 @@ fn an_embedding_of_no_numbers_is_refused() {
     assert!(message.contains("text_projection"), "{message}");
 }
 
+/// In a causal tower nothing after a text's end counts, so texts are computed as far as the longest of their batch goes; without the mask
+/// every token counts. A trace always sees the full length. Products of other shapes add up in another order, so that bits may differ:
+/// by some roundings of f32 where features are of length 1.
+#[test]
+fn texts_are_computed_no_further_than_they_count() {
+    for (name, causal) in [("plain", true), ("no-causal-mask", false)] {
+        let folder = open_clip(&config(name), |_| {});
+        let clip = Clip::open(folder.path()).unwrap();
+        let context = clip.config().text.context;
+        // More than one batch of them, in no order of length.
+        let texts: Vec<String> = (0..40).map(|i| format!("a photo{}", " of a cat".repeat(i * 7 % 5))).collect();
+        let rows: Vec<Vec<u32>> = texts.iter().map(|t| clip.tokenizer().unwrap().tokenize(t, context, false).unwrap()).collect();
+        let tensor = |rows: &[Vec<u32>]| Tensor::from_vec(rows.concat(), (rows.len(), rows[0].len()), &Device::Cpu).unwrap();
+        let mut lengths = vec![];
+        let full = clip.encode_tokens_traced(&tensor(&rows), &mut |_, x| lengths.push(x.dim(1).unwrap())).unwrap();
+        assert!(lengths.iter().all(|&length| length == context) && !lengths.is_empty(), "{lengths:?}");
+        close(name, &clip.embed_texts(&texts).unwrap(), &normalised(&full), 2e-6, 0.0);
+        // One text alone, short and full length, with other tokens behind its end.
+        let end = rows[1].iter().position(|id| id == rows[1].iter().max().unwrap()).unwrap();
+        let mut other = rows[1].clone();
+        other[end + 1..].fill(7);
+        let of = |row: &[u32]| clip.encode_tokens(&tensor(&[row.to_vec()])).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (whole, changed) = (of(&rows[1]), of(&other));
+        assert_eq!(whole == changed, causal, "{name}: what follows the end");
+        assert_eq!(whole == of(&rows[1][..=end]), causal, "{name}: the tokens up to the end alone");
+    }
+}
+
 /// Each flag gives open_clip's own numbers, or is refused by its name.
 #[test]
 fn flags_of_open_clip_are_honoured_or_refused() {

@@ -69,14 +69,19 @@ impl Guide {
         own: Option<&Tensor>,
         cancel: &Cancel,
     ) -> Result<Self> {
-        let all = |words: &str| clip.embed_texts_unless(&templates.of(words), cancel);
-        let one = |words: String| Result::Ok(clip.embed_texts_unless(&[words], cancel)?.squeeze(0)?);
         let mean = |e: Tensor| Result::Ok(e.mean(0)?);
         let (from, to, target, selection) = match (source, target) {
             (Concept::Text(source), Concept::Text(target)) => {
-                let (from, to) = (mean(all(source)?)?, mean(all(target)?)?);
+                // All at once, as batches of texts of one length are the fastest.
+                let count = templates.0.len();
+                let mut texts = [templates.of(source), templates.of(target)].concat();
+                if rules.bare_targets {
+                    texts.extend([REFERENCE_TARGET.replace("{}", target), target.clone()]);
+                }
+                let embedded = clip.embed_texts_unless(&texts, cancel)?;
+                let (from, to) = (mean(embedded.narrow(0, 0, count)?)?, mean(embedded.narrow(0, count, count)?)?);
                 let (global, selection) = match rules.bare_targets {
-                    true => (one(REFERENCE_TARGET.replace("{}", target))?, one(target.clone())?),
+                    true => (embedded.get(2 * count)?, embedded.get(2 * count + 1)?),
                     false => (normalise(&to)?, normalise(&to)?),
                 };
                 (from, to, global, selection)

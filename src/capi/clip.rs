@@ -4,6 +4,7 @@ use super::call::{nada_call, Call};
 use super::context::nada_context;
 use super::handle::{borrow, handle, into_raw, not_null, out, release, Handle};
 use super::image::{nada_image, LoadedImage};
+use super::log::Opening;
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{bytes, c_string, choose, count32, handles, path, texts};
@@ -90,9 +91,9 @@ unsafe fn opened(
     open: impl FnOnce(&Device, &Cancel) -> crate::Result<Clip> + Send,
 ) -> Result<*mut nada_clip> {
     let runtime = &handle!(context).runtime;
-    let Call { cancel, .. } = Call::read(call)?;
+    let (Call { cancel, .. }, opening) = (Call::read(call)?, Opening::begin());
     let clip = runtime.run(|| open(runtime.device(), &cancel))?;
-    ::log::info!(target: "nada", "CLIP {} of {} px", clip.name, clip.resolution());
+    opening.end("CLIP", &clip.name, format_args!("{} px, embeddings of {} numbers", clip.resolution(), clip.dimension()));
     clip.warnings().iter().for_each(|warning| ::log::warn!(target: "nada", "{warning}"));
     Ok(into_raw(LoadedClip::new(runtime.clone(), Arc::new(clip))))
 }

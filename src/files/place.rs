@@ -1,5 +1,6 @@
 //! Where results go: what a path leads to, before anything is written.
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -8,17 +9,34 @@ use std::path::{Component, Path, PathBuf};
 /// Links that lead to links, as many as Linux follows.
 const MAX_LINKS: usize = 40;
 
-/// A path to write to, and whether what is there may be replaced. From a path: it may.
+/// A path to write to, whether what is there may be replaced (from a path: it may), and what ends the writing.
 #[derive(Clone, Copy, Debug)]
 pub struct Destination<'a> {
     pub(super) path: &'a Path,
     pub(super) replace: bool,
+    pub(super) cancel: Option<&'a Cancel>,
 }
 
 impl<'a> Destination<'a> {
     /// Where nothing is yet. Writing fails with `Io` of the kind `AlreadyExists` where another process was faster.
     pub fn free(path: &'a Path) -> Self {
-        Self { path, replace: false }
+        Self { path, replace: false, cancel: None }
+    }
+
+    /// Writing ends with `Cancelled`, and leaves what was there, once the flag is raised, which is looked at with each piece of the file. What
+    /// went into a pipe or a device until then stays there.
+    pub fn unless(self, cancel: &'a Cancel) -> Self {
+        Self { cancel: Some(cancel), ..self }
+    }
+
+    /// The flag; one that nobody raises where none was given.
+    pub(crate) fn cancel(&self) -> Cancel {
+        self.cancel.cloned().unwrap_or_default()
+    }
+
+    /// `Cancelled` once the flag is raised.
+    pub(super) fn check(&self) -> Result<()> {
+        self.cancel.map_or(Ok(()), Cancel::check)
     }
 
     /// As it was named: links in it are not followed yet.
@@ -29,7 +47,7 @@ impl<'a> Destination<'a> {
 
 impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for Destination<'a> {
     fn from(path: &'a P) -> Self {
-        Self { path: path.as_ref(), replace: true }
+        Self { path: path.as_ref(), replace: true, cancel: None }
     }
 }
 

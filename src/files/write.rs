@@ -5,7 +5,9 @@
 //! A temporary file or folder is locked for as long as its process lives, so that what a dead process left can be told from what another
 //! one is writing: [`remove_dead`].
 
+use super::open::PIECE;
 use super::place::{check_folder, folder, open_stream, Destination, Place};
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
@@ -34,16 +36,50 @@ pub fn check_writable(folder: &Path) -> Result<()> {
     })
 }
 
+/// What is written goes through this: piece by piece into a file, until the flag is raised.
+pub(crate) type Out<'a> = BufWriter<Pieces<'a>>;
+
+pub(crate) struct Pieces<'a> {
+    file: &'a File,
+    cancel: Option<&'a Cancel>,
+}
+
+impl Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.cancel.is_some_and(Cancel::is_cancelled) {
+            return Err(io::Error::other("cancelled"));
+        }
+        self.file.write(&bytes[..bytes.len().min(PIECE)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Fills `file` by `write`; errors name the path by which the user knows it.
+fn fill(to: Destination, file: &File, write: impl FnOnce(&mut Out) -> Result<io::Result<()>>) -> Result<()> {
+    to.check()?;
+    let mut out = BufWriter::new(Pieces { file, cancel: to.cancel });
+    let written = match write(&mut out) {
+        Ok(written) => written.and_then(|()| out.flush()).map_err(|e| Error::io(to.path, e)),
+        Err(e) => Err(e),
+    };
+    // What is in the buffer of a writing that failed is not wanted.
+    drop(out.into_parts());
+    written.map_err(|e| if to.check().is_err() { Error::Cancelled } else { e })
+}
+
 /// `write` fills the file; its outer error is its own, its inner one belongs to the file.
-pub(crate) fn atomically(to: Destination, write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>) -> Result<()> {
+pub(crate) fn atomically(to: Destination, write: impl FnOnce(&mut Out) -> Result<io::Result<()>>) -> Result<()> {
     let (real, there) = match Place::of(to.path)? {
         Place::File { path, there } => (path, there),
-        Place::Stream => return into_stream(to.path, write),
+        Place::Stream => return fill(to, &open_stream(to.path).map_err(|e| Error::io(to.path, e))?, write),
     };
     if there.is_some() && !to.replace {
         return Err(Error::io(to.path, io::ErrorKind::AlreadyExists.into()));
     }
-    let (file, _unfinished) = temporary(to.path, &real, write)?;
+    let (file, _unfinished) = temporary(to, &real, write)?;
     if let Some(there) = &there {
         // The owner first: changing it takes set-id bits away. Others than root may only give what they have.
         keep_owner(file.as_file(), there);
@@ -59,14 +95,15 @@ pub(crate) fn atomically(to: Destination, write: impl FnOnce(&mut BufWriter<&Fil
 }
 
 /// As [`atomically`], under the first of `paths`, all in one folder, that is not taken; also where other processes take them at the same
-/// time. Returns that path.
+/// time. Returns that path. `Cancelled` once the flag is raised, as [`Destination::unless`] says.
 pub(crate) fn atomically_as_new(
     mut paths: impl Iterator<Item = PathBuf>,
-    write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>,
+    cancel: &Cancel,
+    write: impl FnOnce(&mut Out) -> Result<io::Result<()>>,
 ) -> Result<PathBuf> {
     let none = || Error::Internal("no name is free".into());
     let mut path = paths.next().ok_or_else(none)?;
-    let (mut file, _unfinished) = temporary(&path, &path, write)?;
+    let (mut file, _unfinished) = temporary(Destination::free(&path).unless(cancel), &path, write)?;
     while let Err((e, back)) = persist_new(file, &path) {
         match back.filter(|_| e.kind() == io::ErrorKind::AlreadyExists) {
             Some(back) => (file, path) = (back, paths.next().ok_or_else(none)?),
@@ -98,27 +135,14 @@ pub fn write_atomically<'a>(to: impl Into<Destination<'a>>, bytes: &[u8]) -> Res
     atomically(to.into(), |out| Ok(out.write_all(bytes)))
 }
 
-fn into_stream(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>) -> Result<()> {
-    let io = |e: io::Error| Error::io(path, e);
-    let file = open_stream(path).map_err(io)?;
-    let mut out = BufWriter::new(&file);
-    write(&mut out)?.map_err(io)?;
-    out.flush().map_err(io)
-}
-
-/// A temporary file beside `real`, full and on the disk; errors name `path`, by which the user knows it.
-fn temporary(
-    path: &Path,
-    real: &Path,
-    write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>,
-) -> Result<(NamedTempFile, Unfinished)> {
-    let io = |e: io::Error| Error::io(path, e);
+/// A temporary file beside `real`, full and on the disk; errors name the path by which the user knows it.
+fn temporary(to: Destination, real: &Path, write: impl FnOnce(&mut Out) -> Result<io::Result<()>>) -> Result<(NamedTempFile, Unfinished)> {
+    let io = |e: io::Error| Error::io(to.path, e);
     let (temporary, unfinished) = new_temporary(folder(real)).map_err(io)?;
-    let mut out = BufWriter::new(temporary.as_file());
-    write(&mut out)?.map_err(io)?;
-    out.flush().map_err(io)?;
-    drop(out);
+    fill(to, temporary.as_file(), write)?;
     temporary.as_file().sync_all().map_err(io)?;
+    // The disk may have taken its time.
+    to.check()?;
     Ok((temporary, unfinished))
 }
 
@@ -321,6 +345,33 @@ mod tests {
         write_atomically(&path, b"three").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"three");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// The flag is raised when the first piece of many is through.
+    #[test]
+    fn a_cancelled_writing_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, b"one").unwrap();
+        let cancel = Cancel::new();
+        let to = Destination::from(&path).unless(&cancel);
+        let written = atomically(to, |out| {
+            out.write_all(&[7; 3 * PIECE]).unwrap();
+            cancel.cancel();
+            let refused = out.write_all(&[7; 3 * PIECE]);
+            assert!(refused.is_err());
+            Ok(refused)
+        });
+        assert!(matches!(written, Err(Error::Cancelled)));
+        // Also where all of it fits into the buffer.
+        assert!(matches!(write_atomically(to, b"two"), Err(Error::Cancelled)));
+        let as_new = atomically_as_new([folder.path().join("b")].into_iter(), &cancel, |out| Ok(out.write_all(b"two")));
+        assert!(matches!(as_new, Err(Error::Cancelled)));
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        cancel.reset();
+        write_atomically(to, b"two").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
     }
 
     #[test]

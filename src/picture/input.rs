@@ -33,6 +33,11 @@ impl<'a> Input<'a> {
         Self { cancel: cancel.clone(), ..self }
     }
 
+    /// The file, or what errors and warnings call the bytes.
+    pub fn name(&self) -> &'a Path {
+        self.path
+    }
+
     /// From its start, and its length in bytes. Errors as [`open_ordinary`].
     pub(super) fn open(&self) -> Result<(BufReader<Bytes>, u64)> {
         let (from, length) = match &self.memory {

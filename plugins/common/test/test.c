@@ -290,20 +290,20 @@ static void test_session(void) {
     static const char *const UNKNOWN[] = {"The FLIBBERTIGIBBET of a zw\303\266lf", "flibbertigibbet"};
     for (size_t i = 0; i < sizeof UNKNOWN / sizeof *UNKNOWN; i++) {
         plugin_request_text(none.request.target, sizeof none.request.target, UNKNOWN[i], "target", &error);
-        CHECK(!plugin_words_known(&library, pack, &none.request, &error) && strstr(error.text, "target: the model 'starter' knows no word of"));
+        CHECK(!plugin_words_known(&library, pack, &none.request, NULL, &error) && strstr(error.text, "target: the model 'starter' knows no word of"));
         CHECK(work(plugin_work_restyle, &none, 0).state == PLUGIN_FAILED && !plugin_session_inverted(session, &none.request));
         CHECK(work(plugin_work_new_domain, &none, 0).state == PLUGIN_FAILED);
     }
     plugin_request_text(none.request.target, sizeof none.request.target, "flibbertigibbet, SKETCH", "target", &error);
-    CHECK(plugin_words_known(&library, pack, &none.request, &error));
+    CHECK(plugin_words_known(&library, pack, &none.request, NULL, &error));
     plugin_request_text(none.request.source, sizeof none.request.source, "flibbertigibbet", "source", &error);
-    CHECK(!plugin_words_known(&library, pack, &none.request, &error) && strstr(error.text, "source: the model"));
+    CHECK(!plugin_words_known(&library, pack, &none.request, NULL, &error) && strstr(error.text, "source: the model"));
 
     /* So is what does not fit into the model's CLIPs. */
     plugin_request_text(none.request.source, sizeof none.request.source, "a photo", "source", &error);
     char *words = none.request.target;
     for (*words = '\0'; strlen(words) < 130;) strcat(words, "pencil sketch golden statue ");
-    CHECK(!plugin_words_known(&library, pack, &none.request, &error) && strstr(error.text, "too long by 1 token"));
+    CHECK(!plugin_words_known(&library, pack, &none.request, NULL, &error) && strstr(error.text, "too long by 1 token"));
     CHECK(work(plugin_work_restyle, &none, 0).state == PLUGIN_FAILED && !plugin_session_inverted(session, &none.request));
 
     /* Installed with a thumbnail, and found by its name. */

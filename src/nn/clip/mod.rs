@@ -292,16 +292,21 @@ impl Clip {
         }
         let tokenizer = self.tokenizer()?;
         let context = self.config.text.context;
+        let rows = texts.iter().map(|text| tokenizer.tokenize(text, context, false)).collect::<Result<Vec<_>>>()?;
+        // A batch is as long as the longest of its texts: those of one length go together.
+        let lengths = self.text.lengths(&rows)?;
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|&i| lengths[i]);
         let mut parts = Vec::new();
-        for texts in texts.chunks(TEXTS_AT_ONCE) {
+        for some in order.chunks(TEXTS_AT_ONCE) {
             cancel.check()?;
-            let mut ids = Vec::with_capacity(texts.len() * context);
-            for text in texts {
-                ids.extend(tokenizer.tokenize(text, context, false)?);
-            }
-            parts.push(self.encode_tokens(&Tensor::from_vec(ids, (texts.len(), context), HOST)?)?);
+            let ids: Vec<u32> = some.iter().flat_map(|&i| &rows[i]).copied().collect();
+            parts.push(self.encode_tokens(&Tensor::from_vec(ids, (some.len(), context), HOST)?)?);
         }
+        let mut places = vec![0u32; order.len()];
+        order.iter().enumerate().for_each(|(place, &i)| places[i] = place as u32);
         let features = Tensor::cat(&parts, 0)?.to_dtype(DType::F32)?;
+        let features = features.index_select(&Tensor::from_vec(places, order.len(), features.device())?, 0)?;
         Ok(unit_rows(&features, LEAST_LENGTH)?)
     }
 }

@@ -65,6 +65,14 @@ impl TextTower {
         Ok(ends)
     }
 
+    /// How many tokens of each text are computed where it stands alone.
+    pub(super) fn lengths(&self, tokens: &[Vec<u32>]) -> Result<Vec<usize>> {
+        match self.config.causal {
+            true => Ok(self.ends(tokens)?.into_iter().map(|end| end as usize + 1).collect()),
+            false => Ok(tokens.iter().map(Vec::len).collect()),
+        }
+    }
+
     /// Where the weights lie.
     pub(super) fn device(&self) -> &Device {
         self.tokens.device()

@@ -10,10 +10,12 @@
 
 mod direct;
 mod epilogue;
+#[allow(clippy::needless_range_loop)] // arrays of registers: loops that the compiler unrolls, over several at once
 mod micro;
 mod outer;
 mod panels;
 mod up;
+#[allow(clippy::needless_range_loop)] // as above
 mod winograd;
 
 pub(crate) use direct::{correlate, parts, points};
@@ -25,6 +27,7 @@ pub(crate) use outer::{weight_gradient, Kind};
 pub(crate) use panels::{unpacked, Panels};
 pub(crate) use up::{parts_back as up_parts_back, up, up_back};
 pub(crate) use winograd::{is_worth, parts as wino_parts, weight_gradient as wino_weight_gradient, Winograd};
+pub(crate) use winograd::{POINTS as WINOGRAD_POINTS, ROOM as WINOGRAD_ROOM};
 
 /// Features [n][h][w][c].
 #[derive(Clone, Copy)]

@@ -92,6 +92,11 @@ impl Synthesis {
         Ok(Self { layers, network: Arc::new(network) })
     }
 
+    /// The same, which keeps nothing that its device makes of weights.
+    pub(in super::super) fn lean(&self) -> Self {
+        Self { network: Arc::new(self.network.lean()), ..self.clone() }
+    }
+
     /// Of up-samplings.
     pub(in super::super) fn blur(&self) -> [f32; 4] {
         self.network.blur
