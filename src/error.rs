@@ -230,7 +230,7 @@ mod tests {
             zeros(&[2]).narrow(0, 1, 5).unwrap_err(),
             zeros(&[2]).to_vec2::<f32>().unwrap_err(),
             Tensor::cat(&[zeros(&[1, 2]), zeros(&[1, 3])], 0).unwrap_err(),
-            Tensor::cat(&[] as &[Tensor], 0).unwrap_err(),
+            Tensor::cat::<Tensor, usize>(&[], 0).unwrap_err(),
         ] {
             let e = Error::from(e);
             assert!(e.kind() == Kind::Mismatch && !e.to_string().contains("report"), "{e}");

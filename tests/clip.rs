@@ -244,6 +244,21 @@ fn refused(path: &Path, kind: Kind) -> String {
     e.to_string()
 }
 
+/// Nothing can be compared by it.
+#[test]
+fn an_embedding_of_no_numbers_is_refused() {
+    let empty = |tensors: &mut BTreeMap<String, Tensor>| {
+        for key in ["text_projection", "visual.proj"] {
+            let width = tensors[key].dims()[0];
+            tensors.insert(key.into(), Tensor::zeros((width, 0), DType::F32, &Device::Cpu).unwrap());
+        }
+    };
+    let mut config = config("plain");
+    config["model_cfg"].as_object_mut().unwrap().remove("embed_dim");
+    let message = refused(open_clip(&config, empty).path(), Kind::Format);
+    assert!(message.contains("text_projection"), "{message}");
+}
+
 /// In a causal tower nothing after a text's end counts, so texts are computed as far as the longest of their batch goes; without the mask
 /// every token counts. A trace always sees the full length. Products of other shapes add up in another order, so that bits may differ:
 /// by some roundings of f32 where features are of length 1.
@@ -270,21 +285,6 @@ fn texts_are_computed_no_further_than_they_count() {
         assert_eq!(whole == changed, causal, "{name}: what follows the end");
         assert_eq!(whole == of(&rows[1][..=end]), causal, "{name}: the tokens up to the end alone");
     }
-}
-
-/// Nothing can be compared by it.
-#[test]
-fn an_embedding_of_no_numbers_is_refused() {
-    let empty = |tensors: &mut BTreeMap<String, Tensor>| {
-        for key in ["text_projection", "visual.proj"] {
-            let width = tensors[key].dims()[0];
-            tensors.insert(key.into(), Tensor::zeros((width, 0), DType::F32, &Device::Cpu).unwrap());
-        }
-    };
-    let mut config = config("plain");
-    config["model_cfg"].as_object_mut().unwrap().remove("embed_dim");
-    let message = refused(open_clip(&config, empty).path(), Kind::Format);
-    assert!(message.contains("text_projection"), "{message}");
 }
 
 /// Each flag gives open_clip's own numbers, or is refused by its name.

@@ -5,8 +5,8 @@
 //! draws what it needs again with the same bits. The pool is gone through in a new order each time.
 
 use super::clip_pass::Seen;
+use super::draws::Draws;
 use super::settings::Settings;
-use super::training::Draws;
 use crate::error::Result;
 use crate::nn::generator::Generator;
 use crate::rng::Rng;
