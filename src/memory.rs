@@ -171,10 +171,10 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let step = if low { 1 } else { n } * graph(config) + pictures + beside + scratch(config, n);
     // One graph from W+ through all CLIPs, kept until its way back ends.
     let selected = graph(config) + picture(config) + eyes(true);
-    // Parts of it one after the other, or all that small pictures have beside each other.
-    let scored = |batch: usize| match judge::side_by_side(config, threads) {
-        1 => batch.div_ceil(settings.parts(batch).len()),
-        _ => batch,
+    // Parts of it one after the other, small pictures' on all threads.
+    let scored = |batch: usize| {
+        let parts = settings.parts(batch).len();
+        batch.div_ceil(parts) * judge::side_by_side(config, threads).min(parts)
     };
     let selection = settings.auto_layers.map_or(0, |a| scored(a.batch) * selected + way_back(config, scored(a.batch), false));
     // What pictures as a target are compared with.
@@ -272,13 +272,18 @@ impl<'a> Need<'a> {
 
     /// As [`adapt`].
     pub fn adapting(config: &'a Config, settings: &'a Settings, clips: Vec<&'a clip::Config>, templates: usize, threads: usize) -> Self {
-        let of = move |batch: usize, snapshot_every: usize| {
-            let smaller = Settings { batch, snapshot_every, ..settings.clone() };
+        let of_all = move |batch: usize, snapshot_every: usize, pool: usize| {
+            let smaller = Settings { batch, snapshot_every, pool, ..settings.clone() };
             adapt(config, &smaller, &clips, templates, threads)
         };
-        let bytes = of(settings.batch, settings.snapshot_every);
+        let bytes = of_all(settings.batch, settings.snapshot_every, settings.pool);
         let would_fit = move |room: u64| {
             let every = settings.snapshot_every;
+            let without_pool = of_all(settings.batch, every, 0);
+            if settings.pool > 0 && without_pool <= room {
+                return format!("without a pool of latents it would need about {}", size(without_pool));
+            }
+            let of = |batch: usize, every: usize| of_all(batch, every, settings.pool);
             if let Some(batch) = most(settings.batch, |n| of(n, every) <= room) {
                 return format!("a batch of {batch} would need about {}", size(of(batch, every)));
             }
@@ -355,6 +360,23 @@ mod tests {
             adapt(&config, &settings, &[], 1, 2)
         };
         assert_eq!(of(1), of(1000));
+    }
+
+    /// A pool counts by its latents, and is the first to be left out where there is not enough.
+    #[test]
+    fn a_pool_is_counted() {
+        let pack = ModelPack::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/models/starter")).unwrap();
+        let (generator, clips) = (pack.load_generator().unwrap(), pack.load_clips().unwrap());
+        let (config, sizes) = (generator.config(), clips.iter().map(|c| c.clip.config()).collect::<Vec<_>>());
+        let side = clips[0].clip.resolution() as u64;
+        let of =
+            |pool: usize, augment: bool| adapt(config, &Settings { pool, augment, snapshot_every: 0, ..Settings::default() }, &sizes, 1, 2);
+        assert_eq!(of(1000, true) - of(0, true), 4 * 1000 * (3 * side * side + 256));
+        assert_eq!(of(1000, false) - of(0, false), 4 * 1000 * (clips[0].clip.dimension() as u64 + 256));
+        let settings = Settings { pool: 4000, augment: true, snapshot_every: 0, ..Settings::default() };
+        let need = Need::adapting(config, &settings, sizes.clone(), 1, 2);
+        let refusal = need.admit(of(0, true) + 1, "memory_limit").unwrap_err().to_string();
+        assert!(refusal.ends_with(&format!("without a pool of latents it would need about {}", size(of(0, true)))), "{refusal}");
     }
 
     /// A host may allow more than the machine has.
