@@ -6,8 +6,8 @@
 
 use super::conv::{Panels, Shared};
 use super::micro::{fitted, in_flight, Sink, Terms, MOST, PANEL};
-use super::scratch::Scratch;
-use super::simd::{dispatch, load, store};
+use super::scratch::{zeros, Scratch};
+use super::simd::{dispatch, load, store, vectorised};
 use pulp::{Scalar, Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -65,7 +65,14 @@ impl Dense {
     /// Of weights [outputs, inputs].
     pub(crate) fn new(weights: &[f32], outputs: usize, inputs: usize) -> Self {
         assert_eq!(weights.len(), outputs * inputs);
-        Self(Panels::new(weights, outputs, inputs, 1))
+        let mut data = zeros(outputs.div_ceil(PANEL) * inputs * PANEL);
+        data.par_chunks_mut((inputs * PANEL).max(1)).zip(weights.par_chunks((inputs * PANEL).max(1))).for_each(|(panel, rows)| {
+            vectorised(
+                #[inline(always)]
+                || pack(rows, inputs, panel),
+            );
+        });
+        Self(Panels::packed(data, outputs, inputs))
     }
 
     /// Of the output.
@@ -201,6 +208,30 @@ impl<F: Finish> Sink for Tile<'_, F> {
         store::<S>(lanes.as_mut_ptr(), v);
         for (i, v) in lanes.into_iter().enumerate().take(self.width.saturating_sub(column)) {
             self.finish.put(Scalar::new(), row, column + i, v);
+        }
+    }
+}
+
+/// panel [inputs][16] = at most sixteen rows of `inputs` weights; what has no row stays as it is.
+#[inline(always)]
+fn pack(rows: &[f32], inputs: usize, panel: &mut [f32]) {
+    for (i, to) in panel.chunks_mut(PANEL * PANEL).enumerate() {
+        let (first, count) = (i * PANEL, to.len() / PANEL);
+        let mut square = [0.0; PANEL * PANEL];
+        for (row, square) in rows.chunks_exact(inputs).zip(square.as_chunks_mut::<PANEL>().0) {
+            // Whole ones by an array of their own, which needs no call.
+            match row[first..].first_chunk::<PANEL>() {
+                Some(from) => *square = *from,
+                None => square[..count].copy_from_slice(&row[first..]),
+            }
+        }
+        match to.try_into() {
+            Ok(to) => transpose(&square, to),
+            Err(_) => {
+                let mut turned = [0.0; PANEL * PANEL];
+                transpose(&square, &mut turned);
+                to.copy_from_slice(&turned[..to.len()]);
+            }
         }
     }
 }

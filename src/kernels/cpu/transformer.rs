@@ -208,6 +208,8 @@ mod tests {
         v.iter().map(|v| f64::from(*v)).collect()
     }
 
+    type Pair = (Vec<f32>, Vec<f32>);
+
     struct Case {
         width: usize,
         heads: usize,
@@ -220,7 +222,7 @@ mod tests {
 
     impl Case {
         /// Weights [outputs, inputs] and bias of the products, in their order; then scale and shift of the norms.
-        fn parts(&self) -> ([(Vec<f32>, Vec<f32>); 4], [(Vec<f32>, Vec<f32>); 2]) {
+        fn parts(&self) -> ([Pair; 4], [Pair; 2]) {
             let (d, h) = (self.width, self.hidden);
             let layer = |outputs: usize, inputs: usize, seed: u64| {
                 let scale = 1.0 / (inputs as f32).sqrt();
@@ -245,7 +247,7 @@ mod tests {
         fn plain(&self, x: &[f64]) -> Vec<f64> {
             let ([qkv, out, up, down], [norm1, norm2]) = self.parts();
             let (d, tokens) = (self.width, x.len() / self.width);
-            let dense = |x: &[f64], (w, bias): &(Vec<f32>, Vec<f32>)| -> Vec<f64> {
+            let dense = |x: &[f64], (w, bias): &Pair| -> Vec<f64> {
                 let inputs = w.len() / bias.len();
                 let row = |x: &[f64]| {
                     let sum = |(w, b): (&[f32], &f32)| f64::from(*b) + w.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum::<f64>();
@@ -253,7 +255,7 @@ mod tests {
                 };
                 x.chunks(inputs).flat_map(row).collect()
             };
-            let norm = |x: &[f64], (gamma, beta): &(Vec<f32>, Vec<f32>)| -> Vec<f64> {
+            let norm = |x: &[f64], (gamma, beta): &Pair| -> Vec<f64> {
                 let row = |x: &[f64]| {
                     let mean = x.iter().sum::<f64>() / d as f64;
                     let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / d as f64;

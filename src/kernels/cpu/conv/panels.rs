@@ -48,6 +48,12 @@ impl Panels {
         Self { data, taps, inputs, outputs }
     }
 
+    /// Of one tap, of numbers that are in this order already.
+    pub(crate) fn packed(data: Vec<f32>, outputs: usize, inputs: usize) -> Self {
+        assert_eq!(data.len(), outputs.div_ceil(PANEL) * inputs * PANEL);
+        Self { data, taps: 1, inputs, outputs }
+    }
+
     /// Panels of a tap.
     pub(crate) fn count(&self) -> usize {
         self.outputs.div_ceil(PANEL)
