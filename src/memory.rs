@@ -272,25 +272,37 @@ impl<'a> Need<'a> {
 
     /// As [`adapt`].
     pub fn adapting(config: &'a Config, settings: &'a Settings, clips: Vec<&'a clip::Config>, templates: usize, threads: usize) -> Self {
-        let of_all = move |batch: usize, snapshot_every: usize, pool: usize| {
-            let smaller = Settings { batch, snapshot_every, pool, ..settings.clone() };
-            adapt(config, &smaller, &clips, templates, threads)
+        let of = move |change: &dyn Fn(&mut Settings)| {
+            let mut changed = settings.clone();
+            change(&mut changed);
+            adapt(config, &changed, &clips, templates, threads)
         };
-        let bytes = of_all(settings.batch, settings.snapshot_every, settings.pool);
+        let bytes = of(&|_| ());
         let would_fit = move |room: u64| {
-            let every = settings.snapshot_every;
-            let without_pool = of_all(settings.batch, every, 0);
-            if settings.pool > 0 && without_pool <= room {
-                return format!("without a pool of latents it would need about {}", size(without_pool));
+            // What changes nothing that is trained comes first.
+            let without_pool = |s: &mut Settings| s.pool = 0;
+            let low = |s: &mut Settings| (s.pool, s.memory) = (0, Memory::Low);
+            if settings.pool > 0 && of(&without_pool) <= room {
+                return format!("without a pool of latents it would need about {}", size(of(&without_pool)));
             }
-            let of = |batch: usize, every: usize| of_all(batch, every, settings.pool);
+            let with = if settings.pool > 0 { "with memory = low and without a pool of latents" } else { "with memory = low" };
+            if settings.memory == Memory::Fast && of(&low) <= room {
+                return format!("{with} it would need about {}", size(of(&low)));
+            }
+            let of = |batch: usize, snapshot_every: usize| {
+                of(&|s| {
+                    low(s);
+                    (s.batch, s.snapshot_every) = (batch, snapshot_every);
+                })
+            };
+            let every = settings.snapshot_every;
             if let Some(batch) = most(settings.batch, |n| of(n, every) <= room) {
-                return format!("a batch of {batch} would need about {}", size(of(batch, every)));
+                return format!("{with} a batch of {batch} would need about {}", size(of(batch, every)));
             }
             let without = if every > 0 { " without snapshots" } else { "" };
             match most(settings.batch + 1, |n| of(n, 0) <= room) {
-                Some(batch) => format!("a batch of {batch}{without} would need about {}", size(of(batch, 0))),
-                None => format!("even a batch of 1{without} would need about {}", size(of(1, 0))),
+                Some(batch) => format!("{with} a batch of {batch}{without} would need about {}", size(of(batch, 0))),
+                None => format!("even {with} a batch of 1{without} would need about {}", size(of(1, 0))),
             }
         };
         Self { what: "adapting", bytes, would_fit: Box::new(would_fit) }

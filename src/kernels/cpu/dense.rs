@@ -6,7 +6,7 @@
 
 use super::conv::{Panels, Shared};
 use super::micro::{fitted, in_flight, Sink, Terms, MOST, PANEL};
-use super::scratch::{zeros, Scratch};
+use super::scratch::Scratch;
 use super::simd::{dispatch, load, store, vectorised};
 use pulp::{Scalar, Simd, WithSimd};
 use rayon::prelude::*;
@@ -65,7 +65,7 @@ impl Dense {
     /// Of weights [outputs, inputs].
     pub(crate) fn new(weights: &[f32], outputs: usize, inputs: usize) -> Self {
         assert_eq!(weights.len(), outputs * inputs);
-        let mut data = zeros(outputs.div_ceil(PANEL) * inputs * PANEL);
+        let mut data = Scratch::lasting(outputs.div_ceil(PANEL) * inputs * PANEL);
         data.par_chunks_mut((inputs * PANEL).max(1)).zip(weights.par_chunks((inputs * PANEL).max(1))).for_each(|(panel, rows)| {
             vectorised(
                 #[inline(always)]

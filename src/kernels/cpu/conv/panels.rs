@@ -49,7 +49,7 @@ impl Panels {
     }
 
     /// Of one tap, of numbers that are in this order already.
-    pub(crate) fn packed(data: Vec<f32>, outputs: usize, inputs: usize) -> Self {
+    pub(crate) fn packed(data: Scratch, outputs: usize, inputs: usize) -> Self {
         assert_eq!(data.len(), outputs.div_ceil(PANEL) * inputs * PANEL);
         Self { data, taps: 1, inputs, outputs }
     }
