@@ -34,8 +34,8 @@ int main(int argc, char **argv) {
     const nada_domain *domains[] = {domain};
     render.domains = domains, render.domain_count = 1;
     must(nada_generator_render(generator, latent, &render, NULL, &after, 1));
-    must(nada_image_save_png(before, "before.png"));
-    must(nada_image_save_png(after, "after.png"));
+    must(nada_image_save_png(before, "before.png", NULL));
+    must(nada_image_save_png(after, "after.png", NULL));
     nada_image_free(after), nada_image_free(before), nada_image_free(picture);
     nada_latent_free(latent), nada_domain_free(domain), nada_generator_free(generator);
     nada_model_free(model), nada_context_free(context);

@@ -26,7 +26,7 @@
  *     render.domains = domains;
  *     render.domain_count = 1;
  *     if (nada_generator_restyle(generator, picture, NULL, &render, NULL, &restyled)
- *         || nada_image_save_png(restyled, "sketch.png"))
+ *         || nada_image_save_png(restyled, "sketch.png", NULL))
  *         return fprintf(stderr, "%s\n", nada_last_error_message()), 1;
  *     nada_image_free(restyled); nada_domain_free(domain); nada_image_free(picture);
  *     nada_generator_free(generator); nada_model_free(model); nada_context_free(context);
@@ -41,14 +41,15 @@
  * limits by estimate make rare (nada_context_options.memory_limit), the process ends.
  *
  * Long calls. Those that may take long have a `const nada_call *`: who is told of progress, and the token that ends the call. NULL is for
- * nothing special.
+ * nothing special. What a cancelled call was writing is gone, and a file that it was to replace is as it was.
  *
  * Ownership. Handles that a call gives belong to the caller, who frees each with its own _free function, in any order: a handle keeps
  * alive what it needs. Whatever is passed in is borrowed for the call alone, unless a function says otherwise.
  *
  * Threads. Handles never change once made, so any number of threads may use one at the same time; only an adaptation serves one call
- * at a time (a second one gets NADA_BUSY), and a cancel token is there to be triggered from elsewhere. Free a handle when no other thread uses it. A call computes on threads of its context and returns when it is done; callbacks run
- * on the thread that made the call.
+ * at a time (a second one gets NADA_BUSY), and a cancel token is there to be triggered from elsewhere. Free a handle when no other thread
+ * uses it. A call computes on threads of its context and returns when it is done; pictures, which belong to no context, are read and shrunk
+ * on threads of one that are idle, else on the caller's. Callbacks run on the thread that made the call.
  *
  * Structs that may grow begin with struct_size, and are filled by a function that takes sizeof: set fields after it. Where every default
  * is 0 or has to be set, as of nada_call and nada_frame, `{sizeof x, ...}` does it too. Enumerations and status numbers may get new
@@ -120,6 +121,7 @@ typedef struct nada_context_options nada_context_options;
 typedef struct nada_pixels nada_pixels;
 typedef struct nada_pixels_mut nada_pixels_mut;
 typedef struct nada_render_options nada_render_options;
+typedef struct nada_layer nada_layer;
 typedef struct nada_inversion_options nada_inversion_options;
 typedef struct nada_adaptation_options nada_adaptation_options;
 typedef struct nada_snapshot nada_snapshot;
@@ -273,7 +275,7 @@ enum {
     NADA_LOG_ERROR = 1,
     /** Something was taken for granted or left out. */
     NADA_LOG_WARN = 2,
-    /** What was opened. */
+    /** What was opened: its kind, its name, its size, and how long that took. */
     NADA_LOG_INFO = 3,
     /** Calls that failed, with their messages. */
     NADA_LOG_DEBUG = 4,
@@ -283,8 +285,9 @@ enum {
 
 /**
  * Told each line of the log, from the thread that has something to say: any thread of the program or the library, several at once. `message`
- * is UTF-8 without a line end at its end, borrowed until the callback returns. It must not call nada_log_set_callback(), nor wait
- * for a thread that does, and must return normally: no exception, no longjmp.
+ * is UTF-8 without a line end at its end, borrowed until the callback returns. It may call the library, which logs nothing of that; only
+ * nada_log_set_callback() answers NADA_BUSY there, and waits for the callback where another thread calls it: the callback must not wait for
+ * such a thread. It must return normally: no exception, no longjmp.
  */
 typedef void (*nada_log_callback)(nada_log_level level, const char *message, void *user_data);
 
@@ -387,8 +390,8 @@ struct nada_call {
     /** Passed to on_progress as it is. Default: NULL. */
     void *user_data;
     /**
-     * Ends the call with NADA_CANCELLED once it is triggered; NULL (the default) for nothing. It is looked at while files are read,
-     * and after each layer of a network where pictures are drawn, adapted or inverted.
+     * Ends the call with NADA_CANCELLED once it is triggered; NULL (the default) for nothing. It is looked at with each piece of a file that is
+     * read or written and of a tensor that is changed or hashed, and after each layer of a network.
      */
     const nada_cancel *cancel;
 };
@@ -537,6 +540,13 @@ const char *nada_model_folder(const nada_model *model);
 const char *nada_model_description(const nada_model *model);
 
 /**
+ * What to tell the user of the pack: keys of its model.toml and its list of words that this version does not know, one sentence a line; ""
+ * where there are none, and for NULL.
+ * Threads: any. Owner: the model; valid until it is freed.
+ */
+const char *nada_model_warning(const nada_model *model);
+
+/**
  * The generator of the pack; read on the first call: where that one is cancelled, the next one reads it. `call` may be NULL.
  * Threads: any. Owner: the caller frees *generator with nada_generator_free(); it may outlive the model.
  * Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_CANCELLED.
@@ -582,22 +592,24 @@ nada_status nada_model_inversion_options(const nada_model *model, nada_inversion
  * change little), words of other languages than a CLIP's, characters that nobody sees, and too many words. Writes NUL-terminated
  * UTF-8 sentences to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
  * the bytes that the whole takes to *needed (1 where all is well). `warning` may be NULL when `size` is 0, and `needed` may be NULL.
- * An adaptation keeps them too: nada_adaptation_warning().
- * Threads: any. Fails: NADA_INVALID_ARGUMENT.
+ * What the pack's CLIPs make of words is read on the first call; `call` may be NULL. An adaptation keeps the sentences too:
+ * nada_adaptation_warning().
+ * Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED.
  */
 nada_status nada_model_check_text(
     const nada_model *model,
     const char *text,
+    const nada_call *call,
     char *warning,
     size_t size,
     size_t *needed);
 
 /**
  * Whether `text` fits into the pack's CLIPs inside the longest of its prompt templates, before CLIPs or generator are read. The message
- * says how many tokens it has, what the template adds, and how many are too many.
- * Threads: any. Fails: NADA_INVALID_ARGUMENT where it does not fit.
+ * says how many tokens it has, what the template adds, and how many are too many. `call` may be NULL.
+ * Threads: any. Fails: NADA_INVALID_ARGUMENT where it does not fit, NADA_CANCELLED.
  */
-nada_status nada_model_check_length(const nada_model *model, const char *text);
+nada_status nada_model_check_length(const nada_model *model, const char *text, const nada_call *call);
 
 /**
  * The target phrases that the pack's CLIPs know best, such as "a pencil sketch", one a line; "" where they know natural language. Source
@@ -717,11 +729,11 @@ nada_status nada_image_open_square(const char *file, uint32_t max_size, const na
 const char *nada_image_warning(const nada_image *image);
 
 /**
- * Writes an 8-bit PNG file (RGB where every pixel is opaque, else RGBA) under a temporary name and renames it: a failure leaves what
- * was there. `file` is UTF-8.
- * Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
+ * Writes an 8-bit PNG file (RGB where every pixel is opaque, else RGBA) under a temporary name and renames it: a failure, also a cancelled
+ * call, leaves what was there. `file` is UTF-8; `call` may be NULL.
+ * Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder), NADA_CANCELLED.
  */
-nada_status nada_image_save_png(const nada_image *image, const char *file);
+nada_status nada_image_save_png(const nada_image *image, const char *file, const nada_call *call);
 
 /**
  * Copies pixels of the caller into an image. Floats outside [0, 1] are clamped; without an alpha channel the image is opaque.
@@ -770,7 +782,7 @@ enum {
 };
 
 /**
- * Opens latents: a safetensors file with the key z, w or wplus, whichever `space` says, a numpy .npy file that holds them, or what other
+ * Opens latents: a safetensors file with the key z, w or w_plus, whichever `space` says, a numpy .npy file that holds them, or what other
  * tools write: encoders a .pt with one tensor, NVIDIA's projector an .npz, rosinality's a .pt with its noise maps. `file` is UTF-8;
  * `call` may be NULL.
  * Threads: any. Owner: the caller frees *latent with nada_latent_free(); it may outlive the context.
@@ -814,10 +826,10 @@ nada_status nada_latent_from_data(
 
 /**
  * Writes latents under a temporary name and renames it: as numpy where `file` ends in .npy (without noise maps), else as safetensors.
- * `file` is UTF-8.
- * Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
+ * A failure, also a cancelled call, leaves what was there. `file` is UTF-8; `call` may be NULL.
+ * Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder), NADA_CANCELLED.
  */
-nada_status nada_latent_save(const nada_latent *latent, const char *file);
+nada_status nada_latent_save(const nada_latent *latent, const char *file, const nada_call *call);
 
 /** The space, a nada_space. Threads: any. Fails: NADA_INVALID_ARGUMENT. */
 nada_status nada_latent_space(const nada_latent *latent, nada_space *space);
@@ -846,7 +858,7 @@ void nada_latent_free(nada_latent *latent);
 /* ============================================================================================================== */
 /**
  * @defgroup nada_generator Generators
- * What draws pictures of latents; sampling, mixing, rendering, saving.
+ * What draws pictures of latents; their layers, sampling, mixing, rendering, saving.
  * @{
  */
 
@@ -876,6 +888,39 @@ struct nada_render_options {
     float truncation;
     /** For latents that bring no noise maps of their own. Default: NADA_NOISE_CONST. */
     nada_noise noise;
+};
+
+/** What a layer of a generator does. */
+typedef int32_t nada_layer_kind;
+enum {
+    /** What the first convolution starts from: the learned constant of StyleGAN2. */
+    NADA_LAYER_INPUT = 0,
+    /** A modulated convolution with what follows it. */
+    NADA_LAYER_CONVOLUTION = 1,
+    /** From features to colours. */
+    NADA_LAYER_TO_RGB = 2,
+};
+
+/** A layer of a generator's synthesis network. */
+struct nada_layer {
+    /** As passed to nada_generator_layer(). */
+    size_t struct_size;
+    /** Its tensors' keys begin with it and a dot. The generator's; valid until that is freed. */
+    const char *name;
+    nada_layer_kind kind;
+    /** From 0 among the layers of its kind, in the order of drawing. */
+    uint32_t index;
+    /** The row of W+ that its style is made of; -1 where it has no style. */
+    int32_t row;
+    /** Of what comes out, in pixels. */
+    uint32_t width;
+    uint32_t height;
+    /** Channels that go in, which are the numbers of its style; 0 for an input. */
+    uint32_t channels_in;
+    /** Channels that come out. */
+    uint32_t channels_out;
+    /** Side of the convolution's kernel, in pixels; 0 for an input. */
+    uint32_t kernel;
 };
 
 /** A file format of generators. */
@@ -939,6 +984,15 @@ size_t nada_generator_dimension(const nada_generator *generator);
 /** Numbers in a z, for most generators as many as in a w; 0 for NULL. Threads: any. */
 size_t nada_generator_z_dimension(const nada_generator *generator);
 
+/** Number of layers of its synthesis network, in the order of drawing; 0 for NULL. Threads: any. */
+size_t nada_generator_layer_count(const nada_generator *generator);
+
+/**
+ * Layer `index`, from 0; struct_size is sizeof(nada_layer). Phases and selection of adaptations, and the changes in domains, speak of these.
+ * Threads: any. Owner: the name is the generator's. Fails: NADA_INVALID_ARGUMENT.
+ */
+nada_status nada_generator_layer(const nada_generator *generator, size_t index, nada_layer *layer, size_t struct_size);
+
 /** Number of classes of a conditional generator; 0 for others and for NULL. Threads: any. */
 uint32_t nada_generator_classes(const nada_generator *generator);
 
@@ -952,75 +1006,94 @@ nada_status nada_generator_with_class(const nada_generator *generator, uint32_t 
 
 /**
  * Makes a generator without classes of one that has a class (nada_generator_with_class()), for formats and programs that know none: it draws
- * as that class. One without classes is copied; weights are shared.
+ * as that class. One without classes is copied; weights are shared. `call` may be NULL.
  * Threads: any. Owner: the caller frees *plain with nada_generator_free().
- * Fails: NADA_INVALID_ARGUMENT (classes, and none was chosen).
+ * Fails: NADA_INVALID_ARGUMENT (classes, and none was chosen), NADA_CANCELLED.
  */
-nada_status nada_generator_without_classes(const nada_generator *generator, nada_generator **plain);
+nada_status nada_generator_without_classes(
+    const nada_generator *generator,
+    const nada_call *call,
+    nada_generator **plain);
 
 /**
- * Writes a generator in a format, a nada_layout, under a temporary name and renames it: a failure leaves what was there. Numbers stay as they
- * are, bit by bit; to build domains in, save what nada_generator_with_domains() makes. `half` is 1 for f16 numbers (NADA_LAYOUT_NADA alone):
- * half the size, and another generator: domains of the f32 one do not fit. `file` is UTF-8.
- * Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_UNSUPPORTED (what the format has no place for), NADA_IO, NADA_NOT_FOUND (its folder).
+ * Writes a generator in a format, a nada_layout, under a temporary name and renames it: a failure, also a cancelled call, leaves what was
+ * there. Numbers stay as they are, bit by bit; to build domains in, save what nada_generator_with_domains() makes. `half` is 1 for f16
+ * numbers (NADA_LAYOUT_NADA alone): half the size, and another generator: domains of the f32 one do not fit. `file` is UTF-8; `call` may be
+ * NULL.
+ * Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_UNSUPPORTED (what the format has no place for), NADA_IO, NADA_NOT_FOUND (its folder),
+ * NADA_CANCELLED.
  */
-nada_status nada_generator_save(const nada_generator *generator, const char *file, nada_layout layout, uint32_t half);
+nada_status nada_generator_save(
+    const nada_generator *generator,
+    const char *file,
+    nada_layout layout,
+    uint32_t half,
+    const nada_call *call);
 
 /**
- * The SHA-256 (hexadecimal) of the weights: domains know their generator by it; "" for NULL.
- * Threads: any. Owner: the generator; valid until it is freed.
+ * The SHA-256 (hexadecimal) of the weights: domains know their generator by it. It is found on the first call, which takes a while for
+ * large generators; where that one is cancelled, the next one finds it. `call` may be NULL.
+ * Threads: any. Owner: the generator; *fingerprint is valid until it is freed. Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED.
  */
-const char *nada_generator_fingerprint(const nada_generator *generator);
+nada_status nada_generator_fingerprint(
+    const nada_generator *generator,
+    const nada_call *call,
+    const char **fingerprint);
 
 /**
  * Makes a generator with domains added, for rendering many times: weights + sum of strength * change. Unchanged weights are shared.
- * `strengths` may be NULL for 1 each.
+ * `strengths` may be NULL for 1 each, and so may `call`.
  * Threads: any. Owner: arrays are borrowed for the call; the caller frees *adapted with nada_generator_free().
- * Fails: NADA_INVALID_ARGUMENT (a strength outside [0, 1.5]), NADA_MISMATCH (a domain of another generator).
+ * Fails: NADA_INVALID_ARGUMENT (a strength outside [0, 1.5]), NADA_MISMATCH (a domain of another generator), NADA_CANCELLED.
  */
 nada_status nada_generator_with_domains(
     const nada_generator *generator,
     const nada_domain *const *domains,
     const float *strengths,
     size_t domain_count,
+    const nada_call *call,
     nada_generator **adapted);
 
 /**
  * Draws `count` random points of W from a seed, the same on every machine. `truncation` in [0, 1.5] draws them towards the mean;
- * 0.7 is usual, 1 leaves them.
+ * 0.7 is usual, 1 leaves them. `call` may be NULL.
  * Threads: any. Owner: the caller frees *latent with nada_latent_free().
- * Fails: NADA_INVALID_ARGUMENT, NADA_OUT_OF_MEMORY.
+ * Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_OUT_OF_MEMORY.
  */
 nada_status nada_generator_sample(
     const nada_generator *generator,
     size_t count,
     uint64_t seed,
     float truncation,
+    const nada_call *call,
     nada_latent **latent);
 
 /**
  * Mixes styles: the first `crossover` rows of each point of `a` (coarse traits), the rest of `b` (fine ones). `crossover` is at most
- * nada_generator_rows(). The result is in W+, without noise maps.
+ * nada_generator_rows(). The result is in W+, without noise maps. `call` may be NULL.
  * Threads: any. Owner: the caller frees *latent with nada_latent_free().
- * Fails: NADA_INVALID_ARGUMENT (also latents of another shape or of different counts).
+ * Fails: NADA_INVALID_ARGUMENT (also latents of another shape or of different counts), NADA_CANCELLED.
  */
 nada_status nada_generator_mix_styles(
     const nada_generator *generator,
     const nada_latent *a,
     const nada_latent *b,
     size_t crossover,
+    const nada_call *call,
     nada_latent **latent);
 
 /**
- * Mixes linearly: (1 - amount) * a + amount * b, point by point, `amount` in [0, 1]. The result is in W+, without noise maps.
+ * Mixes linearly: (1 - amount) * a + amount * b, point by point, `amount` in [0, 1]. The result is in W+, without noise maps. `call` may be
+ * NULL.
  * Threads: any. Owner: the caller frees *latent with nada_latent_free().
- * Fails: NADA_INVALID_ARGUMENT (also latents of another shape or of different counts).
+ * Fails: NADA_INVALID_ARGUMENT (also latents of another shape or of different counts), NADA_CANCELLED.
  */
 nada_status nada_generator_mix_linear(
     const nada_generator *generator,
     const nada_latent *a,
     const nada_latent *b,
     float amount,
+    const nada_call *call,
     nada_latent **latent);
 
 /**
@@ -1280,6 +1353,15 @@ nada_status nada_generator_restyle(
  * @{
  */
 
+/** What an adaptation's memory is spent on. */
+typedef int32_t nada_memory;
+enum {
+    /** A whole batch goes through the networks together. */
+    NADA_MEMORY_FAST = 0,
+    /** Pictures go through them one at a time and are drawn anew for their way back: less memory, and slower. */
+    NADA_MEMORY_LOW = 1,
+};
+
 /** Which rules an adaptation follows. */
 typedef int32_t nada_mode;
 enum {
@@ -1405,6 +1487,16 @@ struct nada_adaptation_options {
     /** Stop rule: a gain in cosine to the target over stop_plateau_steps that is less than this is a plateau. */
     float stop_plateau;
     uint32_t stop_plateau_steps;
+    /**
+     * Latents whose unadapted pictures are drawn once and used again (NADA_MODE_DEFAULT), at least a batch of them, at most 4096. 0 for new ones
+     * in every step.
+     */
+    uint32_t pool;
+    /** The longer side, in pixels, of the generator's picture that is trained through: layers above stay as they are. 0 for the whole. */
+    uint32_t train_resolution;
+    nada_memory memory;
+    /** Always 0. */
+    uint32_t reserved;
 };
 
 /** A state of an adaptation that can become a domain. */
@@ -1616,44 +1708,54 @@ nada_status nada_domain_open_memory(
 /**
  * What leads from `base` to `adapted`, two generators of one shape such as one and somebody else's fine-tuning of it, as a domain of
  * `base`: the difference of the tensors that are not the same. `source` and `target` say in words what they draw; NULL or "" where nobody
- * knows.
+ * knows. `call` may be NULL.
  * Threads: any. Owner: the caller frees *domain with nada_domain_free().
- * Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (other shapes, or no difference).
+ * Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (other shapes, or no difference), NADA_CANCELLED.
  */
 nada_status nada_domain_between(
     const nada_generator *base,
     const nada_generator *adapted,
     const char *source,
     const char *target,
+    const nada_call *call,
     nada_domain **domain);
 
 /**
  * Whether the domain belongs to `generator`, and may be drawn with it: *fits becomes 1 or 0. A domain of an earlier version may belong to
- * it though their fingerprints, as texts, differ.
- * Threads: any. Fails: NADA_INVALID_ARGUMENT.
+ * it though their fingerprints, as texts, differ. The generator's fingerprint is found where it is not yet; `call` may be NULL.
+ * Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED.
  */
-nada_status nada_domain_fits(const nada_domain *domain, const nada_generator *generator, uint32_t *fits);
+nada_status nada_domain_fits(
+    const nada_domain *domain,
+    const nada_generator *generator,
+    const nada_call *call,
+    uint32_t *fits);
 
 /**
  * The same change as a domain of `generator`, which it was not made from: of a relative of its own generator, such as one rounded to f16
- * or fine-tuned. Nobody has looked at what it draws there.
+ * or fine-tuned. Nobody has looked at what it draws there. `call` may be NULL.
  * Threads: any. Owner: the caller frees *moved with nada_domain_free().
- * Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (the generator does not have the tensors that are changed, in their shapes).
+ * Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (the generator does not have the tensors that are changed, in their shapes), NADA_CANCELLED.
  */
-nada_status nada_domain_for_generator(const nada_domain *domain, const nada_generator *generator, nada_domain **moved);
+nada_status nada_domain_for_generator(
+    const nada_domain *domain,
+    const nada_generator *generator,
+    const nada_call *call,
+    nada_domain **moved);
 
 /**
- * The domain with 16-bit numbers, which take half the room in memory and in a file and keep 11 bits of each.
- * Threads: any. Owner: the caller frees *half with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_UNSUPPORTED (too large a number).
+ * The domain with 16-bit numbers, which take half the room in memory and in a file and keep 11 bits of each. `call` may be NULL.
+ * Threads: any. Owner: the caller frees *half with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_UNSUPPORTED (too large a number),
+ * NADA_CANCELLED.
  */
-nada_status nada_domain_to_half(const nada_domain *domain, nada_domain **half);
+nada_status nada_domain_to_half(const nada_domain *domain, const nada_call *call, nada_domain **half);
 
 /**
- * Writes a domain file (safetensors) under a temporary name and renames it: a failure leaves what was there. `file` is UTF-8. What was in
- * the file that the domain was opened from and this version does not know is written again.
- * Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
+ * Writes a domain file (safetensors) under a temporary name and renames it: a failure, also a cancelled call, leaves what was there. `file` is
+ * UTF-8; `call` may be NULL. What was in the file that the domain was opened from and this version does not know is written again.
+ * Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder), NADA_CANCELLED.
  */
-nada_status nada_domain_save(const nada_domain *domain, const char *file);
+nada_status nada_domain_save(const nada_domain *domain, const char *file, const nada_call *call);
 
 /** What it leads away from, in words; "" for NULL. Threads: any. Owner: the domain; valid until it is freed. */
 const char *nada_domain_source(const nada_domain *domain);
@@ -1791,14 +1893,15 @@ nada_status nada_generator_render_frame(
 
 /**
  * A frame as an image, upright, to invert it; `max_size` is the most pixels that it has a side (nada_generator_size() is enough for that
- * generator), 0 for as many as the frame has. `frame` may be NULL for the largest centred square.
+ * generator), 0 for as many as the frame has. `frame` may be NULL for the largest centred square, and so may `call`.
  * Threads: any. Owner: `pixels` and `frame` are borrowed for the call; the caller frees *image with nada_image_free().
- * Fails: NADA_INVALID_ARGUMENT (also a frame outside of the picture, and pixels in it that are not finite), NADA_OUT_OF_MEMORY.
+ * Fails: NADA_INVALID_ARGUMENT (also a frame outside of the picture, and pixels in it that are not finite), NADA_CANCELLED, NADA_OUT_OF_MEMORY.
  */
 nada_status nada_image_from_frame(
     const nada_pixels *pixels,
     const nada_frame *frame,
     uint32_t max_size,
+    const nada_call *call,
     nada_image **image);
 
 /** @} */
@@ -1814,11 +1917,15 @@ nada_status nada_image_from_frame(
 /**
  * Opens a folder of domains, whose files end in ".nada.safetensors". `folder` is UTF-8; NULL is the user's: $NADA_DOMAINS, else
  * $XDG_DATA_HOME/nada/domains (by default ~/.local/share/nada/domains). A folder that is not there is an empty gallery. Files that
- * cannot be read as domains are skipped and counted; files that are being written are not seen.
+ * cannot be read as domains are skipped and counted; files that are being written are not seen. `call` may be NULL.
  * Threads: any. Owner: the caller frees *gallery with nada_gallery_free(); it may outlive the context.
- * Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND (a user without a home), NADA_IO.
+ * Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND (a user without a home), NADA_IO, NADA_CANCELLED.
  */
-nada_status nada_gallery_open(const nada_context *context, const char *folder, nada_gallery **gallery);
+nada_status nada_gallery_open(
+    const nada_context *context,
+    const char *folder,
+    const nada_call *call,
+    nada_gallery **gallery);
 
 /** The folder; "" for NULL. Threads: any. Owner: the gallery; valid until it is freed. */
 const char *nada_gallery_folder(const nada_gallery *gallery);
@@ -1860,13 +1967,14 @@ const char *nada_gallery_target(const nada_gallery *gallery, size_t index);
 const char *nada_gallery_fingerprint(const nada_gallery *gallery, size_t index);
 
 /**
- * As nada_domain_fits(), of domain `index`, without reading its numbers.
- * Threads: any. Fails: NADA_INVALID_ARGUMENT.
+ * As nada_domain_fits(), of domain `index`, without reading its numbers. `call` may be NULL.
+ * Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED.
  */
 nada_status nada_gallery_fits(
     const nada_gallery *gallery,
     size_t index,
     const nada_generator *generator,
+    const nada_call *call,
     uint32_t *fits);
 
 /**
@@ -1887,16 +1995,18 @@ nada_status nada_gallery_domain(const nada_gallery *gallery, size_t index, const
  * Writes a domain into the gallery's folder, which is made where it is missing: under a temporary name first, then renamed, so that a
  * half file is never seen. `name` is a file name without ending; NULL makes one from the target's words. A name that is taken gets -2,
  * -3 and so on: nothing is overwritten. `thumbnail` may be NULL; it is kept inside the domain's file, shrunk to 256 pixels a side and
- * over white. Temporary files that killed processes left more than an hour ago are removed.
+ * over white. Temporary files that killed processes left are removed. A cancelled call leaves no file; `call` may be NULL.
  * `file` gets the path; it has room for `size` bytes and *needed gets the bytes that the whole takes, as for nada_model_check_text().
  * The gallery does not change: open the folder again to see the domain.
- * Threads: any, also of several processes. Fails: NADA_INVALID_ARGUMENT (also a name that is no file name), NADA_IO, NADA_NOT_FOUND.
+ * Threads: any, also of several processes. Fails: NADA_INVALID_ARGUMENT (also a name that is no file name), NADA_IO, NADA_NOT_FOUND,
+ * NADA_CANCELLED.
  */
 nada_status nada_gallery_install(
     const nada_gallery *gallery,
     const nada_domain *domain,
     const char *name,
     const nada_image *thumbnail,
+    const nada_call *call,
     char *file,
     size_t size,
     size_t *needed);

@@ -15,8 +15,9 @@
  * - Options are the structs of nada.h, filled by the functions below; strings and arrays in them are borrowed until the call returns.
  * - Calls that may take long take a nada::call {progress callback, cancel token}, both optional. A progress callback returns whether to go
  *   on. What it throws stops the call and is thrown again from it.
- * - What is numbered in C is a range here: `for (nada::entry e : gallery)`, `for (auto m : nada::model_list(context))`. Arrays are
- *   taken as nada::view<T>, which is std::span<const T> in C++20; in C++17 it is made of a vector, an array or a pointer and a size.
+ * - What is numbered in C is a range here: `for (nada::entry e : gallery)`, `for (auto m : nada::model_list(context))`,
+ *   `for (nada_layer l : generator.layers())`. Arrays are taken as nada::view<T>, which is std::span<const T> in C++20; in C++17 it is
+ *   made of a vector, an array or a pointer and a size.
  * - The first handle that is made checks that the library and the header fit together (nada_abi_check).
  */
 #ifndef NADA_HPP
@@ -331,14 +332,16 @@ public:
     std::string warning() const { return nada_image_warning(get()); }
     static image from_pixels(const nada_pixels &pixels) { return image(detail::made<nada_image>(nada_image_from_pixels, &pixels)); }
     /* A frame, upright, or the largest centred square; at most max_size pixels a side, 0 for as many as it has. */
-    static image from_frame(const nada_pixels &pixels, const nada_frame &frame, uint32_t max_size = 0) {
-        return image(detail::made<nada_image>(nada_image_from_frame, &pixels, &frame, max_size));
+    static image from_frame(const nada_pixels &pixels, const nada_frame &frame, uint32_t max_size = 0, const call &call = {}) {
+        return image(detail::made_heeding<nada_image>(call, nada_image_from_frame, &pixels, &frame, max_size));
     }
-    static image from_frame(const nada_pixels &pixels, uint32_t max_size = 0) {
-        return image(detail::made<nada_image>(nada_image_from_frame, &pixels, nullptr, max_size));
+    static image from_frame(const nada_pixels &pixels, uint32_t max_size = 0, const call &call = {}) {
+        return image(detail::made_heeding<nada_image>(call, nada_image_from_frame, &pixels, nullptr, max_size));
     }
     void to_pixels(const nada_pixels_mut &pixels) const { check(nada_image_to_pixels(get(), &pixels)); }
-    void save_png(const std::string &file) const { check(nada_image_save_png(get(), file.c_str())); }
+    void save_png(const std::string &file, const call &call = {}) const {
+        detail::heeding(call, [&](const nada_call *heeded) { return nada_image_save_png(get(), file.c_str(), heeded); });
+    }
     uint32_t width() const noexcept { return nada_image_width(get()); }
     uint32_t height() const noexcept { return nada_image_height(get()); }
 };
@@ -400,7 +403,9 @@ public:
                                                    space)) {}
     latent(const context &context, nada_space space, const float *data, size_t count, size_t rows, size_t dimension)
         : handle(detail::made<nada_latent>(nada_latent_from_data, context.get(), space, data, count, rows, dimension)) {}
-    void save(const std::string &file) const { check(nada_latent_save(get(), file.c_str())); }
+    void save(const std::string &file, const call &call = {}) const {
+        detail::heeding(call, [&](const nada_call *heeded) { return nada_latent_save(get(), file.c_str(), heeded); });
+    }
     nada_space space() const {
         nada_space space = NADA_SPACE_Z;
         check(nada_latent_space(get(), &space));
@@ -424,12 +429,14 @@ public:
     /* Of the bytes of a file. */
     domain(const context &context, view<unsigned char> bytes, const call &call = {})
         : handle(detail::made_heeding<nada_domain>(call, nada_domain_open_memory, context.get(), bytes.data(), bytes.size(), nullptr)) {}
-    void save(const std::string &file) const { check(nada_domain_save(get(), file.c_str())); }
+    void save(const std::string &file, const call &call = {}) const {
+        detail::heeding(call, [&](const nada_call *heeded) { return nada_domain_save(get(), file.c_str(), heeded); });
+    }
     std::string source() const { return nada_domain_source(get()); }
     std::string target() const { return nada_domain_target(get()); }
     std::string fingerprint() const { return nada_domain_fingerprint(get()); }
     std::string origin() const { return nada_domain_origin(get()); }
-    domain to_half() const { return domain(detail::made<nada_domain>(nada_domain_to_half, get())); }
+    domain to_half(const call &call = {}) const { return domain(detail::made_heeding<nada_domain>(call, nada_domain_to_half, get())); }
     uint32_t step() const noexcept { return nada_domain_step(get()); }
     nada_parameters parameters() const {
         nada_parameters parameters = NADA_PARAMETERS_FULL;
@@ -490,6 +497,20 @@ struct inversion {
     float psnr;
 };
 
+/* A range of nada_layer, in the order of drawing; borrows a generator. */
+class layers {
+public:
+    using iterator = detail::iterator<layers, nada_layer>;
+    explicit layers(const nada_generator *generator) noexcept : generator_(generator) {}
+    size_t size() const noexcept { return nada_generator_layer_count(generator_); }
+    nada_layer operator[](size_t index) const { return detail::filled<nada_layer>(nada_generator_layer, generator_, index); }
+    iterator begin() const noexcept { return {this, 0}; }
+    iterator end() const noexcept { return {this, size()}; }
+
+private:
+    const nada_generator *generator_;
+};
+
 class generator : public detail::handle<nada_generator, nada_generator_free> {
 public:
     using handle::handle;
@@ -499,23 +520,32 @@ public:
     generator(const context &context, view<unsigned char> bytes, const call &call = {})
         : handle(detail::made_heeding<nada_generator>(call, nada_generator_open_memory, context.get(), bytes.data(), bytes.size(),
                                                       nullptr)) {}
-    void save(const std::string &file, nada_layout layout = NADA_LAYOUT_NADA, bool half = false) const {
-        check(nada_generator_save(get(), file.c_str(), layout, half));
+    void save(const std::string &file, nada_layout layout = NADA_LAYOUT_NADA, bool half = false, const call &call = {}) const {
+        detail::heeding(call,
+                        [&](const nada_call *heeded) { return nada_generator_save(get(), file.c_str(), layout, half, heeded); });
     }
     /* Whether a domain was made of this generator. */
-    bool fits(const domain &domain) const {
+    bool fits(const domain &domain, const call &call = {}) const {
         uint32_t fits = 0;
-        check(nada_domain_fits(domain.get(), get(), &fits));
+        detail::heeding(call, [&](const nada_call *heeded) { return nada_domain_fits(domain.get(), get(), heeded, &fits); });
         return fits != 0;
     }
     /* A domain of a relative of this generator, for this one. */
-    domain taken(const domain &other) const { return domain(detail::made<nada_domain>(nada_domain_for_generator, other.get(), get())); }
-    /* What leads from this generator to `adapted`. Empty texts for none. */
-    domain difference(const generator &adapted, const std::string &source = {}, const std::string &target = {}) const {
-        return domain(detail::made<nada_domain>(nada_domain_between, get(), adapted.get(), source.empty() ? nullptr : source.c_str(),
-                                                target.empty() ? nullptr : target.c_str()));
+    domain taken(const domain &other, const call &call = {}) const {
+        return domain(detail::made_heeding<nada_domain>(call, nada_domain_for_generator, other.get(), get()));
     }
-    generator without_classes() const { return generator(detail::made<nada_generator>(nada_generator_without_classes, get())); }
+    /* What leads from this generator to `adapted`. Empty texts for none. */
+    domain difference(const generator &adapted, const std::string &source = {}, const std::string &target = {},
+                      const call &call = {}) const {
+        return domain(detail::made_heeding<nada_domain>(call, nada_domain_between, get(), adapted.get(),
+                                                        source.empty() ? nullptr : source.c_str(),
+                                                        target.empty() ? nullptr : target.c_str()));
+    }
+    generator without_classes(const call &call = {}) const {
+        return generator(detail::made_heeding<nada_generator>(call, nada_generator_without_classes, get()));
+    }
+    /* Borrows this generator, and so do the names in it. */
+    nada::layers layers() const noexcept { return nada::layers(get()); }
     uint32_t size() const noexcept { return nada_generator_size(get()); }
     uint32_t width() const noexcept { return nada_generator_width(get()); }
     uint32_t height() const noexcept { return nada_generator_height(get()); }
@@ -523,24 +553,29 @@ public:
     size_t rows() const noexcept { return nada_generator_rows(get()); }
     size_t dimension() const noexcept { return nada_generator_dimension(get()); }
     size_t z_dimension() const noexcept { return nada_generator_z_dimension(get()); }
-    std::string fingerprint() const { return nada_generator_fingerprint(get()); }
+    std::string fingerprint(const call &call = {}) const {
+        const char *found = nullptr;
+        detail::heeding(call, [&](const nada_call *heeded) { return nada_generator_fingerprint(get(), heeded, &found); });
+        return found;
+    }
     uint32_t classes() const noexcept { return nada_generator_classes(get()); }
 
     generator with_class(uint32_t class_index) const {
         return generator(detail::made<nada_generator>(nada_generator_with_class, get(), class_index));
     }
-    generator with_domains(const drawing &domains) const {
+    generator with_domains(const drawing &domains, const call &call = {}) const {
         const nada_render_options o = domains.plain();
-        return generator(detail::made<nada_generator>(nada_generator_with_domains, get(), o.domains, o.strengths, o.domain_count));
+        return generator(
+            detail::made_heeding<nada_generator>(call, nada_generator_with_domains, get(), o.domains, o.strengths, o.domain_count));
     }
-    latent sample(size_t count, uint64_t seed, float truncation = 0.7f) const {
-        return latent(detail::made<nada_latent>(nada_generator_sample, get(), count, seed, truncation));
+    latent sample(size_t count, uint64_t seed, float truncation = 0.7f, const call &call = {}) const {
+        return latent(detail::made_heeding<nada_latent>(call, nada_generator_sample, get(), count, seed, truncation));
     }
-    latent mix_styles(const latent &a, const latent &b, size_t crossover) const {
-        return latent(detail::made<nada_latent>(nada_generator_mix_styles, get(), a.get(), b.get(), crossover));
+    latent mix_styles(const latent &a, const latent &b, size_t crossover, const call &call = {}) const {
+        return latent(detail::made_heeding<nada_latent>(call, nada_generator_mix_styles, get(), a.get(), b.get(), crossover));
     }
-    latent mix_linear(const latent &a, const latent &b, float amount) const {
-        return latent(detail::made<nada_latent>(nada_generator_mix_linear, get(), a.get(), b.get(), amount));
+    latent mix_linear(const latent &a, const latent &b, float amount, const call &call = {}) const {
+        return latent(detail::made_heeding<nada_latent>(call, nada_generator_mix_linear, get(), a.get(), b.get(), amount));
     }
     /* One picture a point. */
     std::vector<image> render(const latent &latent, const drawing &how = {}, const call &call = {}) const {
@@ -642,6 +677,7 @@ public:
     std::string name() const { return nada_model_name(get()); }
     std::string folder() const { return nada_model_folder(get()); }
     std::string description() const { return nada_model_description(get()); }
+    std::string warning() const { return nada_model_warning(get()); }
     nada::generator generator(const call &call = {}) const {
         return nada::generator(detail::made_heeding<nada_generator>(call, nada_model_generator, get()));
     }
@@ -673,12 +709,19 @@ public:
         return detail::filled<nada_inversion_options>(nada_model_inversion_options, get());
     }
     /* Throws where the words are too long for the CLIPs. */
-    void check_length(const std::string &words) const { check(nada_model_check_length(get(), words.c_str())); }
+    void check_length(const std::string &words, const call &call = {}) const {
+        detail::heeding(call, [&](const nada_call *heeded) { return nada_model_check_length(get(), words.c_str(), heeded); });
+    }
     /* "" where every word is known. */
-    std::string check_text(const std::string &words) const {
-        return detail::text([&](char *to, size_t size, size_t *needed) {
-            return nada_model_check_text(get(), words.c_str(), to, size, needed);
+    std::string check_text(const std::string &words, const call &call = {}) const {
+        std::string text;
+        detail::heeding(call, [&](const nada_call *heeded) {
+            text = detail::text([&](char *to, size_t size, size_t *needed) {
+                return nada_model_check_text(get(), words.c_str(), heeded, to, size, needed);
+            });
+            return NADA_OK;
         });
+        return text;
     }
     std::vector<std::string> phrases() const {
         const std::string lines =
@@ -723,9 +766,10 @@ struct entry {
 class gallery : public detail::handle<nada_gallery, nada_gallery_free> {
 public:
     /* The user's. */
-    explicit gallery(const context &context) : handle(detail::made<nada_gallery>(nada_gallery_open, context.get(), nullptr)) {}
-    gallery(const context &context, const std::string &folder)
-        : handle(detail::made<nada_gallery>(nada_gallery_open, context.get(), folder.c_str())) {}
+    explicit gallery(const context &context, const call &call = {})
+        : handle(detail::made_heeding<nada_gallery>(call, nada_gallery_open, context.get(), nullptr)) {}
+    gallery(const context &context, const std::string &folder, const call &call = {})
+        : handle(detail::made_heeding<nada_gallery>(call, nada_gallery_open, context.get(), folder.c_str())) {}
     std::string folder() const { return nada_gallery_folder(get()); }
     using iterator = detail::iterator<gallery, entry>;
     size_t size() const noexcept { return nada_gallery_count(get()); }
@@ -744,21 +788,24 @@ public:
         return found ? std::optional<image>(image(found)) : std::nullopt;
     }
     /* As generator::fits(), without reading the domain's numbers. */
-    bool fits(size_t index, const generator &generator) const {
+    bool fits(size_t index, const generator &generator, const call &call = {}) const {
         uint32_t fits = 0;
-        check(nada_gallery_fits(get(), index, generator.get(), &fits));
+        detail::heeding(call, [&](const nada_call *heeded) { return nada_gallery_fits(get(), index, generator.get(), heeded, &fits); });
         return fits != 0;
     }
     nada::domain domain(size_t index, const call &call = {}) const {
         return nada::domain(detail::made_heeding<nada_domain>(call, nada_gallery_domain, get(), index));
     }
     /* Returns the file. An empty name is made from the target's words. */
-    std::string install(const nada::domain &domain, const std::string &name = {}, const image *thumbnail = nullptr) const {
+    std::string install(const nada::domain &domain, const std::string &name = {}, const image *thumbnail = nullptr,
+                        const call &call = {}) const {
         /* Longer than any path that a system takes: the call is not to be made twice. */
         std::string file(1 << 16, '\0');
         size_t needed = 0;
-        check(nada_gallery_install(get(), domain.get(), name.empty() ? nullptr : name.c_str(), detail::get(thumbnail), file.data(),
-                                   file.size(), &needed));
+        detail::heeding(call, [&](const nada_call *heeded) {
+            return nada_gallery_install(get(), domain.get(), name.empty() ? nullptr : name.c_str(), detail::get(thumbnail), heeded,
+                                        file.data(), file.size(), &needed);
+        });
         file.resize(needed - 1);
         return file;
     }

@@ -162,6 +162,7 @@ fn does_not_fit(e: &candle_core::Error) -> bool {
             | E::BroadcastIncompatibleShapes { .. }
             | E::OnlySingleDimension { .. }
             | E::EmptyTensor { .. }
+            | E::OpRequiresAtLeastOneTensor { .. }
             | E::DeviceMismatchBinaryOp { .. }
     )
 }
@@ -229,6 +230,7 @@ mod tests {
             zeros(&[2]).narrow(0, 1, 5).unwrap_err(),
             zeros(&[2]).to_vec2::<f32>().unwrap_err(),
             Tensor::cat(&[zeros(&[1, 2]), zeros(&[1, 3])], 0).unwrap_err(),
+            Tensor::cat::<Tensor, usize>(&[], 0).unwrap_err(),
         ] {
             let e = Error::from(e);
             assert!(e.kind() == Kind::Mismatch && !e.to_string().contains("report"), "{e}");

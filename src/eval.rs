@@ -1,16 +1,16 @@
 //! Measuring domains: against ground truth on held-out latents, and in CLIP's space.
 
 use crate::adapt::{Domain, Templates, WeightedClip};
+use crate::cancel::Cancel;
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::kernels::{unit_rows, LEAST_LENGTH};
 use crate::memory::Need;
-use crate::nn::clip::{tidy, Clip, ClipResize};
+use crate::nn::clip::{tidy, Clip};
 use crate::nn::generator::{as_rgb, Generator, Latent, Noise, Space};
 use crate::pack::ModelPack;
 use crate::pairing;
 use crate::picture::Picture;
-use crate::progress::Cancel;
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 
@@ -70,17 +70,6 @@ pub fn pairing(adapted: &Tensor, plain: &Tensor) -> Result<f32> {
     Ok(pairing::share(&a, &p))
 }
 
-/// Normalised embeddings [n, d] of pictures [n, 3, height, width], nominally in [-1, 1].
-pub fn embed_pictures(clip: &Clip, pictures: &Tensor, resize: ClipResize) -> Result<Tensor> {
-    let mut parts = Vec::new();
-    // A few at a time, so that memory does not grow with the number of pictures.
-    for from in (0..pictures.dim(0)?).step_by(8) {
-        let part = pictures.narrow(0, from, 8.min(pictures.dim(0)? - from))?;
-        parts.push(clip.encode_image(&clip.preprocess(&part, resize)?)?);
-    }
-    Ok(unit_rows(&Tensor::cat(&parts, 0)?, LEAST_LENGTH)?)
-}
-
 /// The mean of a text's normalised embeddings in the templates, normalised: [1, d]. [`tidy`] is applied to the text.
 ///
 /// Errors: `InvalidArgument` for a text that is too long inside the longest template, or a template without one `{}`.
@@ -121,7 +110,7 @@ pub struct HeldOut {
 }
 
 impl HeldOut {
-    /// Errors: `Unsupported` where the pack has none; `Format` where the file lacks a tensor.
+    /// Errors: `Unsupported` where the pack has none; `Format` where the file lacks a tensor, or has not a picture for each latent.
     pub fn open(pack: &ModelPack) -> Result<Self> {
         let Some(path) = &pack.held_out else {
             return Err(Error::unsupported(format!("measuring with the pack '{}'", pack.name), "its model.toml names no held_out file"));
@@ -129,7 +118,14 @@ impl HeldOut {
         let file = checkpoint::open(path)?;
         let latent = Latent { space: Space::W, tensor: file.f32("w", None)?, noise: None };
         let plain = unit(&file, "image")?;
-        Ok(Self { file, latent, plain })
+        match (latent.tensor.dims(), plain.dims()) {
+            (&[latents, _], &[n, 3, height, width]) if latents == n && n * height * width > 0 => Ok(Self { file, latent, plain }),
+            (w, image) => {
+                let message =
+                    format!("its tensors 'w' {w:?} and 'image' {image:?} are not one latent [n, d] for each picture [n, 3, h, w]");
+                Err(Error::format(path, message).about("image", "a picture [n, 3, h, w] for each latent [n, d] of 'w'"))
+            }
+        }
     }
 
     /// Names of the ground truths.
@@ -213,7 +209,7 @@ pub fn domains(
     let truth_pictures = truth.map(|name| held_out.truth(name)).transpose()?;
     let resize = pack.settings()?.clip_resize;
     let mut parts = vec![];
-    generator.with_domains(domains)?.render_each(&held_out.latent, 1.0, Noise::None, &mut |part| {
+    generator.with_domains_unless(domains, cancel)?.render_each(&held_out.latent, 1.0, Noise::None, &mut |part| {
         parts.push(as_rgb(&part)?.clamp(-1f32, 1f32)?);
         cancel.check()
     })?;
@@ -224,7 +220,7 @@ pub fn domains(
     for WeightedClip { clip, .. } in clips {
         cancel.check()?;
         let text = embed_text_unless(clip, target, templates, cancel)?;
-        let (before, after) = (embed_pictures(clip, &plain_signed, resize)?, embed_pictures(clip, &drawn, resize)?);
+        let (before, after) = (clip.embed_pictures(&plain_signed, resize, cancel)?, clip.embed_pictures(&drawn, resize, cancel)?);
         figures.push(ClipFigures {
             clip: clip.name.clone(),
             quality: quality(&after, &text)?,

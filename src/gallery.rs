@@ -3,13 +3,11 @@
 
 use crate::adapt::domain::{Description, Domain};
 use crate::error::{Error, Result};
-use crate::output::remove_dead;
+use crate::files::remove_dead;
 use crate::pack::{data_folder, unexpanded};
 use crate::picture::Picture;
+use crate::progress::Cancel;
 use std::path::{Path, PathBuf};
-
-/// How the files of domains end.
-pub const ENDING: &str = ".nada.safetensors";
 
 /// The variable that names the folder.
 pub const DOMAINS_VARIABLE: &str = "NADA_DOMAINS";
@@ -20,7 +18,7 @@ const LONGEST_NAME: usize = 200;
 /// A domain in a gallery.
 #[derive(Clone, Debug)]
 pub struct Installed {
-    /// The file's name without [`ENDING`].
+    /// The file's name without [`Domain::ENDING`].
     pub name: String,
     pub file: PathBuf,
     pub description: Description,
@@ -55,6 +53,11 @@ impl Gallery {
     ///
     /// Errors: `Io` where the folder cannot be read.
     pub fn open(folder: &Path) -> Result<Self> {
+        Self::open_unless(folder, &Cancel::new())
+    }
+
+    /// As [`Gallery::open`]; `Cancelled` once the flag is raised, which is looked at with each file.
+    pub fn open_unless(folder: &Path, cancel: &Cancel) -> Result<Self> {
         let mut gallery = Self { folder: folder.to_path_buf(), domains: vec![], skipped: 0 };
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
@@ -65,8 +68,9 @@ impl Gallery {
             Err(e) => return Err(Error::io(folder, e)),
         };
         for entry in entries {
+            cancel.check()?;
             let file = entry.map_err(|e| Error::io(folder, e))?.path();
-            let Some(name) = file.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(ENDING)) else { continue };
+            let Some(name) = file.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(Domain::ENDING)) else { continue };
             match Domain::describe(&file) {
                 Ok(description) => gallery.domains.push(Installed { name: name.to_string(), file, description }),
                 Err(_) => gallery.skipped += 1,
@@ -81,6 +85,12 @@ impl Gallery {
     ///
     /// Errors: `InvalidArgument` for a name that is no file name; `Io`.
     pub fn install(&self, domain: &Domain, name: Option<&str>, thumbnail: Option<&Picture>) -> Result<PathBuf> {
+        self.install_unless(domain, name, thumbnail, &Cancel::new())
+    }
+
+    /// As [`Gallery::install`]; `Cancelled`, without a file, once the flag is raised, which is looked at with each piece of it.
+    pub fn install_unless(&self, domain: &Domain, name: Option<&str>, thumbnail: Option<&Picture>, cancel: &Cancel) -> Result<PathBuf> {
+        cancel.check()?;
         let name = match name {
             Some(name) => checked(name)?.to_string(),
             None => file_name(&domain.description.target),
@@ -88,8 +98,8 @@ impl Gallery {
         std::fs::create_dir_all(&self.folder).map_err(|e| Error::io(&self.folder, e))?;
         remove_dead(&self.folder);
         let numbered = (2..).map(|n| format!("{name}-{n}"));
-        let paths = std::iter::once(name.clone()).chain(numbered).map(|n| self.folder.join(n + ENDING));
-        domain.save_as_new(paths, thumbnail)
+        let paths = std::iter::once(name.clone()).chain(numbered).map(|n| self.folder.join(n + Domain::ENDING));
+        domain.save_as_new(paths, thumbnail, cancel)
     }
 }
 

@@ -1,31 +1,34 @@
 //! Words into image domains: StyleGAN-NADA (Gal et al. 2021) with the systems around it.
 //!
-//! Each module knows only those below it:
+//! Each module knows only those in the rows below it:
 //!
 //! | module | what |
 //! |---|---|
 //! | [`capi`] | the C ABI: one file per handle, translation and safety only |
-//! | [`pipeline`] | picture in, restyled picture out; measuring (`eval`) |
+//! | [`eval`], [`gallery`] | measuring domains; the folder of installed ones |
+//! | [`pipeline`] | picture in, restyled picture out |
 //! | [`memory`] | what a call will need, told before it begins |
-//! | [`gallery`] | the folder of installed domains |
-//! | [`adapt`], [`invert`] | training a domain; finding the latent of a picture |
-//! | [`optim`] | optimisers and schedules, for whoever trains |
 //! | [`pack`] | model packs: folders that name a generator, CLIPs, words and a recipe |
+//! | [`adapt`], [`invert`] | training a domain; finding the latent of a picture |
 //! | [`nn`] | generators (StyleGAN2), CLIP, encoders' files |
-//! | [`picture`], [`pairing`] | pixels, their colours and files; whether pictures still show the same |
-//! | `kernels` | the operations that networks and losses are made of, with their gradients, and their arithmetic for each device |
+//! | [`progress`] | what the callbacks of long calls are told |
+//! | [`optim`] | optimisers and schedules, for whoever trains |
+//! | [`picture`], `pairing` | pixels, their colours and files; whether pictures still show the same |
 //! | [`checkpoint`] | file formats to tensors and back |
-//! | [`output`] | where results go: temporary names, links, what dead processes left |
-//! | `files`, `formats` | opening ordinary files; what the library's own formats have in common |
-//! | [`rng`], [`progress`], [`settings`], [`threads`], [`machine`], [`device`], [`error`] | what all of them share |
+//! | `kernels` | the operations that networks and losses are made of, with their gradients, and their arithmetic for each device |
+//! | [`files`] | opening ordinary files; where results go: temporary names, links, what dead processes left |
+//! | `formats`, [`settings`] | what the library's own formats have in common; settings by name |
+//! | [`cancel`], [`rng`], [`machine`], [`device`], [`threads`] | what all of them share |
+//! | [`error`] | one error for the whole crate |
 
 pub mod adapt;
+pub mod cancel;
 pub mod capi;
 pub mod checkpoint;
 pub mod device;
 pub mod error;
 pub mod eval;
-mod files;
+pub mod files;
 mod formats;
 pub mod gallery;
 pub mod invert;
@@ -36,9 +39,8 @@ pub mod machine;
 pub mod memory;
 pub mod nn;
 pub mod optim;
-pub mod output;
 pub mod pack;
-pub mod pairing;
+mod pairing;
 pub mod picture;
 pub mod pipeline;
 pub mod progress;

@@ -4,14 +4,14 @@
 //! The sums name what the code below holds at its worst moment: what candle's graph keeps for gradients, what a layer works on, copies of
 //! trained weights. They are in numbers of 4 bytes until the end. tests/memory.rs compares them with what processes really took.
 
-use crate::adapt::{clip_pass, judge, Domain, Parameters, Settings};
+use crate::adapt::{judge, Domain, Memory, Parameters, Settings, SNAPSHOT_PICTURES};
 use crate::error::{Error, Result};
 use crate::invert;
-use crate::kernels::SCRATCH_KEPT;
+use crate::kernels::{GREY_SIDE, PANEL, WINOGRAD_POINTS, WINOGRAD_ROOM};
 use crate::machine::{self, size, Room};
 use crate::nn::clip::{self, VisionConfig};
 use crate::nn::generator::{slice, Config, Kind, Layer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What every call takes, in bytes: tables, small tensors, threads.
 const BASE: u64 = 2 << 20;
@@ -35,31 +35,43 @@ fn pixels(config: &Config) -> usize {
     config.width() * config.height()
 }
 
-/// Drawing one picture without gradients, at its widest layer: its input, padded too, the sums, and the output before and after the
-/// activation; and the picture with the smaller one below it.
-fn drawing(config: &Config) -> usize {
-    largest(config, |l| 2 * l.from.numbers() + 2 * l.to.numbers()) + 3 * picture(config)
+/// Drawing `n` pictures together without gradients, at the widest layer: its input and output, and its weights at Winograd's points; and the
+/// pictures with the smaller ones below them.
+fn drawing(config: &Config, n: usize) -> usize {
+    largest(config, |l| n * (l.from.numbers() + l.to.numbers()) + points(l)) + 3 * n * picture(config)
 }
 
-/// What the graph of one picture keeps: of each layer the output before and after the activation, of each resolution's picture the parts
-/// of its sum.
+/// A convolution's weights at the 36 points of Winograd's tiles; those of narrow layers hardly count.
+fn points(layer: &Layer) -> usize {
+    WINOGRAD_POINTS * layer.from.channels * layer.to.channels
+}
+
+/// The weights of all convolutions in the order in which the kernels read them, for one direction, and their energy.
+fn packed(config: &Config) -> usize {
+    config.of_kind(Kind::Convolution).map(|l| 10 * l.from.channels * l.to.channels.next_multiple_of(PANEL)).sum()
+}
+
+/// What one picture's way there keeps for the way back: the output of each layer, and where colours are clamped, theirs.
 fn graph(config: &Config) -> usize {
-    let pictures: usize = config.of_kind(Kind::ToRgb).map(|l| 4 * l.to.numbers()).sum();
-    config.of_kind(Kind::Convolution).map(|l| 2 * l.to.numbers()).sum::<usize>() + pictures
+    let colours: usize = config.of_kind(Kind::ToRgb).map(|l| l.to.numbers()).sum();
+    let features: usize = config.layers.iter().filter(|l| l.kind != Kind::ToRgb).map(|l| l.to.numbers()).sum();
+    features + if config.conv_clamp.is_some() { colours } else { 0 }
 }
 
-/// The widest layer on the way back: the activation's gradient takes its own, the next and their sum; the convolution's the padded
-/// gradient, the sums, those three for its input, and, where weights are trained, the padded input and its products with the gradient.
-fn way_back(config: &Config, weights: bool) -> usize {
-    largest(config, |l| {
-        let (taken, given) = (l.from.numbers(), l.to.numbers());
-        (4 * given).max(2 * given + (5 + 4 * weights as usize) * taken)
-    })
+/// The widest layer on the way back of `n` pictures: the gradients of its output and input; where weights are trained, tiles at Winograd's points
+/// and the weights' gradient in both orders; and the pictures' gradient, and that of colours. What is kept from layer to layer keeps
+/// the weights at Winograd's points in each of their sizes, each a quarter of the one before.
+fn way_back(config: &Config, n: usize, weights: bool) -> usize {
+    let features = |l: &Layer| n * (l.from.numbers() + l.to.numbers());
+    let tiles = |l: &Layer| if weights { WINOGRAD_ROOM.min(3 * features(l)) + points(l) / 2 } else { 0 };
+    largest(config, |l| features(l) + tiles(l)) + largest(config, points) * 4 / 3 + 3 * n * picture(config)
 }
 
-/// What the kernels keep to work on again, after drawing `n` pictures at a time.
+/// What the kernels' threads keep to work on again, after drawing `n` pictures at a time: tiles of features, of which the largest are those of
+/// up-samplings, 34 x 34 pixels of 512 channels, and those at Winograd's points.
 fn scratch(config: &Config, n: usize) -> usize {
-    SCRATCH_KEPT.min(n * largest(config, |l| l.from.numbers() + l.to.numbers()))
+    const TILES: usize = 2 << 20;
+    TILES.min(n * largest(config, |l| l.from.numbers() + l.to.numbers()))
 }
 
 /// What a CLIP takes for one picture: with gradients what its graph keeps and one block's work, without them only that.
@@ -105,25 +117,30 @@ fn bytes(numbers: usize) -> u64 {
 pub fn render(config: &Config, count: usize, changed: usize) -> u64 {
     let handed_out = count.saturating_mul(picture(config) + 4 * pixels(config));
     let at_once = count.min(slice(config));
-    // The changed weights, and one more of the largest while they are added up.
-    bytes((changed + changed / 4 + at_once * drawing(config) + scratch(config, at_once)).saturating_add(handed_out))
+    // The changed weights, in the kernels' order too, and one more of the largest while they are added up.
+    let weights = packed(config) + 2 * changed + changed / 4;
+    bytes((weights + drawing(config, at_once) + scratch(config, at_once)).saturating_add(handed_out))
 }
 
 /// Inverting a picture.
 pub fn invert(config: &Config, settings: &invert::Settings, clip: Option<&clip::Config>) -> u64 {
     let maps = maps(config);
     let noise = match settings.optimise_noise {
-        // With its own noise a layer's graph keeps a sum more; maps, moments, gradients and the graph of the regulariser.
-        true => graph(config) / 2 + 24 * maps,
+        // Maps, moments, gradients and the graph of the regulariser.
+        true => 24 * maps,
         false => 0,
     };
     let seen = clip.filter(|_| settings.clip_weight > 0.0).map_or(0, |c| looking(c, true));
     // The picture, what is wanted, and the averages of both with their gradients.
-    bytes(graph(config) + noise + seen + way_back(config, false) + scratch(config, 1) + 8 * picture(config))
+    bytes(2 * packed(config) + graph(config) + noise + seen + way_back(config, 1, false) + scratch(config, 1) + 8 * picture(config))
 }
 
 /// Adapting a generator on so many threads.
 pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], templates: usize, threads: usize) -> u64 {
+    // What is trained may end at a smaller picture than what previews show. A size without a picture is refused before anything is drawn.
+    let whole = config;
+    let cut = whole.cut(settings.train_resolution, "train_resolution").ok();
+    let config = cut.as_ref().unwrap_or(whole);
     let trained = match settings.parameters {
         Parameters::Stylespace => 0,
         Parameters::Full => trained_weights(config, settings),
@@ -134,37 +151,65 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let judged = settings.stop.map_or(0, |rule| {
         let together = judge::together(config);
         let groups = rule.latents.div_ceil(together).min(judge::side_by_side(config, threads));
-        groups * together * (drawing(config) + eyes(false))
+        groups * (drawing(config, together) + together * eyes(false))
     });
     // The graph stays from drawing until the end of the step; beside it one of: the frozen twin at its widest, the CLIPs, the way back
-    // with the weights' gradients, the optimiser's next state. Between steps the stop rule looks. Parts of the batch run side by side,
-    // each with gradients of its own.
-    let parts = clip_pass::ranges(settings.rules().divided, n).len();
-    let side_by_side = parts.min(threads.max(1));
+    // with the weights' gradients. Between steps the stop rule looks. Parts of the batch run side by side, each with gradients of its own, or
+    // one after the other, whose gradients are added up.
+    let low = settings.memory == Memory::Low;
+    let parts = settings.parts(n).len();
+    let side_by_side = if low { 1 } else { parts.min(threads.max(1)) };
     let at_once = n.div_ceil(parts) * side_by_side;
-    let back = at_once * way_back(config, trained > 0) + (parts + side_by_side) * trained;
-    let phases = [at_once * drawing(config), at_once * eyes(true), back, 4 * trained];
+    let back = way_back(config, at_once, trained > 0) + if low { parts.min(2) } else { parts } * trained;
+    let phases = [drawing(config, at_once), if low { n } else { at_once } * eyes(true), back];
     let small = 4 * n * largest(config, |l| l.to.numbers()) < GIVEN_BACK;
     let beside = if small { phases.iter().sum::<usize>() + judged } else { phases.into_iter().max().unwrap_or(0) };
     // Noise is drawn before a step begins, that of the selection before each of its iterations.
     let maps = if settings.noise { maps(config) } else { 0 };
     let twins = if settings.rules().shared_draws { 1 } else { 2 };
     let drawn = (twins * n).max(settings.auto_layers.map_or(0, |a| a.batch)) * maps;
-    let step = n * graph(config) + pictures + beside + scratch(config, n);
-    // One graph from W+ through all CLIPs, kept until its way back ends; with noise a layer keeps a sum more.
-    let selected = graph(config) + if settings.noise { graph(config) / 2 } else { 0 } + picture(config) + eyes(true);
-    let selection = settings.auto_layers.map_or(0, |a| a.batch * (selected + way_back(config, false)));
+    let step = if low { 1 } else { n } * graph(config) + pictures + beside + scratch(config, n);
+    // One graph from W+ through all CLIPs, kept until its way back ends.
+    let selected = graph(config) + picture(config) + eyes(true);
+    // Parts of it one after the other, small pictures' on all threads.
+    let scored = |batch: usize| {
+        let parts = settings.parts(batch).len();
+        batch.div_ceil(parts) * judge::side_by_side(config, threads).min(parts)
+    };
+    let selection = settings.auto_layers.map_or(0, |a| scored(a.batch) * selected + way_back(config, scored(a.batch), false));
     // What pictures as a target are compared with.
-    let own = slice(config) * drawing(config) + 16 * (picture(config) + eyes(false));
+    let own = drawing(config, slice(config)) + 16 * (picture(config) + eyes(false));
     let embedded = clips.iter().map(|c| reading(c, templates)).sum();
     // Each snapshot keeps its change, and so does the one that the stop rule chose.
     let snapshots = match settings.snapshot_every {
         0 => 0,
         every => settings.steps.div_ceil(every),
     };
-    let kept =
-        (trained * (2 + settings.stop.is_some() as usize)).saturating_add(snapshots.saturating_mul(trained + 8 * 4 * pixels(config)));
-    bytes(kept.saturating_add(drawn + step.max(selection).max(judged).max(embedded).max(own)))
+    // Unadapted pictures of previews are kept too.
+    let previewed = if snapshots > 0 { drawing(whole, slice(whole).min(SNAPSHOT_PICTURES)) } else { 0 };
+    let plain = if snapshots > 0 { SNAPSHOT_PICTURES * 4 * pixels(whole) } else { 0 };
+    let kept = trained * (2 + settings.stop.is_some() as usize) + plain + pool(settings, clips);
+    let kept = kept.saturating_add(snapshots.saturating_mul(trained + 8 * 4 * pixels(whole)));
+    // The frozen twin's way there and its selection's way back, or the trained one's where its weights are its own.
+    let packs = match low {
+        // Of the layer that is being gone through.
+        true => largest(config, |l| 10 * l.from.channels * l.to.channels),
+        false => (if trained > 0 { 3 } else { 2 }) * packed(config),
+    };
+    bytes(kept.saturating_add(packs + drawn + step.max(selection).max(judged).max(embedded).max(own).max(previewed)))
+}
+
+/// What is kept of the pool's pictures: what CLIPs see of them before it is changed at random, or else the embeddings; and small grey versions.
+fn pool(settings: &Settings, clips: &[&clip::Config]) -> usize {
+    let side = |c: &&clip::Config| match &c.vision {
+        VisionConfig::Vit(c) => c.resolution,
+        VisionConfig::ResNet(c) => c.resolution,
+    };
+    let seen: usize = match settings.augment {
+        true => clips.iter().map(side).collect::<BTreeSet<_>>().into_iter().map(|r| 3 * r * r).sum(),
+        false => clips.iter().map(|c| c.text.embedding).sum(),
+    };
+    settings.pooled() * (seen + GREY_SIDE * GREY_SIDE)
 }
 
 /// Numbers of the weights that settings train.
@@ -227,20 +272,37 @@ impl<'a> Need<'a> {
 
     /// As [`adapt`].
     pub fn adapting(config: &'a Config, settings: &'a Settings, clips: Vec<&'a clip::Config>, templates: usize, threads: usize) -> Self {
-        let of = move |batch: usize, snapshot_every: usize| {
-            let smaller = Settings { batch, snapshot_every, ..settings.clone() };
-            adapt(config, &smaller, &clips, templates, threads)
+        let of = move |change: &dyn Fn(&mut Settings)| {
+            let mut changed = settings.clone();
+            change(&mut changed);
+            adapt(config, &changed, &clips, templates, threads)
         };
-        let bytes = of(settings.batch, settings.snapshot_every);
+        let bytes = of(&|_| ());
         let would_fit = move |room: u64| {
+            // What changes nothing that is trained comes first.
+            let without_pool = |s: &mut Settings| s.pool = 0;
+            let low = |s: &mut Settings| (s.pool, s.memory) = (0, Memory::Low);
+            if settings.pool > 0 && of(&without_pool) <= room {
+                return format!("without a pool of latents it would need about {}", size(of(&without_pool)));
+            }
+            let with = if settings.pool > 0 { "with memory = low and without a pool of latents" } else { "with memory = low" };
+            if settings.memory == Memory::Fast && of(&low) <= room {
+                return format!("{with} it would need about {}", size(of(&low)));
+            }
+            let of = |batch: usize, snapshot_every: usize| {
+                of(&|s| {
+                    low(s);
+                    (s.batch, s.snapshot_every) = (batch, snapshot_every);
+                })
+            };
             let every = settings.snapshot_every;
             if let Some(batch) = most(settings.batch, |n| of(n, every) <= room) {
-                return format!("a batch of {batch} would need about {}", size(of(batch, every)));
+                return format!("{with} a batch of {batch} would need about {}", size(of(batch, every)));
             }
             let without = if every > 0 { " without snapshots" } else { "" };
             match most(settings.batch + 1, |n| of(n, 0) <= room) {
-                Some(batch) => format!("a batch of {batch}{without} would need about {}", size(of(batch, 0))),
-                None => format!("even a batch of 1{without} would need about {}", size(of(1, 0))),
+                Some(batch) => format!("{with} a batch of {batch}{without} would need about {}", size(of(batch, 0))),
+                None => format!("even {with} a batch of 1{without} would need about {}", size(of(1, 0))),
             }
         };
         Self { what: "adapting", bytes, would_fit: Box::new(would_fit) }
@@ -310,6 +372,23 @@ mod tests {
             adapt(&config, &settings, &[], 1, 2)
         };
         assert_eq!(of(1), of(1000));
+    }
+
+    /// A pool counts by its latents, and is the first to be left out where there is not enough.
+    #[test]
+    fn a_pool_is_counted() {
+        let pack = ModelPack::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/models/starter")).unwrap();
+        let (generator, clips) = (pack.load_generator().unwrap(), pack.load_clips().unwrap());
+        let (config, sizes) = (generator.config(), clips.iter().map(|c| c.clip.config()).collect::<Vec<_>>());
+        let side = clips[0].clip.resolution() as u64;
+        let of =
+            |pool: usize, augment: bool| adapt(config, &Settings { pool, augment, snapshot_every: 0, ..Settings::default() }, &sizes, 1, 2);
+        assert_eq!(of(1000, true) - of(0, true), 4 * 1000 * (3 * side * side + 256));
+        assert_eq!(of(1000, false) - of(0, false), 4 * 1000 * (clips[0].clip.dimension() as u64 + 256));
+        let settings = Settings { pool: 4000, augment: true, snapshot_every: 0, ..Settings::default() };
+        let need = Need::adapting(config, &settings, sizes.clone(), 1, 2);
+        let refusal = need.admit(of(0, true) + 1, "memory_limit").unwrap_err().to_string();
+        assert!(refusal.ends_with(&format!("without a pool of latents it would need about {}", size(of(0, true)))), "{refusal}");
     }
 
     /// A host may allow more than the machine has.

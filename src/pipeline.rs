@@ -135,7 +135,7 @@ impl Restyle<'_> {
         on_progress: &mut OnProgress,
         reached: &mut Option<Inversion>,
     ) -> Result<Restyled> {
-        let adapted = self.generator.with_domains(self.domains)?;
+        let adapted = self.generator.with_domains_unless(self.domains, cancel)?;
         let inversion = invert_keeping(self.generator, picture, self.clip, self.inversion, cancel, on_progress, reached)?;
         match self.drawing.picture(&adapted, &inversion.latent, cancel).and_then(|drawn| drawn.with_alpha_of(picture)) {
             Ok(picture) => Ok(Restyled { picture, inversion }),
@@ -160,7 +160,7 @@ impl Restyle<'_> {
         on_progress: &mut OnProgress,
     ) -> Result<Inversion> {
         blend.check(source, target)?;
-        let picture = source.shrunk(frame, self.generator.config().side("restyling a part of a picture")?)?;
+        let picture = source.shrunk_unless(frame, self.generator.config().side("restyling a part of a picture")?, cancel)?;
         let restyled = self.run(&picture, cancel, on_progress)?;
         cancel.check()?;
         blend.draw(source, frame, &restyled.picture, target)?;

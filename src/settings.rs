@@ -18,6 +18,11 @@ pub struct Setting {
     pub help: &'static str,
 }
 
+/// One row of a list, in the order of the columns.
+pub(crate) const fn setting(name: &'static str, kind: Kind, unit: &'static str, help: &'static str) -> Setting {
+    Setting { name, kind, unit, help }
+}
+
 /// What values a setting has.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {

@@ -4,7 +4,8 @@ mod common;
 
 use candle_core::Tensor;
 use nada::adapt::{
-    Adaptation, AutoLayers, Concept, Domain, Draws, Ended, LossWeights, Mode, Parameters, Phase, SavedState, Settings, StopRule, Templates,
+    Adaptation, AutoLayers, Concept, Domain, Draws, Ended, LossWeights, Memory, Mode, Parameters, Phase, SavedState, Settings, StopRule,
+    Templates,
 };
 use nada::nn::generator::{Generator, Noise};
 use nada::pack::ModelPack;
@@ -392,7 +393,10 @@ fn a_saved_state_goes_on_with_the_same_bits() {
         Settings { stop: Some(rule), ..random.clone() },
         // Parameters that a step leaves out.
         Settings { auto_layers: layers, ..random.clone() },
-        Settings { auto_layers: layers, mode: Mode::Reference, augment: false, ..random },
+        Settings { auto_layers: layers, mode: Mode::Reference, augment: false, ..random.clone() },
+        // The pool is gone through more than once, and batches reach from one time into the next; with views kept, then with embeddings.
+        Settings { pool: 5, ..random.clone() },
+        Settings { pool: 3, augment: false, losses: LossWeights { structure: 100.0, ..LossWeights::default() }, ..random },
     ] {
         let folder = tempfile::tempdir().unwrap();
         let file = |step: usize| folder.path().join(format!("{step}.safetensors"));
@@ -419,6 +423,156 @@ fn a_saved_state_goes_on_with_the_same_bits() {
             assert!(bits(rest.domain().unwrap()) == bits(whole.domain().unwrap()), "from step {step} of {settings:?}");
             assert!(bits(rest.result().unwrap()) == bits(whole.result().unwrap()), "from step {step} of {settings:?}");
         }
+    }
+}
+
+/// Nobody waits for snapshots that nobody wants, and the run is the same.
+#[test]
+fn a_run_without_snapshots_takes_none() {
+    let (_, mut with) = adapted(settings());
+    let (_, mut without) = adapted(settings());
+    with.run(&Cancel::new(), &mut silent).unwrap();
+    let mut previews = 0;
+    let mut seen = |p: &nada::progress::Progress| {
+        previews += usize::from(p.preview.is_some());
+        Flow::Continue
+    };
+    without.run_without_snapshots(&Cancel::new(), &mut seen).unwrap();
+    assert_eq!((with.snapshots().len(), without.snapshots().len(), previews), (2, 0, 0));
+    assert_eq!(apart(&draw(&with.generator().unwrap()), &draw(&without.generator().unwrap())), 0.0);
+}
+
+/// The unadapted row is drawn once, and is that of the frozen generator however many pictures were asked for before.
+#[test]
+fn previews_show_the_frozen_pictures_above_the_trained_ones() {
+    let (_, mut a) = adapted(settings());
+    let side = a.config().size();
+    let row = |p: &Picture, row: usize, columns: usize| -> Vec<f32> {
+        let line = |y: usize| &p.data[(y * p.width) * 4..][..columns * (side + 2) * 4 - 8];
+        (row * (side + 2)..row * (side + 2) + side).flat_map(line).copied().collect()
+    };
+    let first = a.preview(2).unwrap();
+    assert_eq!((first.width, first.height), (2 * side + 2, 2 * side + 2));
+    assert!(apart(&row(&first, 0, 2), &row(&first, 1, 2)) < 1e-5, "nothing is trained yet");
+    a.run(&Cancel::new(), &mut silent).unwrap();
+    let more = a.preview(3).unwrap();
+    assert_eq!(row(&more, 0, 2), row(&first, 0, 2));
+    assert!(apart(&row(&more, 0, 3), &row(&more, 1, 3)) > 1e-3);
+    // The third picture as a run draws it that was not asked before, but for the rounding of pictures that are drawn together.
+    let at_once = adapted(settings()).1.preview(3).unwrap();
+    assert!(apart(&row(&more, 0, 3), &row(&at_once, 0, 3)) < 1e-4);
+}
+
+#[test]
+fn a_pool_is_refused_where_latents_must_be_new() {
+    let settings = Settings { mode: Mode::Reference, pool: 8, ..settings() };
+    let error = start(settings, text("a photo"), text("a zombie")).1.err().expect("refused");
+    assert_eq!(error.kind(), Kind::InvalidArgument);
+    assert_eq!(error.to_string(), "pool: is 8, where reference mode draws new latents in every step; it must be 0 there");
+}
+
+/// Whatever else is chosen: the twins of a pool share noise and mixing too, so that nothing has to be moved at step 0, and training does what
+/// it does with new latents.
+#[test]
+fn a_pool_trains_with_everything_else() {
+    let base = Settings { pool: 4, noise: true, mixing: 0.7, ..settings() };
+    let structure = LossWeights { structure: 100.0, in_domain: 1.0, manifold: 1.0, ..LossWeights::default() };
+    for settings in [
+        base.clone(),
+        Settings { augment: true, losses: structure, ..base.clone() },
+        // A batch that is divided, and larger than the pool.
+        Settings { batch: 5, losses: structure, ..base.clone() },
+        Settings { phase: Phase::All, auto_layers: Some(AutoLayers { k: 3, iterations: 1, batch: 2 }), ..base },
+    ] {
+        let (g, mut a) = adapted(settings.clone());
+        // The manifold loss is the cosine of source and target then: only of the others it is known what they are.
+        let first = a.step().unwrap().loss;
+        let without = LossWeights { manifold: 0.0, ..settings.losses };
+        let (_, mut b) = adapted(Settings { losses: without, ..settings.clone() });
+        let plain = b.step().unwrap().loss;
+        assert!((plain - 1.0).abs() < 1e-3 && first >= plain - 1e-4, "the twins see the same at first: {plain}, {first}");
+        a.run(&Cancel::new(), &mut silent).unwrap();
+        assert!(apart(&draw(&g), &draw(&a.generator().unwrap())) > 1e-3, "{settings:?}");
+    }
+}
+
+/// A generator of 64 px that is trained through its picture of 32 px is trained as the one that ends there.
+#[test]
+fn training_ends_at_the_chosen_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |side: usize| {
+        // The same numbers up to where the smaller one ends.
+        let random = common::random_generator::Random { side, style_dim: 16, mapping_layers: 2, channels: |_| 8, spread: 0.5 };
+        let file = folder.path().join(format!("{side}.safetensors"));
+        random.write(&file);
+        Arc::new(Generator::open(&file).unwrap())
+    };
+    let (whole, cut) = (open(64), open(32));
+    let clips = pack().load_clips().unwrap();
+    let templates = Templates(vec!["{}".into()]);
+    let start =
+        |g: &Arc<Generator>, s: &Settings| Adaptation::new(g.clone(), &clips, text("a photo"), text("a zombie"), &templates, s.clone());
+    let stop = Some(StopRule { latents: 4, every: 2, pairing: 0.0, structure: 0.0, ..StopRule::default() });
+    let layers = Some(AutoLayers { k: 3, iterations: 1, batch: 2 });
+    let base = Settings { train_resolution: 32, stop, ..settings() };
+    for settings in [
+        base.clone(),
+        Settings { parameters: Parameters::Stylespace, mixing: 0.7, pool: 4, ..base.clone() },
+        Settings { auto_layers: layers, truncation: 0.7, ..base.clone() },
+        Settings { auto_layers: layers, mode: Mode::Reference, ..base.clone() },
+        Settings { phase: Phase::All, losses: LossWeights { structure: 50.0, ..LossWeights::default() }, ..base.clone() },
+    ] {
+        let mut a = start(&whole, &settings).unwrap();
+        let mut b = start(&cut, &Settings { train_resolution: 0, ..settings.clone() }).unwrap();
+        for _ in 0..2 {
+            let (a, b) = (a.step().unwrap(), b.step().unwrap());
+            assert_eq!((a.loss.to_bits(), a.rows), (b.loss.to_bits(), b.rows), "{settings:?}");
+        }
+        // The stop rule sees the same too.
+        a.run(&Cancel::new(), &mut silent).unwrap();
+        b.run(&Cancel::new(), &mut silent).unwrap();
+        let seen = |a: &Adaptation| a.snapshots().iter().map(|s| (s.step, s.judgement)).collect::<Vec<_>>();
+        assert_eq!(seen(&a), seen(&b));
+        let (a_deltas, b_deltas) = (a.domain().unwrap().deltas, b.domain().unwrap().deltas);
+        assert_eq!(a_deltas.keys().collect::<Vec<_>>(), b_deltas.keys().collect::<Vec<_>>(), "layers above stay as they are");
+        // Pictures for people are whole.
+        let preview = a.preview(2).unwrap();
+        assert_eq!((preview.width, preview.height), (2 * 64 + 2, 2 * 64 + 2));
+        assert!(apart(&draw(&whole), &draw(&a.generator().unwrap())) > 1e-4);
+    }
+    let need = |s: &Settings| nada::memory::adapt(whole.config(), s, &[], 1, 2);
+    assert!(need(&base) < need(&Settings { train_resolution: 0, ..base.clone() }));
+    let e = start(&whole, &Settings { train_resolution: 48, ..base }).err().expect("no such picture");
+    assert_eq!(e.to_string(), "train_resolution: is 48, and this generator has pictures of 4, 8, 16, 32, 64 pixels");
+}
+
+/// Gone through one at a time, a batch has the gradients that it has together.
+#[test]
+fn low_memory_changes_the_last_bits_only() {
+    let losses = LossWeights { structure: 50.0, ..LossWeights::default() };
+    let layers = Some(AutoLayers { k: 3, iterations: 1, batch: 2 });
+    let base = Settings { losses, batch: 3, stop: None, ..settings() };
+    for settings in [
+        base.clone(),
+        Settings { parameters: Parameters::Stylespace, mixing: 0.7, pool: 4, ..base.clone() },
+        Settings { phase: Phase::All, auto_layers: layers, noise: true, ..base.clone() },
+        Settings { mode: Mode::Reference, noise: true, ..base.clone() },
+    ] {
+        let step = |memory: Memory| {
+            let (_, mut run) = adapted(Settings { memory, ..settings.clone() });
+            let report = run.step().unwrap();
+            (report, run.domain().unwrap().deltas)
+        };
+        let ((fast, fast_deltas), (low, low_deltas)) = (step(Memory::Fast), step(Memory::Low));
+        assert!((fast.loss - low.loss).abs() <= 1e-5 * fast.loss.abs(), "{} {}", fast.loss, low.loss);
+        assert_eq!((fast.rows, fast_deltas.keys().collect::<Vec<_>>()), (low.rows, low_deltas.keys().collect::<Vec<_>>()));
+        // The first step of Adam is the rate, with the gradient's sign: where it is next to nothing, the last bits choose the sign.
+        let numbers = |deltas: &std::collections::BTreeMap<String, Tensor>| -> Vec<f32> {
+            deltas.values().flat_map(|d| d.flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect()
+        };
+        let (fast, low) = (numbers(&fast_deltas), numbers(&low_deltas));
+        let other = fast.iter().zip(&low).filter(|(a, b)| (*a - *b).abs() > 1e-3 * settings.learning_rate as f32).count();
+        assert!(other * 200 < fast.len(), "{other} of {} took another way: {settings:?}", fast.len());
     }
 }
 

@@ -4,12 +4,20 @@ mod common;
 
 use common::slow_disk;
 use nada::adapt::Domain;
+use nada::adapt::{Description, Origin, Parameters};
 use nada::checkpoint;
+use nada::files::Destination;
+use nada::gallery::Gallery;
 use nada::nn::clip::Clip;
-use nada::nn::generator::{Generator, Latent, Space};
+use nada::nn::generator::{Generator, Latent, Layout, Space};
 use nada::pack::{ModelPack, NewPack};
+use nada::picture::frame::{Canvas, Frame};
+use nada::picture::pixels::{Format, Layout as Pixels, Transfer};
+use nada::picture::Picture;
 use nada::progress::Cancel;
 use nada::Error;
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -82,6 +90,72 @@ fn one_interrupt_ends_a_command_that_loads() {
 
 fn is_cancelled<T>(result: nada::Result<T>) -> bool {
     matches!(result, Err(Error::Cancelled))
+}
+
+/// None of these looks at it before it begins: the flag is seen inside.
+#[test]
+fn what_writes_or_goes_through_tensors_looks_at_the_flag() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let generator = ModelPack::open(&starter()).unwrap().load_generator().unwrap();
+    let deltas = |key: &str| BTreeMap::from([(key.to_string(), generator.weights()[key].clone())]);
+    let description = Description::new(Origin::Adapted, "a photo", "a test", Parameters::Full, &generator).unwrap();
+    let domain = Domain::new(description, deltas("conv1.conv.weight"));
+    let adapted = generator.with_domains(&[(&domain, 0.5)]).unwrap();
+    let latent = Latent {
+        space: Space::Z,
+        tensor: candle_core::Tensor::ones((2, 128), candle_core::DType::F32, generator.device()).unwrap(),
+        noise: None,
+    };
+    let picture = Picture::filled(40, 40, [0.5; 4]).unwrap();
+    let gallery = Gallery::open(folder.path()).unwrap();
+    gallery.install(&domain, Some("one"), None).unwrap();
+    let bytes = vec![Cell::new(9u8); 64 * 64 * 3];
+    let canvas = Canvas::new(&bytes, Pixels::packed(64, 64, Format::Rgb8, Transfer::Srgb)).unwrap();
+    let turned = Frame { centre: [32.0, 32.0], side: 20.0, angle: 10.0 };
+
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let to = |path| Destination::from(path).unless(&cancel);
+    let (file, array, jpeg) = (at("file"), at("a.npy"), at("a.jpg"));
+    for layout in [Layout::Nada, Layout::Rosinality, Layout::AdaPytorch] {
+        assert!(is_cancelled(generator.save(to(&file), layout, false)), "{layout:?}");
+    }
+    assert!(is_cancelled(generator.save(to(&file), Layout::Nada, true)));
+    assert!(is_cancelled(domain.save(to(&file))) && is_cancelled(latent.save(to(&file))) && is_cancelled(latent.save(to(&array))));
+    assert!(is_cancelled(picture.save_png(to(&file))) && is_cancelled(picture.save(to(&jpeg))));
+    assert!(is_cancelled(gallery.install_unless(&domain, None, Some(&picture), &cancel)));
+    assert!(is_cancelled(Gallery::open_unless(folder.path(), &cancel)));
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["one.nada.safetensors"]);
+
+    // A generator whose fingerprint nobody asked for yet.
+    let other = ModelPack::open(&starter()).unwrap().load_generator().unwrap();
+    assert!(
+        is_cancelled(other.fingerprint_unless(&cancel).map(String::from)) && is_cancelled(domain.description.fits_unless(&other, &cancel))
+    );
+    assert!(is_cancelled(other.sample_w_unless(1, 1, 0.7, &cancel)) && is_cancelled(other.wplus_unless(&latent, 1.0, &cancel)));
+    assert!(is_cancelled(generator.with_domains_unless(&[(&domain, 1.0)], &cancel)));
+    assert!(is_cancelled(domain.for_generator_unless(&adapted, &cancel)) && is_cancelled(domain.to_half_unless(&cancel)));
+    assert!(is_cancelled(Domain::between_unless(&generator, &adapted, "", "", &cancel)));
+    assert!(
+        is_cancelled(canvas.shrunk_unless(turned, 16, &cancel))
+            && is_cancelled(canvas.shrunk_unless(Frame::upright(0, 0, 64), 16, &cancel))
+    );
+    cancel.reset();
+    // Points that are mapped in several parts are those of one draw.
+    let (few, many) = (other.sample_w(5, 3, 0.7).unwrap(), other.sample_w_unless(5000, 3, 0.7, &cancel).unwrap());
+    assert_eq!(many.dims(), [5000, 128]);
+    common::close("the first points", &many.narrow(0, 0, 5).unwrap(), &few, 1e-6, 1e-6);
+    let parts =
+        other.wplus_unless(&Latent { space: Space::Z, tensor: latent.tensor.repeat((3000, 1)).unwrap(), noise: None }, 1.0, &cancel);
+    common::close(
+        "the last point",
+        &parts.unwrap().narrow(0, 5999, 1).unwrap(),
+        &other.wplus(&latent, 1.0).unwrap().narrow(0, 1, 1).unwrap(),
+        1e-5,
+        1e-5,
+    );
 }
 
 #[test]

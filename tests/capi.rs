@@ -3,8 +3,12 @@
 #![allow(unused_unsafe)] // the tables' calls stand in unsafe blocks, whether they need them or not
 
 mod common;
+#[macro_use]
+#[path = "common/capi.rs"]
+mod capi;
 
 use candle_core::{DType, Device, Tensor};
+use capi::{c_path, call, fingerprint, initialised, last, ok, text, world};
 use nada::capi::adaptation::*;
 use nada::capi::call::*;
 use nada::capi::cancel::*;
@@ -43,37 +47,7 @@ fn c(text: &str) -> CString {
     CString::new(text).unwrap()
 }
 
-fn c_path(path: &Path) -> CString {
-    c(path.to_str().unwrap())
-}
-
-fn last() -> String {
-    unsafe { CStr::from_ptr(nada_last_error_message()) }.to_str().unwrap().to_string()
-}
-
-unsafe fn ok(status: nada_status) {
-    assert_eq!(status, NADA_OK, "{}", last());
-}
-
-/// Opens through an `..._open` function; a failure must leave NULL behind.
-macro_rules! opened {
-    ($function:ident($($argument:expr),*)) => {{
-        let mut handle = std::ptr::dangling_mut();
-        let status = $function($($argument,)* &mut handle);
-        assert!(status == NADA_OK || handle.is_null(), "a failed call left a pointer");
-        (status, handle)
-    }};
-}
-
-macro_rules! made {
-    ($function:ident($($argument:expr),*)) => {{
-        let (status, handle) = opened!($function($($argument),*));
-        ok(status);
-        handle
-    }};
-}
-
-/// Handles that are in order, for calls in which something else is not.
+/// Handles that are in order, for calls in which something else is not: those of all tests, a small picture and a folder of the test's own.
 struct World {
     folder: tempfile::TempDir,
     context: *mut nada_context,
@@ -86,18 +60,9 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        unsafe {
-            let folder = tempfile::tempdir().unwrap();
-            let options = nada_context_options { threads: 2, ..initialised(nada_context_options_init) };
-            let context = made!(nada_context_new(&options));
-            let model = made!(nada_model_open(context, c_path(starter()).as_ptr()));
-            let generator = made!(nada_model_generator(model, null()));
-            let clip = made!(nada_clip_open(context, c_path(&starter().join("clip-a")).as_ptr(), null()));
-            let latent = made!(nada_generator_sample(generator, 1, 3, 0.7));
-            let grey = [128u8; 3 * 16 * 16];
-            let image = made!(nada_image_from_pixels(&rgb(&grey, 16, 16)));
-            Self { folder, context, model, generator, clip, latent, image }
-        }
+        let &capi::World { context, model, generator, clip, latent, .. } = world();
+        let image = unsafe { made!(nada_image_from_pixels(&rgb(&[128; 3 * 16 * 16], 16, 16))) };
+        Self { folder: tempfile::tempdir().unwrap(), context, model, generator, clip, latent, image }
     }
 
     fn path(&self, name: &str) -> &'static Path {
@@ -230,21 +195,8 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        unsafe {
-            nada_image_free(self.image);
-            nada_latent_free(self.latent);
-            nada_clip_free(self.clip);
-            nada_generator_free(self.generator);
-            nada_model_free(self.model);
-            nada_context_free(self.context);
-        }
+        unsafe { nada_image_free(self.image) }
     }
-}
-
-unsafe fn initialised<T>(init: unsafe extern "C" fn(*mut T, usize) -> nada_status) -> T {
-    let mut options = std::mem::zeroed();
-    ok(init(&mut options, size_of::<T>()));
-    options
 }
 
 fn rgb(data: &[u8], width: u32, height: u32) -> nada_pixels {
@@ -404,7 +356,7 @@ fn bad_files() {
     use nada_space::*;
     case!(cases, "latent: missing", NADA_NOT_FOUND, ["nowhere/file"], w.open_latent(m, NADA_SPACE_W));
     case!(cases, "latent: a text", NADA_BAD_FORMAT, ["text"], w.open_latent(t, NADA_SPACE_W));
-    case!(cases, "latent: another space", NADA_BAD_FORMAT, ["w.safetensors", "wplus"], w.open_latent(good, NADA_SPACE_W_PLUS));
+    case!(cases, "latent: another space", NADA_BAD_FORMAT, ["w.safetensors", "w_plus"], w.open_latent(good, NADA_SPACE_W_PLUS));
     case!(cases, "latent: a wrong shape", NADA_BAD_FORMAT, ["flat.safetensors", "128"], w.open_latent(flat, NADA_SPACE_W));
     case!(cases, "latent: not finite", NADA_BAD_FORMAT, ["nan.safetensors", "finite"], w.open_latent(nans, NADA_SPACE_W));
     case!(cases, "latent: truncated .npy", NADA_BAD_FORMAT, ["half.npy"], w.open_latent(npy, NADA_SPACE_W));
@@ -416,7 +368,7 @@ fn bad_files() {
     unsafe {
         let adaptation = made!(nada_adaptation_new(w.generator, &w.adaptation(), null()));
         let made = made!(nada_adaptation_domain(adaptation));
-        ok(nada_domain_save(made, c_path(domain).as_ptr()));
+        ok(nada_domain_save(made, c_path(domain).as_ptr(), null()));
         nada_domain_free(made);
         nada_adaptation_free(adaptation);
     }
@@ -454,7 +406,7 @@ fn bad_files() {
     case!(cases, "domain: too strong", NADA_INVALID_ARGUMENT, ["strength", "1.5"], with(good, 1.6));
     case!(cases, "domain: a negative strength", NADA_INVALID_ARGUMENT, ["strength"], with(good, -0.1));
     case!(cases, "domain: NaN as strength", NADA_INVALID_ARGUMENT, ["strength"], with(good, f32::NAN));
-    case!(cases, "domain: into no folder", NADA_NOT_FOUND, ["nowhere"], nada_domain_save(good, c_path(m).as_ptr()));
+    case!(cases, "domain: into no folder", NADA_NOT_FOUND, ["nowhere"], nada_domain_save(good, c_path(m).as_ptr(), null()));
 
     // Images.
     let half = cut(png, w.path("half.png"), |n| n / 2);
@@ -463,7 +415,7 @@ fn bad_files() {
     case!(cases, "image: a text", NADA_BAD_FORMAT, ["text", "PNG"], w.open_image(t));
     case!(cases, "image: truncated", NADA_BAD_FORMAT, ["half.png"], w.open_image(half));
     case!(cases, "image: a generator", NADA_BAD_FORMAT, ["generator.safetensors"], w.open_image(generator));
-    case!(cases, "image: into no folder", NADA_NOT_FOUND, ["nowhere"], nada_image_save_png(w.image, c_path(m).as_ptr()));
+    case!(cases, "image: into no folder", NADA_NOT_FOUND, ["nowhere"], nada_image_save_png(w.image, c_path(m).as_ptr(), null()));
 
     // Model packs.
     let good_manifest = "name = 'x'\nresolution = 128\ngenerator = 'generator.safetensors'\n";
@@ -521,10 +473,10 @@ fn bad_arguments() {
     let from =
         |space: i32, count, rows, dimension| unsafe { opened!(nada_latent_from_data(w.context, space, data, count, rows, dimension)) };
     let from = &from;
-    let sample = |count, truncation| unsafe { opened!(nada_generator_sample(w.generator, count, 1, truncation)).0 };
+    let sample = |count, truncation| unsafe { opened!(nada_generator_sample(w.generator, count, 1, truncation, null())).0 };
     let sample = &sample;
-    let mix = |crossover| unsafe { opened!(nada_generator_mix_styles(w.generator, w.latent, w.latent, crossover)).0 };
-    let blend = |b, amount| unsafe { opened!(nada_generator_mix_linear(w.generator, w.latent, b, amount)).0 };
+    let mix = |crossover| unsafe { opened!(nada_generator_mix_styles(w.generator, w.latent, w.latent, crossover, null())).0 };
+    let blend = |b, amount| unsafe { opened!(nada_generator_mix_linear(w.generator, w.latent, b, amount, null())).0 };
     let (mix, blend) = (&mix, &blend);
     let mut cases = vec![];
     let latin: CString = CString::new(vec![b'c', b'a', b'f', 0xe9]).unwrap();
@@ -592,7 +544,7 @@ fn bad_arguments() {
     case!(cases, "sample: more than memory", NADA_OUT_OF_MEMORY, ["sample"], sample(usize::MAX / 4096, 1.0));
     case!(cases, "sample: a truncation that is NaN", NADA_INVALID_ARGUMENT, ["truncation", "NaN"], sample(1, f32::NAN));
     case!(cases, "sample: a negative truncation", NADA_INVALID_ARGUMENT, ["truncation", "-1"], sample(1, -1.0));
-    let two = unsafe { made!(nada_generator_sample(w.generator, 2, 1, 1.0)) } as *const nada_latent;
+    let two = unsafe { made!(nada_generator_sample(w.generator, 2, 1, 1.0, null())) } as *const nada_latent;
     case!(cases, "mix: a crossover beyond the rows", NADA_INVALID_ARGUMENT, ["crossover", "99"], mix(99));
     case!(cases, "mix: an amount above 1", NADA_INVALID_ARGUMENT, ["amount", "1.5"], blend(w.latent, 1.5));
     case!(cases, "mix: different counts", NADA_INVALID_ARGUMENT, ["b: ", "[2, 12, 128]"], blend(two, 0.5));
@@ -741,18 +693,24 @@ fn bad_arguments() {
     );
 
     // Galleries.
-    let gallery = unsafe { made!(nada_gallery_open(w.context, c_path(w.path("gallery")).as_ptr())) };
+    let gallery = unsafe { made!(nada_gallery_open(w.context, c_path(w.path("gallery")).as_ptr(), null())) };
     let domain = unsafe {
         let adaptation = made!(nada_adaptation_new(w.generator, &w.adaptation(), null()));
         let domain = made!(nada_adaptation_domain(adaptation));
         nada_adaptation_free(adaptation);
         domain
     };
-    let install = |name: *const c_char| unsafe { nada_gallery_install(gallery, domain, name, null(), null_mut(), 0, null_mut()) };
+    let install = |name: *const c_char| unsafe { nada_gallery_install(gallery, domain, name, null(), null(), null_mut(), 0, null_mut()) };
     let install = &install;
     let plain = w.file("plain", b"");
-    case!(cases, "gallery: a file", NADA_IO, ["plain"], opened!(nada_gallery_open(w.context, c_path(plain).as_ptr())).0);
-    case!(cases, "gallery: an empty name", NADA_INVALID_ARGUMENT, ["folder"], opened!(nada_gallery_open(w.context, c"".as_ptr())).0);
+    case!(cases, "gallery: a file", NADA_IO, ["plain"], opened!(nada_gallery_open(w.context, c_path(plain).as_ptr(), null())).0);
+    case!(
+        cases,
+        "gallery: an empty name",
+        NADA_INVALID_ARGUMENT,
+        ["folder"],
+        opened!(nada_gallery_open(w.context, c"".as_ptr(), null())).0
+    );
     case!(cases, "gallery: no such domain", NADA_INVALID_ARGUMENT, ["index", "0"], opened!(nada_gallery_domain(gallery, 0, null())).0);
     case!(cases, "gallery: no such thumbnail", NADA_INVALID_ARGUMENT, ["index", "7"], opened!(nada_gallery_thumbnail(gallery, 7)).0);
     case!(cases, "gallery: a name that leads out", NADA_INVALID_ARGUMENT, ["name", "../x"], install(c"../x".as_ptr()));
@@ -760,7 +718,13 @@ fn bad_arguments() {
     case!(cases, "gallery: a name that is not UTF-8", NADA_INVALID_ARGUMENT, ["name", "UTF-8"], install(latin));
     let mut byte = 0 as c_char;
     let byte = &raw mut byte;
-    case!(cases, "gallery: no room for the file", NADA_OK, [], nada_gallery_install(gallery, domain, null(), null(), byte, 1, null_mut()));
+    case!(
+        cases,
+        "gallery: no room for the file",
+        NADA_OK,
+        [],
+        nada_gallery_install(gallery, domain, null(), null(), null(), byte, 1, null_mut())
+    );
 
     // Versions.
     case!(cases, "version: a newer header", NADA_MISMATCH, ["0x30006", "newer"], nada_abi_check(NADA_ABI_VERSION + 6));
@@ -787,7 +751,7 @@ fn bad_arguments() {
             nada_latent_free(latent.cast_mut());
         }
         // None of it changed what was shared.
-        let again = made!(nada_generator_sample(w.generator, 1, 3, 0.7));
+        let again = made!(nada_generator_sample(w.generator, 1, 3, 0.7, null()));
         let (mut a, mut b) = ([0f32; 128], [1f32; 128]);
         ok(nada_latent_copy_data(w.latent, a.as_mut_ptr(), 128));
         ok(nada_latent_copy_data(again, b.as_mut_ptr(), 128));
@@ -818,7 +782,7 @@ fn null_pointers() {
     let floats = || floats.borrow_mut().as_mut_ptr();
     let floats = &floats;
     let out = nada_pixels_mut { data: pixel.cast(), stride: 3, width: 1, height: 1, format: 0, transfer: 0 };
-    let gallery = unsafe { made!(nada_gallery_open(w.context, c_path(w.path("gallery")).as_ptr())) };
+    let gallery = unsafe { made!(nada_gallery_open(w.context, c_path(w.path("gallery")).as_ptr(), null())) };
     nulls! {
         nada_context_options_init(null_mut(), 48) "nada_context_options";
         nada_context_new(null(), null_mut()) "context";
@@ -829,8 +793,8 @@ fn null_pointers() {
         nada_image_open(file, null(), null_mut()) "image";
         nada_image_open_square(null(), 8, null(), &mut null_mut()) "file";
         nada_image_open_square(file, 8, null(), null_mut()) "image";
-        nada_image_save_png(null(), file) "image";
-        nada_image_save_png(w.image, null()) "file";
+        nada_image_save_png(null(), file, null()) "image";
+        nada_image_save_png(w.image, null(), null()) "file";
         nada_image_from_pixels(null(), &mut null_mut()) "pixels";
         nada_image_from_pixels(&rgb(&[0; 3], 1, 1), null_mut()) "image";
         nada_image_to_pixels(w.image, null()) "pixels";
@@ -853,29 +817,33 @@ fn null_pointers() {
         nada_model_adaptation_options(w.model, null_mut(), size_of::<nada_adaptation_options>()) "nada_adaptation_options";
         nada_model_inversion_options(null(), &mut std::mem::zeroed(), size_of::<nada_inversion_options>()) "model";
         nada_model_inversion_options(w.model, null_mut(), size_of::<nada_inversion_options>()) "nada_inversion_options";
-        nada_model_check_length(null(), c"a".as_ptr()) "model";
-        nada_model_check_length(w.model, null()) "text";
-        nada_model_check_text(null(), file, null_mut(), 0, null_mut()) "model";
-        nada_model_check_text(w.model, null(), null_mut(), 0, null_mut()) "text";
-        nada_model_check_text(w.model, file, null_mut(), 9, null_mut()) "warning";
+        nada_model_check_length(null(), c"a".as_ptr(), null()) "model";
+        nada_model_check_length(w.model, null(), null()) "text";
+        nada_model_check_text(null(), file, null(), null_mut(), 0, null_mut()) "model";
+        nada_model_check_text(w.model, null(), null(), null_mut(), 0, null_mut()) "text";
+        nada_model_check_text(w.model, file, null(), null_mut(), 9, null_mut()) "warning";
         nada_generator_open(null(), file, null(), &mut null_mut()) "context";
         nada_generator_open(w.context, null(), null(), &mut null_mut()) "file";
         nada_generator_open(w.context, file, null(), null_mut()) "generator";
+        nada_generator_layer(null(), 0, &mut std::mem::zeroed(), size_of::<nada_layer>()) "generator";
+        nada_generator_layer(w.generator, 0, null_mut(), size_of::<nada_layer>()) "nada_layer";
+        nada_generator_fingerprint(null(), null(), &mut null()) "generator";
+        nada_generator_fingerprint(w.generator, null(), null_mut()) "fingerprint";
         nada_generator_with_class(null(), 0, &mut null_mut()) "generator";
         nada_generator_with_class(w.generator, 0, null_mut()) "of_class";
-        nada_generator_with_domains(null(), null(), null(), 0, &mut null_mut()) "generator";
-        nada_generator_with_domains(w.generator, null(), null(), 1, &mut null_mut()) "domains";
-        nada_generator_with_domains(w.generator, null(), null(), 0, null_mut()) "adapted";
-        nada_generator_sample(null(), 1, 0, 1.0, &mut null_mut()) "generator";
-        nada_generator_sample(w.generator, 1, 0, 1.0, null_mut()) "latent";
-        nada_generator_mix_styles(null(), w.latent, w.latent, 1, &mut null_mut()) "generator";
-        nada_generator_mix_styles(w.generator, null(), w.latent, 1, &mut null_mut()) "a";
-        nada_generator_mix_styles(w.generator, w.latent, null(), 1, &mut null_mut()) "b";
-        nada_generator_mix_styles(w.generator, w.latent, w.latent, 1, null_mut()) "latent";
-        nada_generator_mix_linear(null(), w.latent, w.latent, 0.5, &mut null_mut()) "generator";
-        nada_generator_mix_linear(w.generator, null(), w.latent, 0.5, &mut null_mut()) "a";
-        nada_generator_mix_linear(w.generator, w.latent, null(), 0.5, &mut null_mut()) "b";
-        nada_generator_mix_linear(w.generator, w.latent, w.latent, 0.5, null_mut()) "latent";
+        nada_generator_with_domains(null(), null(), null(), 0, null(), &mut null_mut()) "generator";
+        nada_generator_with_domains(w.generator, null(), null(), 1, null(), &mut null_mut()) "domains";
+        nada_generator_with_domains(w.generator, null(), null(), 0, null(), null_mut()) "adapted";
+        nada_generator_sample(null(), 1, 0, 1.0, null(), &mut null_mut()) "generator";
+        nada_generator_sample(w.generator, 1, 0, 1.0, null(), null_mut()) "latent";
+        nada_generator_mix_styles(null(), w.latent, w.latent, 1, null(), &mut null_mut()) "generator";
+        nada_generator_mix_styles(w.generator, null(), w.latent, 1, null(), &mut null_mut()) "a";
+        nada_generator_mix_styles(w.generator, w.latent, null(), 1, null(), &mut null_mut()) "b";
+        nada_generator_mix_styles(w.generator, w.latent, w.latent, 1, null(), null_mut()) "latent";
+        nada_generator_mix_linear(null(), w.latent, w.latent, 0.5, null(), &mut null_mut()) "generator";
+        nada_generator_mix_linear(w.generator, null(), w.latent, 0.5, null(), &mut null_mut()) "a";
+        nada_generator_mix_linear(w.generator, w.latent, null(), 0.5, null(), &mut null_mut()) "b";
+        nada_generator_mix_linear(w.generator, w.latent, w.latent, 0.5, null(), null_mut()) "latent";
         nada_generator_render(null(), w.latent, null(), null(), &mut null_mut(), 1) "generator";
         nada_generator_render(w.generator, null(), null(), null(), &mut null_mut(), 1) "latent";
         nada_generator_render(w.generator, w.latent, null(), null(), null_mut(), 1) "images";
@@ -912,26 +880,26 @@ fn null_pointers() {
         nada_domain_open(null(), file, null(), &mut null_mut()) "context";
         nada_domain_open(w.context, null(), null(), &mut null_mut()) "file";
         nada_domain_open(w.context, file, null(), null_mut()) "domain";
-        nada_domain_save(null(), file) "domain";
+        nada_domain_save(null(), file, null()) "domain";
         nada_domain_clip_name(null(), 0, &mut null()) "domain";
         nada_domain_parameters(null(), &mut 0) "domain";
-        nada_domain_between(null(), w.generator, null(), null(), &mut null_mut()) "base";
-        nada_domain_between(w.generator, null(), null(), null(), &mut null_mut()) "adapted";
-        nada_domain_between(w.generator, w.generator, null(), null(), null_mut()) "domain";
-        nada_domain_fits(null(), w.generator, &mut 0) "domain";
-        nada_domain_for_generator(null(), w.generator, &mut null_mut()) "domain";
-        nada_domain_to_half(null(), &mut null_mut()) "domain";
-        nada_gallery_fits(null(), 0, w.generator, &mut 0) "gallery";
-        nada_gallery_fits(gallery, 0, null(), &mut 0) "generator";
-        nada_gallery_fits(gallery, 0, w.generator, null_mut()) "fits";
+        nada_domain_between(null(), w.generator, null(), null(), null(), &mut null_mut()) "base";
+        nada_domain_between(w.generator, null(), null(), null(), null(), &mut null_mut()) "adapted";
+        nada_domain_between(w.generator, w.generator, null(), null(), null(), null_mut()) "domain";
+        nada_domain_fits(null(), w.generator, null(), &mut 0) "domain";
+        nada_domain_for_generator(null(), w.generator, null(), &mut null_mut()) "domain";
+        nada_domain_to_half(null(), null(), &mut null_mut()) "domain";
+        nada_gallery_fits(null(), 0, w.generator, null(), &mut 0) "gallery";
+        nada_gallery_fits(gallery, 0, null(), null(), &mut 0) "generator";
+        nada_gallery_fits(gallery, 0, w.generator, null(), null_mut()) "fits";
         nada_latent_open(null(), file, 1, null(), &mut null_mut()) "context";
         nada_latent_open(w.context, null(), 1, null(), &mut null_mut()) "file";
         nada_latent_open(w.context, file, 1, null(), null_mut()) "latent";
         nada_latent_from_data(null(), 1, &0.0, 1, 1, 1, &mut null_mut()) "context";
         nada_latent_from_data(w.context, 1, null(), 1, 1, 1, &mut null_mut()) "data";
         nada_latent_from_data(w.context, 1, &0.0, 1, 1, 1, null_mut()) "latent";
-        nada_latent_save(null(), file) "latent";
-        nada_latent_save(w.latent, null()) "file";
+        nada_latent_save(null(), file, null()) "latent";
+        nada_latent_save(w.latent, null(), null()) "file";
         nada_latent_space(null(), &mut 0) "latent";
         nada_latent_space(w.latent, null_mut()) "space";
         nada_latent_copy_data(null(), &mut 0.0, 1) "latent";
@@ -952,10 +920,10 @@ fn null_pointers() {
         nada_domain_open_memory(null(), pixel.cast(), 4, null(), null(), &mut null_mut()) "context";
         nada_domain_open_memory(w.context, null(), 4, null(), null(), &mut null_mut()) "data";
         nada_domain_open_memory(w.context, pixel.cast(), 4, null(), null(), null_mut()) "domain";
-        nada_generator_without_classes(null(), &mut null_mut()) "generator";
-        nada_generator_without_classes(w.generator, null_mut()) "plain";
-        nada_generator_save(null(), file, 0, 0) "generator";
-        nada_generator_save(w.generator, null(), 0, 0) "file";
+        nada_generator_without_classes(null(), null(), &mut null_mut()) "generator";
+        nada_generator_without_classes(w.generator, null(), null_mut()) "plain";
+        nada_generator_save(null(), file, 0, 0, null()) "generator";
+        nada_generator_save(w.generator, null(), 0, 0, null()) "file";
         nada_clip_embed_texts(null(), &file, 1, null(), 0, null(), &mut 0.0, 1) "clip";
         nada_clip_embed_texts(w.clip, &file, 1, null(), 0, null(), null_mut(), dimension) "embeddings";
         nada_clip_embed_texts(w.clip, null(), 1, null(), 0, null(), floats(), dimension) "words";
@@ -977,14 +945,14 @@ fn null_pointers() {
         nada_model_list_new(w.context, null_mut()) "list";
         nada_model_phrases(null(), null_mut(), 0, null_mut()) "model";
         nada_model_phrases(w.model, null_mut(), 5, null_mut()) "phrases";
-        nada_gallery_open(null(), file, &mut null_mut()) "context";
-        nada_gallery_open(w.context, file, null_mut()) "gallery";
+        nada_gallery_open(null(), file, null(), &mut null_mut()) "context";
+        nada_gallery_open(w.context, file, null(), null_mut()) "gallery";
         nada_gallery_thumbnail(null(), 0, &mut null_mut()) "gallery";
         nada_gallery_thumbnail(gallery, 0, null_mut()) "image";
         nada_gallery_domain(null(), 0, null(), &mut null_mut()) "gallery";
         nada_gallery_domain(gallery, 0, null(), null_mut()) "domain";
-        nada_gallery_install(null(), null(), null(), null(), null_mut(), 0, null_mut()) "gallery";
-        nada_gallery_install(gallery, null(), null(), null(), null_mut(), 0, null_mut()) "domain";
+        nada_gallery_install(null(), null(), null(), null(), null(), null_mut(), 0, null_mut()) "gallery";
+        nada_gallery_install(gallery, null(), null(), null(), null(), null_mut(), 0, null_mut()) "domain";
         nada_frame_options_init(null_mut(), size_of::<nada_frame_options>()) "nada_frame_options";
         nada_generator_restyle_frame(null(), &dot, null(), null(), null(), null(), &out) "generator";
         nada_generator_restyle_frame(w.generator, null(), null(), null(), null(), null(), &out) "source";
@@ -993,8 +961,8 @@ fn null_pointers() {
         nada_generator_render_frame(w.generator, null(), null(), w.latent, null(), null(), &out) "source";
         nada_generator_render_frame(w.generator, &dot, null(), null(), null(), null(), &out) "latent";
         nada_generator_render_frame(w.generator, &dot, null(), w.latent, null(), null(), null()) "target";
-        nada_image_from_frame(null(), null(), 0, &mut null_mut()) "pixels";
-        nada_image_from_frame(&dot, null(), 0, null_mut()) "image";
+        nada_image_from_frame(null(), null(), 0, null(), &mut null_mut()) "pixels";
+        nada_image_from_frame(&dot, null(), 0, null(), null_mut()) "image";
     }
     check(cases);
     // Every function that returns a status was asked.
@@ -1014,6 +982,7 @@ fn null_pointers() {
             nada_model_name(null()),
             nada_model_folder(null()),
             nada_model_description(null()),
+            nada_model_warning(null()),
             nada_model_list_name(null(), 0),
             nada_model_list_folder(null(), 0),
             nada_model_list_description(null(), 0),
@@ -1024,7 +993,6 @@ fn null_pointers() {
             nada_gallery_source(null(), 0),
             nada_gallery_target(null(), 0),
             nada_gallery_fingerprint(null(), 0),
-            nada_generator_fingerprint(null()),
             nada_domain_source(null()),
             nada_domain_target(null()),
             nada_domain_fingerprint(null()),
@@ -1098,7 +1066,7 @@ fn unknown_words_are_a_warning() {
     unsafe {
         let check = |text: &CStr| {
             let (mut buffer, mut needed) = ([1 as c_char; 4096], 0);
-            ok(nada_model_check_text(w.model, text.as_ptr(), buffer.as_mut_ptr(), buffer.len(), &mut needed));
+            ok(nada_model_check_text(w.model, text.as_ptr(), null(), buffer.as_mut_ptr(), buffer.len(), &mut needed));
             let text = CStr::from_ptr(buffer.as_ptr()).to_str().unwrap().to_string();
             assert_eq!(needed, text.len() + 1);
             text
@@ -1111,7 +1079,7 @@ fn unknown_words_are_a_warning() {
         assert!(!warning.contains("'pencil'"), "{warning}");
 
         let mut small = [1 as c_char; 8];
-        ok(nada_model_check_text(w.model, c"flibbertigibbet".as_ptr(), small.as_mut_ptr(), 5, null_mut()));
+        ok(nada_model_check_text(w.model, c"flibbertigibbet".as_ptr(), null(), small.as_mut_ptr(), 5, null_mut()));
         assert_eq!((small[4], small[5]), (0, 1), "cut at the size given");
 
         let mut options = w.adaptation();
@@ -1153,15 +1121,15 @@ fn words_are_checked_before_the_clips_are_read() {
     let w = World::new();
     let check = |text: &str| unsafe {
         let (mut buffer, mut needed) = ([1 as c_char; 4096], 0);
-        ok(nada_model_check_text(w.model, c(text).as_ptr(), buffer.as_mut_ptr(), buffer.len(), &mut needed));
+        ok(nada_model_check_text(w.model, c(text).as_ptr(), null(), buffer.as_mut_ptr(), buffer.len(), &mut needed));
         CStr::from_ptr(buffer.as_ptr()).to_str().unwrap().to_string()
     };
     assert_eq!(check("\u{feff}a pencil sketch\u{200b}"), "");
     assert!(check("a pencil\u{2063} sketch").contains("U+2063 behind \"a pencil\" (character 9)"));
     let words = ["pencil sketch golden statue"; 5].join(" ");
     unsafe {
-        ok(nada_model_check_length(w.model, c"\u{feff}a pencil sketch".as_ptr()));
-        assert_eq!(nada_model_check_length(w.model, c(&words).as_ptr()), NADA_INVALID_ARGUMENT);
+        ok(nada_model_check_length(w.model, c"\u{feff}a pencil sketch".as_ptr(), null()));
+        assert_eq!(nada_model_check_length(w.model, c(&words).as_ptr(), null()), NADA_INVALID_ARGUMENT);
         assert!(last().contains("too long by 1 token"), "{}", last());
     }
     let long = check(&words);
@@ -1275,16 +1243,12 @@ fn packs_are_listed_as_they_are_opened() {
     }
 }
 
-fn with_token(token: *const nada_cancel) -> nada_call {
-    nada_call { struct_size: size_of::<nada_call>(), on_progress: None, user_data: null_mut(), cancel: token }
-}
-
 /// What reads files, which must be NADA_CANCELLED or work altogether; the model's generator and CLIPs are not read yet.
 unsafe fn loads(context: *mut nada_context, w: &World, call: &nada_call) -> Vec<nada_status> {
     let model = made!(nada_model_open(context, c_path(starter()).as_ptr()));
     let (generator, clip) = (c_path(&starter().join("generator.safetensors")), c_path(&starter().join("clip-a")));
     let (latent, domain) = (c_path(w.path("w.safetensors")), c_path(w.path("domains/a.nada.safetensors")));
-    let gallery = made!(nada_gallery_open(context, c_path(w.path("domains")).as_ptr()));
+    let gallery = made!(nada_gallery_open(context, c_path(w.path("domains")).as_ptr(), null()));
     let mut statuses = Vec::new();
     macro_rules! load {
         ($function:ident($($argument:expr),*), $free:ident) => {{
@@ -1319,29 +1283,29 @@ unsafe fn loads(context: *mut nada_context, w: &World, call: &nada_call) -> Vec<
 fn a_token_ends_loading_and_leaves_nothing() {
     let w = World::new();
     unsafe {
-        ok(nada_latent_save(w.latent, c_path(w.path("w.safetensors")).as_ptr()));
+        ok(nada_latent_save(w.latent, c_path(w.path("w.safetensors")).as_ptr(), null()));
         let options = nada_adaptation_options { steps: 1, batch: 2, stop_latents: 0, ..w.adaptation() };
         let domain = made!(nada_generator_adapt(w.generator, &options, null()));
         fs::create_dir(w.path("domains")).unwrap();
-        ok(nada_domain_save(domain, c_path(w.path("domains/a.nada.safetensors")).as_ptr()));
+        ok(nada_domain_save(domain, c_path(w.path("domains/a.nada.safetensors")).as_ptr(), null()));
         nada_domain_free(domain);
 
         let token = made!(nada_cancel_new());
-        let call = with_token(token);
-        assert!(loads(w.context, &w, &call).iter().all(|&status| status == NADA_OK), "{}", last());
+        let heeding = &call(token);
+        assert!(loads(w.context, &w, heeding).iter().all(|&status| status == NADA_OK), "{}", last());
         ok(nada_cancel_trigger(token));
-        assert_eq!(loads(w.context, &w, &call), [NADA_CANCELLED; 10]);
+        assert_eq!(loads(w.context, &w, heeding), [NADA_CANCELLED; 10]);
         assert_eq!(last(), "cancelled");
         // What was not read is read later: by the same handle, too.
         let model = made!(nada_model_open(w.context, c_path(starter()).as_ptr()));
-        assert_eq!(opened!(nada_model_generator(model, &call)), (NADA_CANCELLED, null_mut()));
+        assert_eq!(opened!(nada_model_generator(model, heeding)), (NADA_CANCELLED, null_mut()));
         ok(nada_cancel_reset(token));
-        nada_generator_free(made!(nada_model_generator(model, &call)));
+        nada_generator_free(made!(nada_model_generator(model, heeding)));
         // And then it is there, which no token takes back.
         ok(nada_cancel_trigger(token));
-        nada_generator_free(made!(nada_model_generator(model, &call)));
+        nada_generator_free(made!(nada_model_generator(model, heeding)));
         nada_model_free(model);
-        assert!(loads(w.context, &w, &with_token(null())).iter().all(|&status| status == NADA_OK), "{}", last());
+        assert!(loads(w.context, &w, &call(null())).iter().all(|&status| status == NADA_OK), "{}", last());
         nada_cancel_free(token);
     }
 }
@@ -1364,7 +1328,7 @@ fn loading_ends_within_a_moment() {
         let context = made!(nada_context_new(&options));
         let model = made!(nada_model_open(context, c_path(starter()).as_ptr()));
         let token = made!(nada_cancel_new());
-        let call = with_token(token);
+        let call = call(token);
         // Each would go on for seconds.
         for millis in [100, 700] {
             for clips in [false, true] {
@@ -1421,7 +1385,7 @@ fn a_generator_of_unusual_shape_says_so_and_is_drawn() {
         let numbers = [nada_generator_width(g), nada_generator_height(g), nada_generator_size(g), nada_generator_channels(g)];
         assert_eq!(numbers, [16, 32, 32, 4]);
         assert_eq!((nada_generator_rows(g), nada_generator_dimension(g), nada_generator_z_dimension(g)), (8, 12, 7));
-        let latent = made!(nada_generator_sample(g, 1, 3, 0.7));
+        let latent = made!(nada_generator_sample(g, 1, 3, 0.7, null()));
         assert_eq!(nada_latent_dimension(latent), 12);
         let mut image = null_mut();
         ok(nada_generator_render(g, latent, null(), null(), &mut image, 1));
@@ -1441,14 +1405,14 @@ fn a_class_is_chosen() {
         let all = made!(nada_generator_open(w.context, c_path(with_classes(w)).as_ptr(), null()));
         assert_eq!(nada_generator_classes(all), 3);
         let mut cases = vec![];
-        let sample = |g| opened!(nada_generator_sample(g, 1, 3, 0.7)).0;
+        let sample = |g| opened!(nada_generator_sample(g, 1, 3, 0.7, null())).0;
         case!(cases, "no class", NADA_INVALID_ARGUMENT, ["class", "not chosen", "0 to 2"], sample(all));
         let of = |g, class| opened!(nada_generator_with_class(g, class)).0;
         case!(cases, "a class too many", NADA_INVALID_ARGUMENT, ["class", "3", "0 to 2"], of(all, 3));
         case!(cases, "a class of none", NADA_INVALID_ARGUMENT, ["class", "has no classes"], of(w.generator, 0));
         assert_eq!(check(cases), 3);
         let numbers = |g| {
-            let latent = made!(nada_generator_sample(g, 1, 3, 1.0));
+            let latent = made!(nada_generator_sample(g, 1, 3, 1.0, null()));
             let mut numbers = vec![0f32; nada_generator_dimension(g)];
             ok(nada_latent_copy_data(latent, numbers.as_mut_ptr(), numbers.len()));
             nada_latent_free(latent);
@@ -1458,7 +1422,7 @@ fn a_class_is_chosen() {
         let again = made!(nada_generator_with_class(two, 1));
         assert_ne!(numbers(one), numbers(two));
         assert_eq!(numbers(one), numbers(again), "a class is chosen anew");
-        assert_eq!(CStr::from_ptr(nada_generator_fingerprint(one)), CStr::from_ptr(nada_generator_fingerprint(two)));
+        assert_eq!(fingerprint(one), fingerprint(two));
 
         // A pack may name the class.
         let manifest = |class| format!("name = 'classes'\nresolution = 128\ngenerator = 'generator.safetensors'\nclass = {class}\n");
@@ -1497,7 +1461,6 @@ fn a_pack_lists_its_target_phrases() {
 #[test]
 fn domains_of_and_for_other_generators() {
     let w = World::new();
-    let text = |t: *const c_char| unsafe { CStr::from_ptr(t) }.to_str().unwrap().to_string();
     let numbers = |g: *const nada_generator, domain: *const nada_domain| unsafe {
         let mut bytes = [0u8; 3 * 128 * 128];
         let (domains, strength) = ([domain], 1.0);
@@ -1522,34 +1485,34 @@ fn domains_of_and_for_other_generators() {
         let domain = made!(nada_adaptation_domain(adaptation));
         nada_adaptation_free(adaptation);
         assert_eq!(text(nada_domain_origin(domain)), "adapted");
-        let adapted = made!(nada_generator_with_domains(w.generator, [domain.cast_const()].as_ptr(), null(), 1));
+        let adapted = made!(nada_generator_with_domains(w.generator, [domain.cast_const()].as_ptr(), null(), 1, null()));
         let mut fits = 7;
-        ok(nada_domain_fits(domain, w.generator, &mut fits));
+        ok(nada_domain_fits(domain, w.generator, null(), &mut fits));
         assert_eq!(fits, 1);
-        ok(nada_domain_fits(domain, adapted, &mut fits));
+        ok(nada_domain_fits(domain, adapted, null(), &mut fits));
         assert_eq!(fits, 0);
 
         // The difference is the domain.
-        let between = made!(nada_domain_between(w.generator, adapted, null(), c"a test".as_ptr()));
+        let between = made!(nada_domain_between(w.generator, adapted, null(), c"a test".as_ptr(), null()));
         let said = [nada_domain_origin(between), nada_domain_source(between), nada_domain_target(between)].map(text);
         assert_eq!(said, ["imported", "", "a test"]);
         let drawn = numbers(adapted, null());
         assert!(most(&drawn, &numbers(w.generator, null())) > 1);
         assert!(most(&numbers(w.generator, between), &drawn) <= 1);
-        let (status, none) = opened!(nada_domain_between(w.generator, w.generator, null(), null()));
+        let (status, none) = opened!(nada_domain_between(w.generator, w.generator, null(), null(), null()));
         assert_eq!((status, none), (NADA_MISMATCH, null_mut()));
 
         // On a generator that it was not made from, when the caller says so.
-        let (status, _) = opened!(nada_generator_with_domains(adapted, [domain.cast_const()].as_ptr(), null(), 1));
+        let (status, _) = opened!(nada_generator_with_domains(adapted, [domain.cast_const()].as_ptr(), null(), 1, null()));
         assert_eq!(status, NADA_MISMATCH);
-        let moved = made!(nada_domain_for_generator(domain, adapted));
-        assert_eq!(text(nada_domain_fingerprint(moved)), text(nada_generator_fingerprint(adapted)));
+        let moved = made!(nada_domain_for_generator(domain, adapted, null()));
+        assert_eq!(text(nada_domain_fingerprint(moved)), fingerprint(adapted));
         assert!(most(&numbers(adapted, moved), &drawn) > 1);
 
-        let half = made!(nada_domain_to_half(domain));
+        let half = made!(nada_domain_to_half(domain, null()));
         let (whole_file, half_file) = (c_path(w.path("whole.nada.safetensors")), c_path(w.path("half.nada.safetensors")));
-        ok(nada_domain_save(domain, whole_file.as_ptr()));
-        ok(nada_domain_save(half, half_file.as_ptr()));
+        ok(nada_domain_save(domain, whole_file.as_ptr(), null()));
+        ok(nada_domain_save(half, half_file.as_ptr(), null()));
         let bytes = |name: &str| w.path(name).metadata().unwrap().len();
         assert!(bytes("half.nada.safetensors") * 10 < bytes("whole.nada.safetensors") * 6);
         let again = made!(nada_domain_open(w.context, half_file.as_ptr(), null()));
@@ -1565,12 +1528,12 @@ fn domains_of_and_for_other_generators() {
         metadata.insert("format".into(), "nada domain 1".into());
         fs::create_dir_all(w.path("g")).unwrap();
         checkpoint::save_safetensors(w.path("g/first.nada.safetensors"), &tensors, &metadata).unwrap();
-        let gallery = made!(nada_gallery_open(w.context, c_path(w.path("g")).as_ptr()));
+        let gallery = made!(nada_gallery_open(w.context, c_path(w.path("g")).as_ptr(), null()));
         for (generator, wanted) in [(w.generator, 1), (adapted, 0)] {
-            ok(nada_gallery_fits(gallery, 0, generator, &mut fits));
+            ok(nada_gallery_fits(gallery, 0, generator, null(), &mut fits));
             assert_eq!(fits, wanted);
         }
-        assert_eq!(nada_gallery_fits(gallery, 1, adapted, &mut fits), NADA_INVALID_ARGUMENT);
+        assert_eq!(nada_gallery_fits(gallery, 1, adapted, null(), &mut fits), NADA_INVALID_ARGUMENT);
         let first = made!(nada_gallery_domain(gallery, 0, null()));
         assert_eq!(numbers(w.generator, first), numbers(w.generator, domain));
         for made in [domain, between, moved, half, again, first] {
@@ -1586,9 +1549,8 @@ fn domains_of_and_for_other_generators() {
 fn domains_are_installed_and_found_again() {
     let w = World::new();
     let folder = c_path(w.path("new/domains"));
-    let text = |t: *const c_char| unsafe { CStr::from_ptr(t) }.to_str().unwrap().to_string();
     unsafe {
-        let gallery = made!(nada_gallery_open(w.context, folder.as_ptr()));
+        let gallery = made!(nada_gallery_open(w.context, folder.as_ptr(), null()));
         assert_eq!((nada_gallery_count(gallery), nada_gallery_skipped(gallery)), (0, 0), "a folder that is not there is empty");
         let adaptation = made!(nada_adaptation_new(w.generator, &w.adaptation(), null()));
         let domain = made!(nada_adaptation_domain(adaptation));
@@ -1596,7 +1558,7 @@ fn domains_are_installed_and_found_again() {
         let mut file = [0 as c_char; 4096];
         let mut install = |name: *const c_char, thumbnail| {
             let mut needed = 0;
-            ok(nada_gallery_install(gallery, domain, name, thumbnail, file.as_mut_ptr(), file.len(), &mut needed));
+            ok(nada_gallery_install(gallery, domain, name, thumbnail, null(), file.as_mut_ptr(), file.len(), &mut needed));
             let path = text(file.as_ptr());
             assert_eq!(needed, path.len() + 1);
             path
@@ -1611,7 +1573,7 @@ fn domains_are_installed_and_found_again() {
         assert_eq!(nada_gallery_count(gallery), 0, "a gallery is a reading of one moment");
         nada_gallery_free(gallery);
 
-        let gallery = made!(nada_gallery_open(w.context, folder.as_ptr()));
+        let gallery = made!(nada_gallery_open(w.context, folder.as_ptr(), null()));
         assert_eq!((nada_gallery_count(gallery), nada_gallery_skipped(gallery)), (3, 1));
         assert_eq!(text(nada_gallery_folder(gallery)), folder.to_str().unwrap());
         let names: Vec<String> = (0..4).map(|i| text(nada_gallery_name(gallery, i))).collect();
@@ -1619,7 +1581,7 @@ fn domains_are_installed_and_found_again() {
         assert_eq!(text(nada_gallery_file(gallery, 1)), first);
         assert_eq!(text(nada_gallery_target(gallery, 1)), "a pencil sketch");
         assert_eq!(text(nada_gallery_source(gallery, 1)), "a photo");
-        assert_eq!(text(nada_gallery_fingerprint(gallery, 1)), text(nada_generator_fingerprint(w.generator)));
+        assert_eq!(text(nada_gallery_fingerprint(gallery, 1)), fingerprint(w.generator));
         let thumbnail = made!(nada_gallery_thumbnail(gallery, 1));
         assert_eq!((nada_image_width(thumbnail), nada_image_height(thumbnail)), (16, 16));
         nada_image_free(thumbnail);
@@ -1657,11 +1619,7 @@ fn memory_has_a_limit() {
             nada_context_free(context);
             (model, generator)
         };
-        let replace = |w: &mut World, (model, generator): (*mut nada_model, *mut nada_generator)| {
-            nada_model_free(std::mem::replace(&mut w.model, model));
-            nada_generator_free(std::mem::replace(&mut w.generator, generator));
-        };
-        replace(&mut w, open(with_limit(1 << 20)));
+        (w.model, w.generator) = open(with_limit(1 << 20));
         let mut estimates = vec![];
         type Call<'a> = (&'a str, &'a dyn Fn(&World) -> nada_status);
         let calls: [Call; 4] = [
@@ -1681,10 +1639,14 @@ fn memory_has_a_limit() {
             estimates.push(numbers[0]);
         }
         assert!(estimates[3] > estimates[1] && estimates[1] > estimates[0], "{estimates:?}");
-        replace(&mut w, open(with_limit(estimates[3])));
+        nada_model_free(w.model);
+        nada_generator_free(w.generator);
+        (w.model, w.generator) = open(with_limit(estimates[3]));
         for (what, call) in &calls {
             assert_eq!(call(&w), NADA_OK, "{what}: {}", last());
         }
+        nada_model_free(w.model);
+        nada_generator_free(w.generator);
     }
 }
 
@@ -1700,11 +1662,11 @@ fn names_of_files_may_be_any_bytes() {
     let c = |path: &Path| CString::new(path.as_os_str().as_bytes()).unwrap();
     unsafe {
         let image = made!(nada_image_open(c(&odd.join("face.png")).as_ptr(), null()));
-        ok(nada_image_save_png(image, c(&odd.join("again.png")).as_ptr()));
+        ok(nada_image_save_png(image, c(&odd.join("again.png")).as_ptr(), null()));
         nada_image_free(image);
         assert!(odd.join("again.png").is_file());
         let context = made!(nada_context_new(null()));
-        let gallery = made!(nada_gallery_open(context, c(&odd).as_ptr()));
+        let gallery = made!(nada_gallery_open(context, c(&odd).as_ptr(), null()));
         assert_eq!(CStr::from_ptr(nada_gallery_folder(gallery)).to_bytes(), odd.as_os_str().as_bytes());
         nada_gallery_free(gallery);
         nada_context_free(context);

@@ -1,6 +1,11 @@
 //! What calls of the C ABI take and give beside their arguments: tokens that end them, files in memory, failures in parts, the log; and what
 //! the program could do before: other programs' formats, embeddings, figures.
 
+#[macro_use]
+#[path = "common/capi.rs"]
+mod capi;
+
+use capi::{c_path, call, file, fingerprint, last, ok, text, world};
 use nada::adapt::Templates;
 use nada::capi::adaptation::*;
 use nada::capi::call::*;
@@ -10,6 +15,7 @@ use nada::capi::context::*;
 use nada::capi::domain::*;
 use nada::capi::evaluation::*;
 use nada::capi::frame::*;
+use nada::capi::gallery::*;
 use nada::capi::generator::*;
 use nada::capi::image::*;
 use nada::capi::inversion::*;
@@ -24,108 +30,17 @@ use nada::nn::clip::ClipResize;
 use nada::pack::ModelPack;
 use nada::picture::Picture;
 use nada::progress::Cancel;
-use std::ffi::{c_char, c_void, CStr, CString};
-use std::path::{Path, PathBuf};
+use std::ffi::{c_char, c_void, CString};
+use std::path::Path;
 use std::ptr::{null, null_mut};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
-
-fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
-}
-
-fn c_path(path: &Path) -> CString {
-    CString::new(path.to_str().unwrap()).unwrap()
-}
-
-fn text(pointer: *const c_char) -> String {
-    unsafe { CStr::from_ptr(pointer) }.to_str().unwrap().to_string()
-}
-
-fn last() -> String {
-    text(nada_last_error_message())
-}
-
-#[track_caller]
-fn ok(status: nada_status) {
-    assert_eq!(status, NADA_OK, "{}", last());
-}
-
-/// The handle that a call gives as its last argument.
-macro_rules! made {
-    ($function:ident($($argument:expr),*)) => {{
-        let mut handle = null_mut();
-        ok($function($($argument,)* &mut handle));
-        handle
-    }};
-}
-
-fn call(cancel: *const nada_cancel) -> nada_call {
-    nada_call { struct_size: size_of::<nada_call>(), on_progress: None, user_data: null_mut(), cancel }
-}
 
 fn error() -> nada_error {
     unsafe {
         let mut error = std::mem::zeroed();
         ok(nada_last_error(&mut error, size_of::<nada_error>()));
         error
-    }
-}
-
-struct World {
-    context: *mut nada_context,
-    model: *mut nada_model,
-    generator: *mut nada_generator,
-    clip: *mut nada_clip,
-    latent: *mut nada_latent,
-    image: *mut nada_image,
-}
-
-impl World {
-    fn new() -> Self {
-        unsafe {
-            let mut options: nada_context_options = std::mem::zeroed();
-            ok(nada_context_options_init(&mut options, size_of::<nada_context_options>()));
-            options.threads = 2;
-            let context = made!(nada_context_new(&options));
-            let model = made!(nada_model_open(context, c_path(&file("models/starter")).as_ptr()));
-            let generator = made!(nada_model_generator(model, null()));
-            let mut first = null_mut();
-            ok(nada_model_clip(model, 0, null(), &mut first, null_mut()));
-            Self {
-                context,
-                model,
-                generator,
-                clip: first,
-                latent: made!(nada_generator_sample(generator, 1, 3, 0.7)),
-                image: made!(nada_image_open(c_path(&file("tests/data/face.png")).as_ptr(), null())),
-            }
-        }
-    }
-
-    unsafe fn adaptation(&self) -> nada_adaptation_options {
-        let mut options: nada_adaptation_options = std::mem::zeroed();
-        ok(nada_model_adaptation_options(self.model, &mut options, size_of::<nada_adaptation_options>()));
-        options.target_text = c"a pencil sketch".as_ptr();
-        (options.steps, options.batch, options.stop_latents, options.learning_rate) = (2, 2, 0, 0.02);
-        options
-    }
-
-    unsafe fn domain(&self) -> *mut nada_domain {
-        made!(nada_generator_adapt(self.generator, &self.adaptation(), null()))
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        unsafe {
-            nada_image_free(self.image);
-            nada_latent_free(self.latent);
-            nada_clip_free(self.clip);
-            nada_generator_free(self.generator);
-            nada_model_free(self.model);
-            nada_context_free(self.context);
-        }
     }
 }
 
@@ -150,14 +65,19 @@ unsafe fn rendered(generator: *const nada_generator, latent: *const nada_latent)
 /// Each gives nothing, and leaves what it was given as it was.
 #[test]
 fn a_triggered_token_ends_every_long_call() {
-    let w = World::new();
+    let w = world();
     unsafe {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| c_path(&folder.path().join(name));
         let domain = w.domain();
-        ok(nada_domain_save(domain, at("d.safetensors").as_ptr()));
-        ok(nada_latent_save(w.latent, at("w.safetensors").as_ptr()));
-        let adaptation = made!(nada_adaptation_new(w.generator, &w.adaptation(), null()));
+        ok(nada_domain_save(domain, at("d.safetensors").as_ptr(), null()));
+        ok(nada_latent_save(w.latent, at("w.safetensors").as_ptr(), null()));
+        let adaptation = made!(nada_adaptation_new(w.generator, &w.quick(), null()));
+        let adapted = made!(nada_generator_with_domains(w.generator, &domain.cast_const(), null(), 1, null()));
+        let gallery = made!(nada_gallery_open(w.context, at("gallery").as_ptr(), null()));
+        ok(nada_gallery_install(gallery, domain, null(), null(), null(), null_mut(), 0, null_mut()));
+        nada_gallery_free(gallery);
+        let gallery = made!(nada_gallery_open(w.context, at("gallery").as_ptr(), null()));
         let token = made!(nada_cancel_new());
         ok(nada_cancel_trigger(token));
         let call = &call(token);
@@ -181,7 +101,7 @@ fn a_triggered_token_ends_every_long_call() {
         let mut inversion: nada_inversion_options = std::mem::zeroed();
         ok(nada_model_inversion_options(w.model, &mut inversion, size_of::<nada_inversion_options>()));
         let again = made!(nada_model_open(w.context, c_path(&file("models/starter")).as_ptr()));
-        let options = w.adaptation();
+        let options = w.quick();
         assert_eq!(options.struct_size, size);
         ends! {
             nada_generator_open(w.context, generator.as_ptr(), call);
@@ -201,6 +121,15 @@ fn a_triggered_token_ends_every_long_call() {
             nada_adaptation_preview(adaptation, 1, call);
             nada_generator_restyle(w.generator, w.image, &inversion, null(), call);
             nada_model_evaluate(w.model, &domain.cast_const(), null(), 1, null(), null(), call);
+            nada_generator_sample(w.generator, 1, 3, 0.7, call);
+            nada_generator_mix_styles(w.generator, w.latent, w.latent, 3, call);
+            nada_generator_mix_linear(w.generator, w.latent, w.latent, 0.5, call);
+            nada_generator_with_domains(w.generator, &domain.cast_const(), null(), 1, call);
+            nada_generator_without_classes(w.generator, call);
+            nada_domain_between(w.generator, adapted, null(), null(), call);
+            nada_domain_for_generator(domain, adapted, call);
+            nada_domain_to_half(domain, call);
+            nada_gallery_open(w.context, at("gallery").as_ptr(), call);
         }
         let mut found = std::ptr::dangling_mut();
         statuses.push(("invert", nada_generator_invert(w.generator, w.image, &inversion, call, &mut found, null_mut())));
@@ -224,6 +153,44 @@ fn a_triggered_token_ends_every_long_call() {
         statuses.push(("render_frame", nada_generator_render_frame(w.generator, &from, null(), w.latent, null(), call, &to)));
         statuses.push(("restyle_frame", nada_generator_restyle_frame(w.generator, &from, null(), &inversion, null(), call, &to)));
         assert!(out.iter().all(|b| *b == 7));
+        let mut square = std::ptr::dangling_mut();
+        statuses.push(("image_from_frame", nada_image_from_frame(&from, null(), 8, call, &mut square)));
+        assert!(square.is_null());
+
+        // What is written leaves nothing behind, and what was there as it was.
+        let there = |folder: &Path| -> std::collections::BTreeMap<_, _> {
+            let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+            files.map(|path| (path.clone(), bytes(&path))).collect()
+        };
+        let (before, installed) = (there(folder.path()), there(&folder.path().join("gallery")));
+        for name in ["new", "d.safetensors", "w.safetensors"] {
+            let path = at(name);
+            for layout in [nada_layout::NADA_LAYOUT_NADA, nada_layout::NADA_LAYOUT_ROSINALITY, nada_layout::NADA_LAYOUT_ADA_PYTORCH] {
+                statuses.push(("generator_save", nada_generator_save(w.generator, path.as_ptr(), layout as i32, 0, call)));
+            }
+            statuses.push(("generator_save", nada_generator_save(w.generator, path.as_ptr(), 0, 1, call)));
+            statuses.push(("domain_save", nada_domain_save(domain, path.as_ptr(), call)));
+            statuses.push(("latent_save", nada_latent_save(w.latent, path.as_ptr(), call)));
+            statuses.push(("save_png", nada_image_save_png(w.image, path.as_ptr(), call)));
+        }
+        let mut needed = 7;
+        statuses.push(("install", nada_gallery_install(gallery, domain, null(), w.image, call, null_mut(), 0, &mut needed)));
+        assert!(there(folder.path()) == before && there(&folder.path().join("gallery")) == installed && needed == 7);
+
+        let (mut fits, mut found) = (7, std::ptr::dangling());
+        statuses.push(("domain_fits", nada_domain_fits(domain, w.generator, call, &mut fits)));
+        statuses.push(("gallery_fits", nada_gallery_fits(gallery, 0, w.generator, call, &mut fits)));
+        statuses.push(("fingerprint", nada_generator_fingerprint(w.generator, call, &mut found)));
+        assert!(fits == 0 && found.is_null());
+        let mut warning = [7 as c_char; 64];
+        let model = made!(nada_model_open(w.context, c_path(&file("models/starter")).as_ptr()));
+        statuses.push(("check_text", nada_model_check_text(model, c"a zombie".as_ptr(), call, warning.as_mut_ptr(), 64, &mut needed)));
+        statuses.push(("check_length", nada_model_check_length(model, c"a zombie".as_ptr(), call)));
+        assert!(warning.iter().all(|c| *c == 7) && needed == 7);
+        // By the same handle, later.
+        ok(nada_model_check_text(model, c"a zombie".as_ptr(), null(), warning.as_mut_ptr(), 64, &mut needed));
+        assert_eq!((warning[0], needed), (0, 1));
+        nada_model_free(model);
         let dimension = nada_clip_dimension(w.clip) as usize;
         let (mut row, words, image) = (vec![7f32; dimension], c"a photo".as_ptr(), w.image.cast_const());
         statuses.push(("embed_texts", nada_clip_embed_texts(w.clip, &words, 1, null(), 0, call, row.as_mut_ptr(), dimension)));
@@ -237,6 +204,10 @@ fn a_triggered_token_ends_every_long_call() {
         ok(nada_adaptation_step(adaptation, null(), null_mut()));
         nada_generator_free(made!(nada_model_generator(again, null())));
         nada_model_free(again);
+        ok(nada_gallery_fits(gallery, 0, w.generator, null(), &mut fits));
+        assert_eq!((fits, fingerprint(w.generator).len()), (1, 64));
+        nada_gallery_free(gallery);
+        nada_generator_free(adapted);
         nada_cancel_free(token);
         nada_adaptation_free(adaptation);
         nada_domain_free(domain);
@@ -264,17 +235,20 @@ fn cancelled_within(work: impl FnOnce(&nada_call) -> nada_status) -> (nada_statu
 /// Calls that would go on for many seconds.
 #[test]
 fn a_token_ends_drawing_and_a_step_in_the_middle() {
-    let w = World::new();
+    let w = world();
     unsafe {
-        let many = made!(nada_generator_sample(w.generator, 2000, 1, 0.7));
+        let many = made!(nada_generator_sample(w.generator, 2000, 1, 0.7, null()));
         let mut images = vec![null_mut(); 2000];
         let (status, took) =
             cancelled_within(|call| nada_generator_render(w.generator, many, null(), call, images.as_mut_ptr(), images.len()));
         assert_eq!(status, NADA_CANCELLED, "{}", last());
         assert!(took < Duration::from_secs(2) && images.iter().all(|image| image.is_null()), "{took:?}");
         nada_latent_free(many);
+        let mut latent = std::ptr::dangling_mut();
+        let (status, took) = cancelled_within(|call| nada_generator_sample(w.generator, 400_000, 1, 0.7, call, &mut latent));
+        assert!(status == NADA_CANCELLED && latent.is_null() && took < Duration::from_secs(2), "{status:?} after {took:?}");
 
-        let options = nada_adaptation_options { batch: 256, ..w.adaptation() };
+        let options = nada_adaptation_options { batch: 256, ..w.quick() };
         let adaptation = made!(nada_adaptation_new(w.generator, &options, null()));
         let (status, _) = cancelled_within(|call| nada_adaptation_step(adaptation, call, null_mut()));
         assert_eq!(status, NADA_CANCELLED, "{}", last());
@@ -287,7 +261,7 @@ fn a_token_ends_drawing_and_a_step_in_the_middle() {
 
 #[test]
 fn a_call_of_no_size_is_refused() {
-    let w = World::new();
+    let w = world();
     unsafe {
         let mut wrong = call(null());
         wrong.struct_size = 8;
@@ -297,20 +271,72 @@ fn a_call_of_no_size_is_refused() {
         let wrong = call(w.image.cast());
         assert_eq!(nada_model_generator(w.model, &wrong, &mut null_mut()), NADA_INVALID_ARGUMENT);
         assert!(last().contains("call.cancel: is not a live nada_cancel"), "{}", last());
+        assert_eq!(nada_image_save_png(w.image, c"/nowhere/a.png".as_ptr(), &wrong), NADA_INVALID_ARGUMENT);
+        assert!(last().contains("call.cancel"), "{}", last());
+    }
+}
+
+/// What C sees of a generator's layers is the table itself.
+#[test]
+fn layers_are_those_of_the_table() {
+    let w = world();
+    let pack = ModelPack::open(&file("models/starter")).unwrap();
+    let generator = pack.load_generator().unwrap();
+    let table = generator.layers();
+    unsafe {
+        assert_eq!(nada_generator_layer_count(w.generator), table.len());
+        assert_eq!(nada_generator_layer_count(null()), 0);
+        let mut kinds = std::collections::BTreeSet::new();
+        for (i, want) in table.iter().enumerate() {
+            let mut layer: nada_layer = std::mem::zeroed();
+            ok(nada_generator_layer(w.generator, i, &mut layer, size_of::<nada_layer>()));
+            let row = want.row.map_or(-1, |row| row as i32);
+            assert_eq!((layer.struct_size, text(layer.name), layer.row), (size_of::<nada_layer>(), want.name.clone(), row));
+            let numbers = [layer.index, layer.width, layer.height, layer.channels_in, layer.channels_out, layer.kernel];
+            let want = [want.index, want.to.width, want.to.height, want.from.channels, want.to.channels, want.kernel];
+            assert_eq!(numbers.map(|n| n as usize), want, "{i}");
+            kinds.insert(layer.kind);
+        }
+        let all = [nada_layer_kind::NADA_LAYER_INPUT, nada_layer_kind::NADA_LAYER_CONVOLUTION, nada_layer_kind::NADA_LAYER_TO_RGB];
+        assert_eq!(kinds.into_iter().collect::<Vec<_>>(), all.map(|kind| kind as i32));
+        let mut layer: nada_layer = std::mem::zeroed();
+        assert_eq!(nada_generator_layer(w.generator, table.len(), &mut layer, size_of::<nada_layer>()), NADA_INVALID_ARGUMENT);
+        assert!(last().contains(&format!("has {} layers", table.len())), "{}", last());
+        for size in [0, 8, size_of::<nada_layer>() - 8, 1 << 20] {
+            assert_eq!(nada_generator_layer(w.generator, 0, &mut layer, size), NADA_INVALID_ARGUMENT);
+            assert!(last().contains("nada_layer.struct_size"), "{}", last());
+        }
+    }
+}
+
+/// A pack of a later version says what was passed over.
+#[test]
+fn a_pack_warns_of_what_this_version_does_not_know() {
+    let w = world();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(file("models/starter/generator.safetensors"), folder.path().join("generator.safetensors")).unwrap();
+    let manifest = "name = 'later'\ngenerator = 'generator.safetensors'\nsmell = 'roses'\n[recipe]\nwarmth = 3\n";
+    std::fs::write(folder.path().join("model.toml"), manifest).unwrap();
+    unsafe {
+        let model = made!(nada_model_open(w.context, c_path(folder.path()).as_ptr()));
+        let warning = text(nada_model_warning(model));
+        assert!(["model.toml", "smell", "warmth"].iter().all(|word| warning.contains(word)), "{warning}");
+        nada_model_free(model);
+        assert_eq!((text(nada_model_warning(w.model)), text(nada_model_warning(null()))), (String::new(), String::new()));
     }
 }
 
 #[test]
 fn files_in_memory_are_those_on_the_disk() {
-    let w = World::new();
+    let w = world();
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     unsafe {
         let domain = w.domain();
-        ok(nada_domain_save(domain, c_path(&at("d.safetensors")).as_ptr()));
-        ok(nada_latent_save(w.latent, c_path(&at("w.safetensors")).as_ptr()));
-        ok(nada_latent_save(w.latent, c_path(&at("w.npy")).as_ptr()));
-        ok(nada_generator_save(w.generator, c_path(&at("g.pkl")).as_ptr(), nada_layout::NADA_LAYOUT_ADA_PYTORCH as i32, 0));
+        ok(nada_domain_save(domain, c_path(&at("d.safetensors")).as_ptr(), null()));
+        ok(nada_latent_save(w.latent, c_path(&at("w.safetensors")).as_ptr(), null()));
+        ok(nada_latent_save(w.latent, c_path(&at("w.npy")).as_ptr(), null()));
+        ok(nada_generator_save(w.generator, c_path(&at("g.pkl")).as_ptr(), nada_layout::NADA_LAYOUT_ADA_PYTORCH as i32, 0, null()));
         let memory = |path: &Path| std::fs::read(path).unwrap();
 
         let want = rendered(w.generator, w.latent);
@@ -331,7 +357,7 @@ fn files_in_memory_are_those_on_the_disk() {
         let bytes = memory(&at("d.safetensors"));
         let again = made!(nada_domain_open_memory(w.context, bytes.as_ptr().cast(), bytes.len(), null(), null()));
         assert_eq!(text(nada_domain_target(again)), "a pencil sketch");
-        assert_eq!(text(nada_domain_fingerprint(again)), text(nada_generator_fingerprint(w.generator)));
+        assert_eq!(text(nada_domain_fingerprint(again)), fingerprint(w.generator));
         nada_domain_free(again);
 
         // Each format's reader goes through the same bytes in its own way.
@@ -376,7 +402,7 @@ fn files_in_memory_are_those_on_the_disk() {
 
 #[test]
 fn what_went_wrong_is_told_in_parts() {
-    let w = World::new();
+    let w = world();
     let folder = tempfile::tempdir().unwrap();
     unsafe {
         // In a thread that failed nothing there is nothing.
@@ -407,7 +433,7 @@ fn what_went_wrong_is_told_in_parts() {
 
         assert_eq!(nada_clip_open(w.context, c"/nowhere/clip.pt".as_ptr(), null(), &mut null_mut()), NADA_NOT_FOUND);
         assert_eq!(text(error().file), "/nowhere/clip.pt");
-        assert_eq!(nada_generator_sample(w.generator, 1, 1, 9.0, &mut null_mut()), NADA_INVALID_ARGUMENT);
+        assert_eq!(nada_generator_sample(w.generator, 1, 1, 9.0, null(), &mut null_mut()), NADA_INVALID_ARGUMENT);
         assert_eq!((text(error().argument), text(error().file)), ("truncation".into(), String::new()));
 
         // What a host can act on: how much it would take.
@@ -441,7 +467,7 @@ unsafe extern "C" fn listen(level: LogLevelNumber, message: *const c_char, data:
 
 #[test]
 fn the_log_tells_what_is_opened_and_what_failed() {
-    let w = World::new();
+    let w = world();
     unsafe {
         let mine = |words: &str| HEARD.lock().unwrap().iter().filter(|(_, line)| line.contains(words)).cloned().collect::<Vec<_>>();
         let data = std::ptr::without_provenance_mut::<c_void>(77);
@@ -458,6 +484,8 @@ fn the_log_tells_what_is_opened_and_what_failed() {
         let lines = mine(path.to_str().unwrap());
         assert!(lines.len() == 1 && lines[0].0 == nada_log_level::NADA_LOG_INFO as i32, "{lines:?}");
 
+        each_opening_is_told_in_one_line(w, &mine);
+
         // Only up to the level.
         ok(nada_log_set_callback(Some(listen), data, nada_log_level::NADA_LOG_WARN as i32));
         assert_eq!(nada_image_open(c"/nowhere/quiet".as_ptr(), null(), &mut null_mut()), NADA_NOT_FOUND);
@@ -466,16 +494,100 @@ fn the_log_tells_what_is_opened_and_what_failed() {
         assert!(mine("/nowhere/quiet").is_empty() && mine("/nowhere/nobody").is_empty());
         assert_eq!(nada_log_set_callback(None, null_mut(), 6), NADA_INVALID_ARGUMENT);
     }
+    a_callback_may_wait_for_threads_that_log();
+}
+
+/// What was opened, of which kind, how large it is, how long it took. Names of the test's own: others log at the same time.
+unsafe fn each_opening_is_told_in_one_line(w: &capi::World, mine: &dyn Fn(&str) -> Vec<(i32, String)>) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let bytes = |name: &str| std::fs::read(at(name)).unwrap();
+    std::fs::create_dir_all(at("heard-clip")).unwrap();
+    for entry in std::fs::read_dir(file("models/starter/clip-a")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), at("heard-clip").join(entry.file_name())).unwrap();
+    }
+    std::fs::copy(file("models/starter/generator.safetensors"), at("heard-generator")).unwrap();
+    std::fs::copy(file("tests/data/face.png"), at("heard-picture")).unwrap();
+    let clip = "[[clip]]\npath = 'heard-clip'\n";
+    std::fs::write(at("model.toml"), format!("name = 'heard-pack'\ngenerator = 'heard-generator'\n{clip}")).unwrap();
+    let domain = w.domain();
+    ok(nada_domain_save(domain, c_path(&at("heard.nada.safetensors")).as_ptr(), null()));
+    ok(nada_latent_save(w.latent, c_path(&at("heard-latent")).as_ptr(), null()));
+
+    let path = |name: &str| c_path(&at(name));
+    nada_generator_free(made!(nada_generator_open(w.context, path("heard-generator").as_ptr(), null())));
+    nada_domain_free(made!(nada_domain_open(w.context, path("heard.nada.safetensors").as_ptr(), null())));
+    nada_latent_free(made!(nada_latent_open(w.context, path("heard-latent").as_ptr(), 1, null())));
+    nada_clip_free(made!(nada_clip_open(w.context, path("heard-clip").as_ptr(), null())));
+    nada_image_free(made!(nada_image_open(path("heard-picture").as_ptr(), null())));
+    let model = made!(nada_model_open(w.context, c_path(folder.path()).as_ptr()));
+    nada_generator_free(made!(nada_model_generator(model, null())));
+    ok(nada_model_clip_count(model, null(), &mut 0));
+    nada_model_free(model);
+    nada_gallery_free(made!(nada_gallery_open(w.context, c_path(folder.path()).as_ptr(), null())));
+    let memory = bytes("heard-generator");
+    nada_generator_free(made!(nada_generator_open_memory(
+        w.context,
+        memory.as_ptr().cast(),
+        memory.len(),
+        c"heard-bytes".as_ptr(),
+        null()
+    )));
+    nada_domain_free(domain);
+
+    for (words, size) in [
+        (format!("opened generator {}: ", at("heard-generator").display()), "StyleGAN2, 128 px, "),
+        (format!("opened domain {}: ", at("heard.nada.safetensors").display()), "to \"a pencil sketch\", "),
+        (format!("opened latents {}: ", at("heard-latent").display()), "1 points of w, 1 rows of 128 numbers each"),
+        ("opened CLIP heard-clip: ".to_string(), "64 px, embeddings of "),
+        (format!("opened picture {}: ", at("heard-picture").display()), " px"),
+        ("opened model pack heard-pack: ".to_string(), "1 CLIPs, in "),
+        ("opened generator of the pack heard-pack: ".to_string(), "StyleGAN2, 128 px, "),
+        ("opened CLIPs of the pack heard-pack: ".to_string(), "heard-clip of 64 px"),
+        (format!("opened gallery {}: ", folder.path().display()), "1 domains, 0 files that are none"),
+        ("opened generator heard-bytes in memory: ".to_string(), "StyleGAN2, 128 px, "),
+    ] {
+        let lines = mine(&words);
+        assert!(lines.len() == 1 && lines[0].0 == nada_log_level::NADA_LOG_INFO as i32, "{words}: {lines:?}");
+        let seconds = lines[0].1.rsplit_once(", in ").and_then(|(_, rest)| rest.strip_suffix(" s")?.parse::<f64>().ok());
+        assert!(lines[0].1.contains(size) && seconds.is_some_and(|s| s >= 0.0), "{lines:?}");
+    }
+}
+
+/// Replaces the callback while it runs; done when that is through.
+static REPLACED: Mutex<Option<std::thread::JoinHandle<nada_status>>> = Mutex::new(None);
+
+unsafe extern "C" fn wait_for_others(_: LogLevelNumber, message: *const c_char, _: *mut c_void) {
+    if !text(message).contains("/nowhere/waits") {
+        return;
+    }
+    *REPLACED.lock().unwrap() = Some(std::thread::spawn(|| nada_log_set_callback(None, null_mut(), 0)));
+    // So that it is waiting when the next one logs.
+    std::thread::sleep(Duration::from_millis(200));
+    let logs = std::thread::spawn(|| nada_image_open(c"/nowhere/logs".as_ptr(), null(), &mut null_mut()));
+    assert_eq!(logs.join().unwrap(), NADA_NOT_FOUND);
+}
+
+fn a_callback_may_wait_for_threads_that_log() {
+    let (done, waiting) = std::sync::mpsc::channel();
+    std::thread::spawn(move || unsafe {
+        ok(nada_log_set_callback(Some(wait_for_others), null_mut(), nada_log_level::NADA_LOG_DEBUG as i32));
+        assert_eq!(nada_image_open(c"/nowhere/waits".as_ptr(), null(), &mut null_mut()), NADA_NOT_FOUND);
+        let replaced = REPLACED.lock().unwrap().take().unwrap();
+        done.send(replaced.join().unwrap()).unwrap();
+    });
+    assert_eq!(waiting.recv_timeout(Duration::from_secs(20)), Ok(NADA_OK), "a lock is held while the callback runs");
 }
 
 #[test]
 fn generators_are_written_in_other_programs_formats() {
-    let w = World::new();
+    let w = world();
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| c_path(&folder.path().join(name));
     unsafe {
         let domain = w.domain();
-        let adapted = made!(nada_generator_with_domains(w.generator, &domain.cast_const(), null(), 1));
+        let adapted = made!(nada_generator_with_domains(w.generator, &domain.cast_const(), null(), 1, null()));
         let (plain, want) = (rendered(w.generator, w.latent), rendered(adapted, w.latent));
         assert!(plain != want);
         for (name, layout) in [
@@ -483,20 +595,20 @@ fn generators_are_written_in_other_programs_formats() {
             ("a.pt", nada_layout::NADA_LAYOUT_ROSINALITY),
             ("a.pkl", nada_layout::NADA_LAYOUT_ADA_PYTORCH),
         ] {
-            ok(nada_generator_save(adapted, at(name).as_ptr(), layout as i32, 0));
+            ok(nada_generator_save(adapted, at(name).as_ptr(), layout as i32, 0, null()));
             let again = made!(nada_generator_open(w.context, at(name).as_ptr(), null()));
             let far = rendered(again, w.latent).iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(far < 1e-4, "{name}: {far}");
             nada_generator_free(again);
         }
-        ok(nada_generator_save(w.generator, at("half.safetensors").as_ptr(), 0, 1));
+        ok(nada_generator_save(w.generator, at("half.safetensors").as_ptr(), 0, 1, null()));
         let size = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().len();
         assert!(size("half.safetensors") < size("a.safetensors") * 6 / 10);
         for (layout, half, word) in [(1, 1, "half"), (3, 0, "layout"), (0, 2, "half")] {
-            assert_eq!(nada_generator_save(w.generator, at("none").as_ptr(), layout, half), NADA_INVALID_ARGUMENT);
+            assert_eq!(nada_generator_save(w.generator, at("none").as_ptr(), layout, half, null()), NADA_INVALID_ARGUMENT);
             assert!(last().contains(word) && !folder.path().join("none").exists(), "{}", last());
         }
-        let same = made!(nada_generator_without_classes(w.generator));
+        let same = made!(nada_generator_without_classes(w.generator, null()));
         assert_eq!(rendered(same, w.latent), plain);
         nada_generator_free(same);
         nada_generator_free(adapted);
@@ -507,7 +619,7 @@ fn generators_are_written_in_other_programs_formats() {
 /// The numbers that the library's own functions give, in the caller's memory.
 #[test]
 fn embeddings_and_scores_are_clips() {
-    let w = World::new();
+    let w = world();
     let pack = ModelPack::open(&file("models/starter")).unwrap();
     let clip = &pack.load_clips().unwrap()[0].clip;
     let words = ["a photo", "a pencil sketch"];
@@ -534,7 +646,7 @@ fn embeddings_and_scores_are_clips() {
         let mut pictures = vec![0f32; 2 * dimension];
         for (resize, how) in [(0, ClipResize::Antialias), (1, ClipResize::Aliased), (2, ClipResize::Area)] {
             ok(nada_clip_embed_images(w.clip, images.as_ptr(), 2, resize, null(), pictures.as_mut_ptr(), pictures.len()));
-            let want = rows(&eval::embed_pictures(clip, &picture, how).unwrap());
+            let want = rows(&clip.embed_pictures(&picture, how, &Cancel::new()).unwrap());
             near(&pictures[..dimension], &want);
             near(&pictures[dimension..], &want);
         }
@@ -566,12 +678,12 @@ fn embeddings_and_scores_are_clips() {
 
 #[test]
 fn a_domains_figures_are_those_of_the_program() {
-    let w = World::new();
+    let w = world();
     unsafe {
         let domain = w.domain();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("d.safetensors");
-        ok(nada_domain_save(domain, c_path(&path).as_ptr()));
+        ok(nada_domain_save(domain, c_path(&path).as_ptr(), null()));
         let strengths = [0.5f32];
         let evaluation = made!(nada_model_evaluate(w.model, &domain.cast_const(), strengths.as_ptr(), 1, null(), null(), null()));
 
@@ -624,7 +736,7 @@ fn a_domains_figures_are_those_of_the_program() {
 /// Through the ABI: what a turned frame shows is what the picture has there, and drawing into it touches nothing else.
 #[test]
 fn frames_are_turned_clockwise() {
-    let w = World::new();
+    let w = world();
     unsafe {
         // Red grows to the right, green downwards.
         let side = 64usize;
@@ -632,7 +744,7 @@ fn frames_are_turned_clockwise() {
         let source = nada_pixels { data: bytes.as_ptr().cast(), stride: side * 3, width: 64, height: 64, format: 0, transfer: 0 };
         let frame = |angle| nada_frame { struct_size: size_of::<nada_frame>(), centre_x: 32.0, centre_y: 32.0, side: 20.0, angle };
         let seen = |angle: f64| {
-            let image = made!(nada_image_from_frame(&source, &frame(angle), 0));
+            let image = made!(nada_image_from_frame(&source, &frame(angle), 0, null()));
             let data = pixels(image);
             nada_image_free(image);
             assert_eq!(data.len(), 20 * 20 * 4);

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor, Var, D};
 use common::{close, data, reference};
 use nada::adapt::Templates;
 use nada::checkpoint::{self, save_safetensors};
-use nada::eval::{embed_pictures, embed_text};
+use nada::eval::embed_text;
 use nada::nn::clip::{tidy, warnings, Activation, Clip, ClipResize, Interpolation, Reader, Shape};
 use nada::picture::Picture;
 use nada::progress::Cancel;
@@ -203,7 +203,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 
 fn of_picture(clip: &Clip, path: &Path) -> Vec<f32> {
     let picture = Picture::open(path).unwrap().to_tensor().unwrap();
-    embed_pictures(clip, &picture, ClipResize::Antialias).unwrap().squeeze(0).unwrap().to_vec1().unwrap()
+    clip.embed_pictures(&picture, ClipResize::Antialias, &Cancel::new()).unwrap().squeeze(0).unwrap().to_vec1().unwrap()
 }
 
 fn of_text(clip: &Clip, words: &str) -> Vec<f32> {
@@ -242,6 +242,49 @@ fn refused(path: &Path, kind: Kind) -> String {
     let e = Clip::open(path).err().unwrap_or_else(|| panic!("{} was opened", path.display()));
     assert_eq!(e.kind(), kind, "{e}");
     e.to_string()
+}
+
+/// Nothing can be compared by it.
+#[test]
+fn an_embedding_of_no_numbers_is_refused() {
+    let empty = |tensors: &mut BTreeMap<String, Tensor>| {
+        for key in ["text_projection", "visual.proj"] {
+            let width = tensors[key].dims()[0];
+            tensors.insert(key.into(), Tensor::zeros((width, 0), DType::F32, &Device::Cpu).unwrap());
+        }
+    };
+    let mut config = config("plain");
+    config["model_cfg"].as_object_mut().unwrap().remove("embed_dim");
+    let message = refused(open_clip(&config, empty).path(), Kind::Format);
+    assert!(message.contains("text_projection"), "{message}");
+}
+
+/// In a causal tower nothing after a text's end counts, so texts are computed as far as the longest of their batch goes; without the mask
+/// every token counts. A trace always sees the full length. Products of other shapes add up in another order, so that bits may differ:
+/// by some roundings of f32 where features are of length 1.
+#[test]
+fn texts_are_computed_no_further_than_they_count() {
+    for (name, causal) in [("plain", true), ("no-causal-mask", false)] {
+        let folder = open_clip(&config(name), |_| {});
+        let clip = Clip::open(folder.path()).unwrap();
+        let context = clip.config().text.context;
+        // More than one batch of them, in no order of length.
+        let texts: Vec<String> = (0..40).map(|i| format!("a photo{}", " of a cat".repeat(i * 7 % 5))).collect();
+        let rows: Vec<Vec<u32>> = texts.iter().map(|t| clip.tokenizer().unwrap().tokenize(t, context, false).unwrap()).collect();
+        let tensor = |rows: &[Vec<u32>]| Tensor::from_vec(rows.concat(), (rows.len(), rows[0].len()), &Device::Cpu).unwrap();
+        let mut lengths = vec![];
+        let full = clip.encode_tokens_traced(&tensor(&rows), &mut |_, x| lengths.push(x.dim(1).unwrap())).unwrap();
+        assert!(lengths.iter().all(|&length| length == context) && !lengths.is_empty(), "{lengths:?}");
+        close(name, &clip.embed_texts(&texts).unwrap(), &normalised(&full), 2e-6, 0.0);
+        // One text alone, short and full length, with other tokens behind its end.
+        let end = rows[1].iter().position(|id| id == rows[1].iter().max().unwrap()).unwrap();
+        let mut other = rows[1].clone();
+        other[end + 1..].fill(7);
+        let of = |row: &[u32]| clip.encode_tokens(&tensor(&[row.to_vec()])).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (whole, changed) = (of(&rows[1]), of(&other));
+        assert_eq!(whole == changed, causal, "{name}: what follows the end");
+        assert_eq!(whole == of(&rows[1][..=end]), causal, "{name}: the tokens up to the end alone");
+    }
 }
 
 /// Each flag gives open_clip's own numbers, or is refused by its name.

@@ -14,6 +14,7 @@ use nada::checkpoint::{self, save_safetensors};
 use nada::gallery::Gallery;
 use nada::nn::generator::{Generator, Latent, Layout, Noise, Space};
 use nada::picture::Picture;
+use nada::progress::Cancel;
 use nada::{Error, Kind};
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
@@ -91,7 +92,7 @@ fn format_2(folder: &Path) -> PathBuf {
     let mut renewed = domain.for_generator(&generator()).unwrap();
     renewed.description.settings = json!({"seed": 7});
     let picture = Picture::filled(8, 8, [1.0, 0.0, 0.0, 1.0]).unwrap();
-    renewed.save_as_new(std::iter::once(folder.join("two.nada.safetensors")), Some(&picture)).unwrap()
+    renewed.save_as_new(std::iter::once(folder.join("two.nada.safetensors")), Some(&picture), &Cancel::new()).unwrap()
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 mod common;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use nada::checkpoint;
 use nada::eval::{diversity, measure, pairing, quality, HeldOut};
 use nada::pack::ModelPack;
 use nada::Kind;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 #[test]
@@ -34,6 +35,22 @@ fn the_truth_is_at_distance_0_and_pairs_with_itself() {
     assert_eq!(measure(&held_out.plain, &held_out.plain, &truth).unwrap(), (1.0, 1.0));
     let e = held_out.truth("silver").unwrap_err();
     assert!(e.to_string().contains("silver") && e.to_string().contains("zombie"), "{e}");
+}
+
+#[test]
+fn held_out_latents_and_pictures_are_as_many() {
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter");
+    let folder = tempfile::tempdir().unwrap();
+    let mut pack = ModelPack::open(&starter).unwrap();
+    let path = folder.path().join("heldout.safetensors");
+    pack.held_out = Some(path.clone());
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    for (w, image) in [(&[0, 64][..], &[0, 3, 8, 8][..]), (&[2, 64], &[3, 3, 8, 8]), (&[2, 64], &[2, 8, 8]), (&[64], &[1, 3, 8, 8])] {
+        let tensors = BTreeMap::from([("w".to_string(), zeros(w)), ("image".to_string(), zeros(image))]);
+        checkpoint::save_safetensors(&path, &tensors, &BTreeMap::new()).unwrap();
+        let e = HeldOut::open(&pack).err().unwrap();
+        assert!(e.kind() == Kind::Format && e.to_string().contains("heldout.safetensors"), "{w:?} {image:?}: {e}");
+    }
 }
 
 #[test]

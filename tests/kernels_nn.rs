@@ -172,6 +172,8 @@ fn block_is_the_chain_of_its_parts() {
         close("block", &have, &want, 1e-5, 1e-5);
         let gradient = |y: &Tensor| loss(y).backward().unwrap().get(x).unwrap().clone();
         close("block dx", &gradient(&have), &gradient(&want), 1e-4, 1e-4);
+        // Once more through what the first way back used up.
+        close("block dx again", &gradient(&have), &gradient(&have), 0.0, 0.0);
         let (have, want) = (block.first(x, 2).unwrap(), want.narrow(1, 0, 2).unwrap());
         close("block, first tokens", &have, &want, 1e-5, 1e-5);
         close("block, first tokens, dx", &gradient(&have), &gradient(&want), 1e-4, 1e-4);
@@ -181,16 +183,27 @@ fn block_is_the_chain_of_its_parts() {
 #[test]
 fn patches_are_a_convolution() {
     let (x, w) = (random(&[2, 3, 11, 8], 11), random(&[5, 3, 4, 4], 12));
-    let have = linear(&patches(&x, 4).unwrap(), &w.reshape((5, 48)).unwrap(), None).unwrap();
-    let want = x.conv2d(&w, 0, 4, 1, 1).unwrap().flatten_from(2).unwrap().transpose(1, 2).unwrap();
-    close("patches", &have, &want, 1e-5, 1e-5);
-    check_gradient("patches dx", &x, 0.5, 1e-5, |x| patches(x, 4).unwrap());
-    let tokens = random(&[2, 3, 4], 13);
-    let (class, position) = (random(&[4], 14), random(&[4, 4], 15));
-    let classes = class.reshape((1, 1, 4)).unwrap().repeat((2, 1, 1)).unwrap();
+    let (class, position) = (random(&[5], 14), random(&[5, 5], 15));
+    let (gamma, beta) = (random(&[5], 16), random(&[5], 17));
+    let embedding = |norm| PatchEmbedding::new(&EmbedWeights { convolution: &w, class: &class, position: &position, norm }).unwrap();
+    let plain = embedding(None);
+    let want = x.conv2d(&w, 0, 4, 1, 1).unwrap();
+    close("patches", &plain.convolution(&x).unwrap(), &want, 1e-5, 1e-5);
+    let tokens = want.flatten_from(2).unwrap().transpose(1, 2).unwrap();
+    let classes = class.reshape((1, 1, 5)).unwrap().repeat((2, 1, 1)).unwrap();
     let want = Tensor::cat(&[&classes, &tokens], 1).unwrap().broadcast_add(&position).unwrap();
-    close("embed_tokens", &embed_tokens(&tokens, &class, &position).unwrap(), &want, 0.0, 0.0);
-    check_gradient("embed_tokens dx", &tokens, 0.5, 1e-5, |x| embed_tokens(x, &class, &position).unwrap());
+    close("patch embedding", &plain.forward(&x).unwrap(), &want, 1e-5, 1e-5);
+    check_gradient("patch embedding dx", &x, 0.5, 1e-5, |x| plain.forward(x).unwrap());
+    let normed = embedding(Some((&gamma, &beta, 1e-5)));
+    let want = layer_norm(&want, &gamma, &beta, 1e-5).unwrap();
+    close("normalised patch embedding", &normed.forward(&x).unwrap(), &want, 1e-5, 1e-5);
+    check_gradient("normalised patch embedding dx", &x, 1e-2, 1e-3, |x| normed.forward(x).unwrap());
+    // Once more through what the first way back used up.
+    let var = Var::from_tensor(&x).unwrap();
+    let y = loss(&normed.forward(var.as_tensor()).unwrap());
+    let gradient = || y.backward().unwrap().get(var.as_tensor()).unwrap().clone();
+    close("patch embedding dx again", &gradient(), &gradient(), 0.0, 0.0);
+    assert!(plain.forward(&random(&[1, 3, 12, 12], 1)).is_err() && plain.forward(&random(&[1, 2, 11, 8], 1)).is_err());
 }
 
 /// Against candle's own in f64: kernels that are taken as products and others, strides that leave a rest, no square.

@@ -41,15 +41,16 @@ fn each_tools_file_draws_what_it_should() {
     let (expected, expected_w) = (read_npy(&file("expected.npy")).unwrap(), read_npy(&file("expected_w.npy")).unwrap());
     let first = expected.narrow(0, 0, 1).unwrap();
     for (name, space, want) in [
-        ("latents.pt", "wplus", &expected),
-        ("latents_old_torch.pt", "wplus", &expected),
-        ("under_latent.pt", "wplus", &expected),
+        ("latents.pt", "w_plus", &expected),
+        ("latents_old_torch.pt", "w_plus", &expected),
+        ("under_latent.pt", "w_plus", &expected),
         ("w.pt", "w", &expected_w),
-        ("projected_w.npz", "wplus", &first),
-        ("projector.pt", "wplus", &first),
+        ("projected_w.npz", "w_plus", &first),
+        ("projector.pt", "w_plus", &first),
     ] {
-        // With the space, and by what the file shows.
-        for named in [&["--space", space][..], &[]] {
+        // With the space, by its name of version 0.1 too, and by what the file shows.
+        let old = if space == "w_plus" { "wplus" } else { space };
+        for named in [&["--space", space][..], &["--space", old], &[]] {
             let files = [&file("generator.pt") as &Path, &file(name), &out];
             let arguments = [&["render", "--noise", "none", "--force"], named].concat();
             let flags = ["--generator", "--latents", "--out-npy"];
@@ -134,24 +135,29 @@ fn the_space_is_known_by_name_or_shape() {
 fn what_does_not_fit_is_told_with_what_would() {
     let folder = tempfile::tempdir().unwrap();
     for (tensors, space, kind, words) in [
-        (&[("latent", &[18, 4][..])][..], None, Kind::InvalidArgument, &["[18, 4]", "18 points of w", "wplus [1, 18, 4]", "say which"][..]),
+        (
+            &[("latent", &[18, 4][..])][..],
+            None,
+            Kind::InvalidArgument,
+            &["[18, 4]", "18 points of w", "w_plus [1, 18, 4]", "say which"][..],
+        ),
         (
             &[("latent", &[2, 3, 4, 5])],
             None,
             Kind::Format,
             &["'latent' has shape [2, 3, 4, 5]", "[N, style_dim]", "[N, n_latent, style_dim]"],
         ),
-        (&[("latent", &[4])], Some(Space::WPlus), Kind::Format, &["'latent' has shape [4]", "wplus have [N, n_latent, style_dim]"]),
+        (&[("latent", &[4])], Some(Space::WPlus), Kind::Format, &["'latent' has shape [4]", "w_plus have [N, n_latent, style_dim]"]),
         (&[("latent", &[2, 8, 4])], Some(Space::Z), Kind::Format, &["latents of z have [N, z_dim]"]),
         (&[("z", &[2, 4]), ("w", &[2, 4])], None, Kind::InvalidArgument, &["holds z and w; say which"]),
         (
             &[("a", &[2, 4]), ("b", &[2, 4])],
             None,
             Kind::Format,
-            &["holds no latents", "named z, w, wplus or latent", "'a' [2, 4], 'b' [2, 4]"],
+            &["holds no latents", "named z, w, w_plus or latent", "'a' [2, 4], 'b' [2, 4]"],
         ),
         (&[("a.latent", &[8, 4]), ("b.latent", &[10, 4])], None, Kind::Format, &["'b.latent' has shape [10, 4], where [8, 4] is needed"]),
-        (&[("a.latent", &[8, 4])], Some(Space::Z), Kind::Format, &["holds latents of wplus", "not of z"]),
+        (&[("a.latent", &[8, 4])], Some(Space::Z), Kind::Format, &["holds latents of w_plus", "not of z"]),
         (&[("a.latent", &[1, 8, 4])], None, Kind::Format, &["'a.latent' has shape [1, 8, 4]", "[n_latent, style_dim]"]),
         (
             &[("a.latent", &[8, 4]), ("b.latent", &[8, 4]), ("b.noise.0", &[1, 1, 4, 4])],

@@ -4,7 +4,7 @@
 mod common;
 
 use common::random_generator::Random;
-use nada::adapt::{Adaptation, Concept, Parameters, Settings};
+use nada::adapt::{Adaptation, Concept, Memory, Parameters, Settings};
 use nada::invert::{self, invert};
 use nada::memory;
 use nada::nn::generator::Generator;
@@ -100,7 +100,11 @@ fn measured(case: &str) -> (u64, u64) {
         "starter: invert with noise" => inverting(&load(128), invert::Settings { optimise_noise: true, ..search }),
         "starter: render 1" => rendering(&load(128), 1),
         "starter: render 64" => rendering(&load(128), 64),
-        "256 px: adapt, stylespace" => adapting(Arc::new(load(256)), &pack, Settings { batch: 2, snapshot_every: 0, stop: None, ..recipe }),
+        "256 px: adapt, stylespace" => {
+            let settings = Settings { parameters: Parameters::Stylespace, batch: 2, snapshot_every: 0, stop: None, ..recipe };
+            adapting(Arc::new(load(256)), &pack, settings)
+        }
+        "256 px: adapt, low" => adapting(Arc::new(load(256)), &pack, Settings { memory: Memory::Low, ..full }),
         "256 px: adapt, full" => adapting(Arc::new(load(256)), &pack, full),
         "256 px: adapt, layer selection" => {
             let auto_layers = Some(nada::adapt::AutoLayers { k: 6, iterations: 1, batch: 4 });
@@ -108,6 +112,7 @@ fn measured(case: &str) -> (u64, u64) {
         }
         "256 px: invert" => inverting(&load(256), search),
         "256 px: render 4" => rendering(&load(256), 4),
+        "1024 px: adapt, low" => adapting(Arc::new(load(1024)), &pack, Settings { memory: Memory::Low, steps: 1, ..full }),
         "1024 px: adapt, full" => adapting(Arc::new(load(1024)), &pack, Settings { steps: 1, ..full }),
         "1024 px: invert" => inverting(&load(1024), search),
         "1024 px: render 2" => rendering(&load(1024), 2),
@@ -167,6 +172,6 @@ fn estimates_are_near_what_is_taken() {
 #[test]
 #[ignore = "takes minutes and 6 GiB"]
 fn estimates_for_large_generators() {
-    compare(&["256 px: adapt, stylespace", "256 px: adapt, full", "256 px: adapt, layer selection"]);
-    compare(&["1024 px: adapt, full", "1024 px: invert", "1024 px: render 2"]);
+    compare(&["256 px: adapt, stylespace", "256 px: adapt, low", "256 px: adapt, full", "256 px: adapt, layer selection"]);
+    compare(&["1024 px: adapt, low", "1024 px: adapt, full", "1024 px: invert", "1024 px: render 2"]);
 }

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::random_generator::Random;
 use common::reference;
 use nada::capi::{context::*, generator::*, model::*, status::nada_status};
 use nada::checkpoint;
@@ -463,8 +464,11 @@ fn an_interrupt_leaves_nothing_half_written() {
     checkpoint::write_npy(&big, &numbers).unwrap();
     let (generator, into, big) = (starter("generator.safetensors"), folder.display().to_string(), big.display().to_string());
     let add = ["model", "add", "p", "--generator", generator.to_str().unwrap(), "--boundary", &big, "--folder", &into];
+    // The starter is written in less time than a request takes.
+    let large = home.path("large.safetensors");
+    Random { side: 64, style_dim: 512, mapping_layers: 8, channels: |_| 512, spread: 0.1 }.write(&large);
     let output = folder.join("g.pkl").display().to_string();
-    let convert = ["convert", generator.to_str().unwrap(), &output, "--to", "ada-pytorch"];
+    let convert = ["convert", large.to_str().unwrap(), &output, "--to", "ada-pytorch"];
     for arguments in [&add[..], &convert] {
         // The request may come too late, when all is done.
         let met = (0..20).any(|_| {

@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 
 const FILE: &str = "NADA_TEST_GENERATOR";
 const BATCH: &str = "NADA_TEST_BATCH";
+const LOW: &str = "NADA_TEST_LOW";
 const PICTURE: &str = "NADA_TEST_PICTURE";
 
 fn starter() -> PathBuf {
@@ -43,6 +44,7 @@ fn host() {
         let target = c("a zombie");
         options.target_text = target.as_ptr();
         (options.batch, options.steps, options.stop_latents) = (batch, 1, 0);
+        options.memory = if std::env::var_os(LOW).is_some() { nada_memory::NADA_MEMORY_LOW } else { nada_memory::NADA_MEMORY_FAST } as i32;
         println!("an unsaved painting is open");
         let mut adaptation = std::ptr::null_mut();
         let mut status = nada_adaptation_new(generator, &options, std::ptr::null(), &mut adaptation);
@@ -119,17 +121,20 @@ fn a_host_lives_where_an_adaptation_would_not_fit() {
         assert!(out.status.success() && text.contains("the host lives"), "{name}: {:?} {text}", out.status);
         let refusal = text.lines().find_map(|l| l.strip_prefix("NADA_OUT_OF_MEMORY: ")).unwrap_or_else(|| panic!("{name}: {text}"));
         assert!(refusal.starts_with("adapting would need about "), "{refusal}");
-        assert!(refusal.contains(name) && refusal.contains(&LIMIT.to_string()) && refusal.contains("; a batch of 1 would"), "{refusal}");
+        assert!(
+            refusal.contains(name) && refusal.contains(&LIMIT.to_string()) && refusal.contains("; with memory = low it would"),
+            "{refusal}"
+        );
     }
 }
 
 /// What the refusal says would fit does.
 #[test]
-fn the_smaller_batch_fits() {
+fn what_is_said_to_fit_does() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("big.safetensors");
     big(&file);
-    let out = limited(&mut hosting(&file, 1), libc::RLIMIT_AS, LIMIT);
+    let out = limited(hosting(&file, 4).env(LOW, ""), libc::RLIMIT_AS, LIMIT);
     let text = printed(&out);
     assert!(out.status.success() && text.contains("NADA_OK") && text.contains("the host lives"), "{:?} {text}", out.status);
 }
@@ -148,7 +153,7 @@ fn the_program_says_what_it_lacks() {
     let adapt = ["adapt", "a zombie", "--clip", clip.to_str().unwrap(), "--batch", "4", "--snapshot-every", "0"];
     let face = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/face.png");
     for (arguments, what, would_fit) in [
-        (&adapt[..], "adapting", "a batch of 1 would need about "),
+        (&adapt[..], "adapting", "with memory = low it would need about "),
         (&["invert", face.to_str().unwrap(), "--invert-optimise-noise", "true"], "inverting", "without optimised noise"),
         (&["sample", "-n", "500"], "rendering", " at a time would need about "),
     ] {

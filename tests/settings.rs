@@ -62,6 +62,7 @@ fn c_options_have_the_same_names() {
         "clip_count",
         "templates",
         "template_count",
+        "reserved",
     ];
     compare::<adapt::Settings>("nada_adaptation_options", &others);
     compare::<invert::Settings>("nada_inversion_options", &["struct_size", "clip", "reserved"]);

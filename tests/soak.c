@@ -88,7 +88,7 @@ static void open_world(struct world *w, const char *folder) {
     MUST(nada_model_generator(w->model, NULL, &w->generator));
     adaptation_options(w, &adapt, 1);
     MUST(nada_generator_adapt(w->generator, &adapt, NULL, &w->domain));
-    MUST(nada_generator_sample(w->generator, 1, 1, 0.7f, &w->latent));
+    MUST(nada_generator_sample(w->generator, 1, 1, 0.7f, NULL, &w->latent));
     MUST(nada_image_from_pixels(&pixels, &w->picture));
 }
 
@@ -145,8 +145,8 @@ static void one_call(struct worker *me) {
         }
         case 1: {
             nada_latent *a = NULL, *b = NULL;
-            MUST(nada_generator_sample(w->generator, 2, next(&me->random), 0.7f, &a));
-            MUST(nada_generator_mix_linear(w->generator, a, a, 0.5f, &b));
+            MUST(nada_generator_sample(w->generator, 2, next(&me->random), 0.7f, NULL, &a));
+            MUST(nada_generator_mix_linear(w->generator, a, a, 0.5f, NULL, &b));
             nada_latent_free(a);
             nada_latent_free(b);
             break;
@@ -172,9 +172,9 @@ static void one_call(struct worker *me) {
         case 4: {
             nada_gallery *gallery = NULL;
             nada_domain *domain = NULL;
-            MUST(nada_gallery_open(w->context, w->out, &gallery));
+            MUST(nada_gallery_open(w->context, w->out, NULL, &gallery));
             CHECK(nada_gallery_skipped(gallery) == 0);
-            if (nada_gallery_count(gallery) < 20) MUST(nada_gallery_install(gallery, w->domain, NULL, w->picture, NULL, 0, NULL));
+            if (nada_gallery_count(gallery) < 20) MUST(nada_gallery_install(gallery, w->domain, NULL, w->picture, NULL, NULL, 0, NULL));
             else {
                 MUST(nada_gallery_domain(gallery, next(&me->random) % 20, NULL, &domain));
                 nada_domain_free(domain);
@@ -202,7 +202,10 @@ static void one_call(struct worker *me) {
             nada_generator *generator = NULL;
             MUST(nada_model_clip(w->model, 0, NULL, &clip, NULL));
             MUST(nada_model_generator(w->model, NULL, &generator));
-            CHECK(strcmp(nada_generator_fingerprint(generator), nada_generator_fingerprint(w->generator)) == 0);
+            const char *found = NULL, *known = NULL;
+            MUST(nada_generator_fingerprint(generator, NULL, &found));
+            MUST(nada_generator_fingerprint(w->generator, NULL, &known));
+            CHECK(strcmp(found, known) == 0);
             nada_clip_free(clip);
             nada_generator_free(generator);
             break;
@@ -340,9 +343,9 @@ static void writing(const char *model, const char *folder) {
     nada_gallery *gallery = NULL;
     char file[4096];
     open_world(&w, model);
-    MUST(nada_gallery_open(w.context, folder, &gallery));
+    MUST(nada_gallery_open(w.context, folder, NULL, &gallery));
     for (;;) {
-        MUST(nada_gallery_install(gallery, w.domain, NULL, w.picture, file, sizeof file, NULL));
+        MUST(nada_gallery_install(gallery, w.domain, NULL, w.picture, NULL, file, sizeof file, NULL));
         /* Only what was said to be there must be there. */
         if (write(STDOUT_FILENO, "+", 1) != 1) exit(1);
     }
@@ -380,7 +383,7 @@ static void killing(const char *self, const char *model, unsigned times, const c
         while ((n = read(ends[0], bytes, sizeof bytes)) > 0) said += (size_t)n;
         close(ends[0]);
 
-        MUST(nada_gallery_open(context, folder, &gallery));
+        MUST(nada_gallery_open(context, folder, NULL, &gallery));
         count = nada_gallery_count(gallery);
         CHECK(nada_gallery_skipped(gallery) == 0);
         CHECK(count >= said);

@@ -153,7 +153,7 @@ fn every_long_command_keeps_what_it_reached() {
     running.signal(libc::SIGHUP);
     let (code, said) = running.end();
     assert!(code == Some(130) && said.contains("kept in l.safetensors"), "{said}");
-    assert_eq!(checkpoint::open(&at("l.safetensors")).unwrap().shape("wplus").unwrap()[0], 1);
+    assert_eq!(checkpoint::open(&at("l.safetensors")).unwrap().shape("w_plus").unwrap()[0], 1);
 
     // Pictures are there as they are drawn.
     let mut command = nada(folder.path());

@@ -49,6 +49,8 @@ fn a_domain_of_an_odd_batch_and_of_a_small_one() {
             .concat(),
     );
     adapting(&[&small[..], &["--batch", "3", "--parameters", "stylespace"]].concat());
+    // The latents of a pool, which threads fill in any order.
+    adapting(&[&small[..], &["--batch", "5", "--pool", "8", "--mixing", "0.5", "--noise", "true", "--losses-structure", "50"]].concat());
 }
 
 #[test]

@@ -25,9 +25,9 @@ bool plugin_fail(plugin_error *error, const char *format, ...)
     X(model_open) X(model_name) X(model_folder) X(model_description) X(model_generator) X(model_adaptation_options) \
     X(model_inversion_options) X(model_check_text) X(model_check_length) X(model_phrases) X(model_free) \
     X(model_list_new) X(model_list_count) X(model_list_name) X(model_list_folder) X(model_list_warning) X(model_list_free) \
-    X(gallery_open) X(gallery_folder) X(gallery_count) X(gallery_name) X(gallery_file) X(gallery_source) X(gallery_target) X(gallery_fingerprint) \
+    X(gallery_open) X(gallery_folder) X(gallery_count) X(gallery_name) X(gallery_file) X(gallery_source) X(gallery_target) X(gallery_fits) \
     X(gallery_thumbnail) X(gallery_domain) X(gallery_install) X(gallery_free) \
-    X(domain_open) X(domain_save) X(domain_source) X(domain_target) X(domain_step) X(domain_fingerprint) X(domain_free) \
+    X(domain_open) X(domain_save) X(domain_source) X(domain_target) X(domain_step) X(domain_fits) X(domain_free) \
     X(adaptation_new) X(adaptation_run) X(adaptation_outcome) X(adaptation_domain) X(adaptation_result) X(adaptation_preview) \
     X(adaptation_free) \
     X(generator_size) X(generator_fingerprint) X(generator_sample) X(generator_invert) X(generator_render) X(generator_render_frame) \

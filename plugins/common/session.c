@@ -96,7 +96,7 @@ const plugin_library *plugin_session_library(const plugin_session *session) { re
 
 nada_gallery *plugin_session_gallery(const plugin_session *session, plugin_error *error) {
     nada_gallery *gallery = NULL;
-    if (session->library->gallery_open(session->context, NULL, &gallery) != NADA_OK) plugin_library_fail(session->library, error);
+    if (session->library->gallery_open(session->context, NULL, NULL, &gallery) != NADA_OK) plugin_library_fail(session->library, error);
     return gallery;
 }
 
@@ -116,7 +116,10 @@ const nada_model *plugin_session_model(const plugin_session *session) { return s
 
 uint32_t plugin_session_size(const plugin_session *session) { return session->library->generator_size(session->generator); }
 
-const char *plugin_session_fingerprint(const plugin_session *session) { return session->library->generator_fingerprint(session->generator); }
+bool plugin_session_fits(const plugin_session *session, const nada_gallery *gallery, size_t index) {
+    uint32_t fits = 0;
+    return session->generator && session->library->gallery_fits(gallery, index, session->generator, NULL, &fits) == NADA_OK && fits;
+}
 
 void plugin_session_set_source(plugin_session *session, nada_image *source) {
     forget_latent(session);
@@ -165,7 +168,11 @@ bool plugin_work_open(plugin_job *job, void *data, plugin_error *error) {
     nada_generator *generator = NULL;
     if (library->model_open(session->context, *name ? name : NULL, &model) != NADA_OK) return plugin_library_fail(library, error);
     nada_call call = heeding(job);
-    if (library->model_generator(model, &call, &generator) != NADA_OK) {
+    /* The fingerprint takes a while for large generators; a gallery that is shown asks for it. */
+    const char *fingerprint = NULL;
+    if (library->model_generator(model, &call, &generator) != NADA_OK ||
+        library->generator_fingerprint(generator, &call, &fingerprint) != NADA_OK) {
+        library->generator_free(generator);
         library->model_free(model);
         return plugin_library_fail(library, error);
     }
@@ -300,7 +307,8 @@ static bool adapt(plugin_session *session, const plugin_request *request, struct
         plugin_job_show(job, look(session, request, &reading));
         double looked = now();
         if (saving && looked >= next_save) {
-            saving = library->domain_save(session->domain, file) == NADA_OK;
+            nada_status saved = library->domain_save(session->domain, file, &reading);
+            saving = saved == NADA_OK || saved == NADA_CANCELLED;
             double took = now() - looked;
             next_save = now() + (took / SAVE_SHARE > SAVE_SECONDS ? took / SAVE_SHARE : SAVE_SECONDS);
         }
@@ -360,14 +368,14 @@ bool plugin_work_restyle(plugin_job *job, void *data, plugin_error *error) {
     bool adapts = !*task->request.domain && !plugin_session_reached(session, &task->request).complete;
     double middle = !inverts ? 0 : adapts ? 0.4 : 0.95;
     /* Wrong words and a wrong name are told before the long part. */
-    if (adapts && !plugin_words_known(session->library, session->model, &task->request, error)) return false;
+    nada_call call = heeding(job);
+    if (adapts && !plugin_words_known(session->library, session->model, &task->request, &call, error)) return false;
     struct stretch adapting = {session->library, job, "Learning the words", middle, 0.95, 0, 0, 0};
     if (!adapts && !have_domain(task, &adapting, error)) return false;
     struct stretch inverting = {session->library, job, "Finding the picture", 0, middle, 0, 0, 0};
     if (inverts && !invert(session, &task->request, &inverting, error)) return false;
     if (adapts && !have_domain(task, &adapting, error)) return false;
     plugin_job_report(job, 0.95, "Drawing");
-    nada_call call = heeding(job);
     plugin_job_show(job, look(session, &task->request, &call));
     plugin_job_report(job, 1, "Done");
     return true;
@@ -376,10 +384,10 @@ bool plugin_work_restyle(plugin_job *job, void *data, plugin_error *error) {
 bool plugin_work_new_domain(plugin_job *job, void *data, plugin_error *error) {
     plugin_task *task = data;
     const plugin_session *session = task->session;
-    if (!is_open(session, error) || !plugin_words_known(session->library, session->model, &task->request, error)) return false;
+    nada_call call = heeding(job);
+    if (!is_open(session, error) || !plugin_words_known(session->library, session->model, &task->request, &call, error)) return false;
     struct stretch adapting = {session->library, job, "Learning the words", 0, 1, 0, 0, 0};
     if (!have_domain(task, &adapting, error)) return false;
-    nada_call call = heeding(job);
     plugin_job_show(job, look(session, &task->request, &call));
     plugin_job_report(job, 1, "Done");
     return true;
@@ -405,15 +413,16 @@ bool plugin_work_apply(plugin_job *job, void *data, plugin_error *error) {
 }
 
 /* One picture of the generator with the domain; NULL where it cannot be drawn, as thumbnails are not needed. */
-static nada_image *thumbnail(const plugin_session *session, const nada_domain *domain) {
+static nada_image *thumbnail(const plugin_session *session, const nada_domain *domain, const nada_call *call) {
     const plugin_library *library = session->library;
-    if (!session->generator || strcmp(library->domain_fingerprint(domain), plugin_session_fingerprint(session)) != 0) return NULL;
+    uint32_t fits = 0;
+    if (!session->generator || library->domain_fits(domain, session->generator, call, &fits) != NADA_OK || !fits) return NULL;
     nada_latent *latent = NULL;
     nada_image *image = NULL;
-    if (library->generator_sample(session->generator, 1, 1, 0.7f, &latent) != NADA_OK) return NULL;
+    if (library->generator_sample(session->generator, 1, 1, 0.7f, call, &latent) != NADA_OK) return NULL;
     plugin_request full;
     plugin_request_init(&full);
-    plugin_picture *picture = draw(session, latent, domain, &full, NULL, THUMBNAIL_SIDE);
+    plugin_picture *picture = draw(session, latent, domain, &full, call, THUMBNAIL_SIDE);
     library->latent_free(latent);
     if (!picture) return NULL;
     nada_pixels pixels = {picture->rgb, (size_t)picture->width * 3, (uint32_t)picture->width, (uint32_t)picture->height, NADA_FORMAT_RGB8,
@@ -424,10 +433,11 @@ static nada_image *thumbnail(const plugin_session *session, const nada_domain *d
 }
 
 static bool install(const plugin_session *session, const nada_domain *domain, const char *name, const nada_image *picture,
-                    char file[PLUGIN_PATH], plugin_error *error) {
+                    const nada_call *call, char file[PLUGIN_PATH], plugin_error *error) {
     nada_gallery *gallery = plugin_session_gallery(session, error);
     if (!gallery) return false;
-    bool done = ok(session, session->library->gallery_install(gallery, domain, *name ? name : NULL, picture, file, PLUGIN_PATH, NULL), error);
+    bool done = ok(session, session->library->gallery_install(gallery, domain, *name ? name : NULL, picture, call, file, PLUGIN_PATH, NULL),
+                   error);
     session->library->gallery_free(gallery);
     return done;
 }
@@ -437,8 +447,9 @@ bool plugin_work_install(plugin_job *job, void *data, plugin_error *error) {
     plugin_session *session = task->session;
     if (!plugin_session_reached(session, &task->request).usable) return plugin_fail(error, "there is no domain to install yet");
     plugin_job_report(job, 1, "Installing the domain");
-    nada_image *picture = thumbnail(session, session->domain);
-    bool done = install(session, session->domain, task->request.name, picture, task->file, error);
+    nada_call call = heeding(job);
+    nada_image *picture = thumbnail(session, session->domain, &call);
+    bool done = install(session, session->domain, task->request.name, picture, &call, task->file, error);
     session->library->image_free(picture);
     if (!done) return false;
     session->kept = true;
@@ -458,8 +469,8 @@ bool plugin_session_left(const plugin_session *session, const char *file, char w
 bool plugin_session_rescue(const plugin_session *session, const char *file, char installed[PLUGIN_PATH], plugin_error *error) {
     nada_domain *domain = NULL;
     if (!ok(session, session->library->domain_open(session->context, file, NULL, &domain), error)) return false;
-    nada_image *picture = thumbnail(session, domain);
-    bool done = install(session, domain, "", picture, installed, error);
+    nada_image *picture = thumbnail(session, domain, NULL);
+    bool done = install(session, domain, "", picture, NULL, installed, error);
     session->library->image_free(picture);
     session->library->domain_free(domain);
     if (done) unlink(file);

@@ -29,10 +29,11 @@ nada_model_list *plugin_session_models(const plugin_session *session, plugin_err
 /* A pack by name or folder ("" for the starter), beside the one that jobs work with; the caller frees it. NULL with a message. */
 nada_model *plugin_session_look_up(const plugin_session *session, const char *name, plugin_error *error);
 
-/* Of plugin_work_open(): the pack (NULL before; the session's), its generator's side in pixels (0 before) and fingerprint ("" before). */
+/* Of plugin_work_open(): the pack (NULL before; the session's), and its generator's side in pixels (0 before). */
 const nada_model *plugin_session_model(const plugin_session *session);
 uint32_t plugin_session_size(const plugin_session *session);
-const char *plugin_session_fingerprint(const plugin_session *session);
+/* Whether its generator draws domain `index` of a gallery. */
+bool plugin_session_fits(const plugin_session *session, const nada_gallery *gallery, size_t index);
 
 /* The picture to restyle, a square; becomes the session's. */
 void plugin_session_set_source(plugin_session *session, nada_image *source);

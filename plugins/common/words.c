@@ -5,9 +5,9 @@
 
 char *plugin_unknown_words(const plugin_library *library, const nada_model *model, const char *text) {
     size_t needed = 0;
-    if (library->model_check_text(model, text, NULL, 0, &needed) != NADA_OK || needed <= 1) return NULL;
+    if (library->model_check_text(model, text, NULL, NULL, 0, &needed) != NADA_OK || needed <= 1) return NULL;
     char *sentence = malloc(needed);
-    if (sentence && library->model_check_text(model, text, sentence, needed, NULL) == NADA_OK) return sentence;
+    if (sentence && library->model_check_text(model, text, NULL, sentence, needed, NULL) == NADA_OK) return sentence;
     free(sentence);
     return NULL;
 }
@@ -18,7 +18,7 @@ static bool is_known(const plugin_library *library, const nada_model *model, con
     for (size_t i = 0; i < sizeof DULL / sizeof *DULL; i++)
         if (strcmp(word, DULL[i]) == 0) return false;
     size_t needed = 0;
-    return library->model_check_text(model, word, NULL, 0, &needed) == NADA_OK && needed <= 1;
+    return library->model_check_text(model, word, NULL, NULL, 0, &needed) == NADA_OK && needed <= 1;
 }
 
 /* Of the pieces that the library takes for words; every letter of other scripts is bytes from 128 up. */
@@ -48,12 +48,15 @@ static bool knows_some(const plugin_library *library, const nada_model *model, c
                        library->model_name(model), text);
 }
 
-bool plugin_words_known(const plugin_library *library, const nada_model *model, const plugin_request *request, plugin_error *error) {
+bool plugin_words_known(const plugin_library *library, const nada_model *model, const plugin_request *request, const nada_call *call,
+                        plugin_error *error) {
+    /* What the CLIPs make of words is read by the first of these calls, which may take long. */
+    if (library->model_check_text(model, request->target, call, NULL, 0, NULL) == NADA_CANCELLED) return plugin_library_fail(library, error);
     // First, as words that are not known break into many tokens.
     if (!knows_some(library, model, request->source, "source", error) || !knows_some(library, model, request->target, "target", error))
         return false;
     const char *const texts[] = {request->source, request->target};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        if (library->model_check_length(model, texts[i]) == NADA_INVALID_ARGUMENT) return plugin_library_fail(library, error);
+        if (library->model_check_length(model, texts[i], call) == NADA_INVALID_ARGUMENT) return plugin_library_fail(library, error);
     return true;
 }

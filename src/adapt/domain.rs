@@ -4,9 +4,9 @@ use super::{Parameters, Settings};
 use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::device::HOST;
 use crate::error::{Error, Result};
+use crate::files::Destination;
 use crate::formats::{missing_feature, THIS_VERSION};
 use crate::nn::generator::{to_half, Config, Generator};
-use crate::output::Destination;
 use crate::picture::pixels::{self, Layout, Transfer};
 use crate::picture::Picture;
 use crate::progress::Cancel;
@@ -115,6 +115,18 @@ fn first() -> u32 {
 impl Description {
     /// Of a domain that belongs to `generator`. Errors: as [`Generator::fingerprint`].
     pub fn new(origin: Origin, source: &str, target: &str, parameters: Parameters, generator: &Generator) -> Result<Self> {
+        Self::new_unless(origin, source, target, parameters, generator, &Cancel::new())
+    }
+
+    /// As [`Description::new`]; `Cancelled` as [`Generator::fingerprint_unless`].
+    fn new_unless(
+        origin: Origin,
+        source: &str,
+        target: &str,
+        parameters: Parameters,
+        generator: &Generator,
+        cancel: &Cancel,
+    ) -> Result<Self> {
         Ok(Self {
             origin,
             source: source.into(),
@@ -122,7 +134,7 @@ impl Description {
             clips: vec![],
             parameters,
             step: 0,
-            fingerprint: generator.fingerprint()?.into(),
+            fingerprint: generator.fingerprint_unless(cancel)?.into(),
             fingerprint_version: 2,
             made_from: None,
             settings: Value::Null,
@@ -132,9 +144,14 @@ impl Description {
 
     /// Whether the domain belongs to `generator`, by the rule that its fingerprint was made by. Errors: as [`Generator::fingerprint`].
     pub fn fits(&self, generator: &Generator) -> Result<bool> {
+        self.fits_unless(generator, &Cancel::new())
+    }
+
+    /// As [`Description::fits`]; `Cancelled` as [`Generator::fingerprint_unless`].
+    pub fn fits_unless(&self, generator: &Generator, cancel: &Cancel) -> Result<bool> {
         Ok(match self.fingerprint_version {
-            1 => self.fingerprint == generator.fingerprint_of_format_1()?,
-            2 => self.fingerprint == generator.fingerprint()?,
+            1 => self.fingerprint == generator.fingerprint_of_format_1_unless(cancel)?,
+            2 => self.fingerprint == generator.fingerprint_unless(cancel)?,
             _ => false,
         })
     }
@@ -163,6 +180,9 @@ pub struct Domain {
 }
 
 impl Domain {
+    /// How the names of domain files end.
+    pub const ENDING: &str = ".nada.safetensors";
+
     /// `deltas`: f32 or f16, by the generator's own keys; style offsets `[channels]` under `s.<layer>`.
     pub fn new(description: Description, deltas: BTreeMap<String, Tensor>) -> Self {
         Self { description, deltas, extra: Extra::default() }
@@ -173,6 +193,11 @@ impl Domain {
     ///
     /// Errors: `Mismatch` where sizes, tensors, blur or learning-rate multiplier are not the same, or nothing differs.
     pub fn between(base: &Generator, adapted: &Generator, source: &str, target: &str) -> Result<Self> {
+        Self::between_unless(base, adapted, source, target, &Cancel::new())
+    }
+
+    /// As [`Domain::between`]; `Cancelled` once the flag is raised, which is looked at with each tensor.
+    pub fn between_unless(base: &Generator, adapted: &Generator, source: &str, target: &str, cancel: &Cancel) -> Result<Self> {
         let mismatch = |message: String| Err(Error::Mismatch(message));
         let (from, to) = (base.config(), adapted.config());
         let drawn = |c: &Config| format!("{} x {} px in {} colours", c.width(), c.height(), c.colours());
@@ -201,6 +226,7 @@ impl Domain {
             Ok(())
         };
         for (key, before) in base.weights() {
+            cancel.check()?;
             match adapted.weights().get(key) {
                 Some(after) if after.dims() == before.dims() => add(key.clone(), (after - before)?)?,
                 Some(after) => {
@@ -229,17 +255,23 @@ impl Domain {
         }
         let weights = deltas.keys().any(|key| !key.starts_with(STYLE));
         let parameters = if weights { Parameters::Full } else { Parameters::Stylespace };
-        Ok(Self::new(Description::new(Origin::Imported, source, target, parameters, base)?, deltas))
+        let description = Description::new_unless(Origin::Imported, source, target, parameters, base, cancel)?;
+        Ok(Self::new(description, deltas))
     }
 
     /// Errors: `Mismatch` where the domain was made from another generator than this.
     pub fn check_fits(&self, generator: &Generator) -> Result<()> {
+        self.check_fits_unless(generator, &Cancel::new())
+    }
+
+    /// As [`Domain::check_fits`]; `Cancelled` as [`Generator::fingerprint_unless`].
+    fn check_fits_unless(&self, generator: &Generator, cancel: &Cancel) -> Result<()> {
         let d = &self.description;
-        if d.fits(generator)? {
+        if d.fits_unless(generator, cancel)? {
             return Ok(());
         }
         let short = |f: &str| f.chars().take(12).collect::<String>();
-        let (its, own) = (short(&d.fingerprint), short(generator.fingerprint()?));
+        let (its, own) = (short(&d.fingerprint), short(generator.fingerprint_unless(cancel)?));
         let rule = if d.fingerprint_version > 2 { format!(", made by a rule that {THIS_VERSION} does not know") } else { String::new() };
         Err(Error::Mismatch(format!(
             "the domain \"{}\" was made from another generator: its fingerprint is {its}{rule}, this generator's is {own}",
@@ -253,10 +285,15 @@ impl Domain {
     ///
     /// Errors: `Mismatch` where the generator does not have the tensors that are changed, in their shapes.
     pub fn for_generator(&self, generator: &Generator) -> Result<Self> {
-        let fits = self.description.fits(generator)?;
+        self.for_generator_unless(generator, &Cancel::new())
+    }
+
+    /// As [`Domain::for_generator`]; `Cancelled` once the flag is raised, which is looked at with each tensor.
+    pub fn for_generator_unless(&self, generator: &Generator, cancel: &Cancel) -> Result<Self> {
+        let fits = self.description.fits_unless(generator, cancel)?;
         let mut moved = self.clone();
         let description = &mut moved.description;
-        let before = std::mem::replace(&mut description.fingerprint, generator.fingerprint()?.into());
+        let before = std::mem::replace(&mut description.fingerprint, generator.fingerprint_unless(cancel)?.into());
         description.fingerprint_version = 2;
         if fits {
             return Ok(moved);
@@ -264,7 +301,7 @@ impl Domain {
         description.made_from.get_or_insert(before);
         moved.extra.tensors.remove(THUMBNAIL);
         // Every key is there in its shape.
-        generator.with_domains(&[(&moved, 0.0)])?;
+        generator.with_domains_unless(&[(&moved, 0.0)], cancel)?;
         Ok(moved)
     }
 
@@ -272,7 +309,13 @@ impl Domain {
     ///
     /// Errors: `Unsupported` where a number is beyond f16.
     pub fn to_half(&self) -> Result<Self> {
+        self.to_half_unless(&Cancel::new())
+    }
+
+    /// As [`Domain::to_half`]; `Cancelled` once the flag is raised, which is looked at with each tensor.
+    pub fn to_half_unless(&self, cancel: &Cancel) -> Result<Self> {
         let half = |(key, delta): (&String, &Tensor)| {
+            cancel.check()?;
             let delta = if delta.dtype() == DType::F16 { delta.clone() } else { to_half(key, delta)? };
             Ok((key.clone(), delta))
         };
@@ -331,17 +374,17 @@ impl Domain {
     }
 
     /// Writes a safetensors file of format 2, by a temporary name and a rename. Deltas are written as they are, f32 or f16; so is what was
-    /// in the file that the domain was opened from and is not known to this version.
+    /// in the file that the domain was opened from and is not known to this version. `Cancelled` as [`Destination::unless`] says.
     pub fn save<'a>(&self, to: impl Into<Destination<'a>>) -> Result<()> {
         let (tensors, metadata) = self.contents(None)?;
         checkpoint::save_safetensors(to, &tensors, &metadata)
     }
 
     /// As [`Domain::save`], under the first of `paths` (in one folder) that is free, which is returned; with a picture of what the domain
-    /// makes, shrunk to [`THUMBNAIL_SIDE`].
-    pub fn save_as_new(&self, paths: impl Iterator<Item = PathBuf>, thumbnail: Option<&Picture>) -> Result<PathBuf> {
+    /// makes, shrunk to [`THUMBNAIL_SIDE`]. `Cancelled`, without a file, once the flag is raised, which is looked at with each piece.
+    pub fn save_as_new(&self, paths: impl Iterator<Item = PathBuf>, thumbnail: Option<&Picture>, cancel: &Cancel) -> Result<PathBuf> {
         let (tensors, metadata) = self.contents(thumbnail)?;
-        checkpoint::save_safetensors_as_new(paths, &tensors, &metadata)
+        checkpoint::save_safetensors_as_new(paths, &tensors, &metadata, cancel)
     }
 
     /// The tensors and the metadata of a file.
@@ -419,14 +462,20 @@ impl Generator {
     ///
     /// Errors: `Mismatch` where a domain was made from another generator (see [`Domain::for_generator`]); `InvalidArgument` for a strength outside [0, 1.5].
     pub fn with_domains(&self, domains: &[(&Domain, f32)]) -> Result<Generator> {
+        self.with_domains_unless(domains, &Cancel::new())
+    }
+
+    /// As [`Generator::with_domains`]; `Cancelled` once the flag is raised, which is looked at with each tensor.
+    pub fn with_domains_unless(&self, domains: &[(&Domain, f32)], cancel: &Cancel) -> Result<Generator> {
         let (mut weights, mut offsets) = (BTreeMap::<String, Tensor>::new(), BTreeMap::<String, Tensor>::new());
         for (domain, strength) in domains {
             let d = &domain.description;
             if !(0.0..=1.5).contains(strength) {
                 return Err(Error::argument("strength", format!("is {strength}, it must be in [0, 1.5]")));
             }
-            domain.check_fits(self)?;
+            domain.check_fits_unless(self, cancel)?;
             for (key, delta) in &domain.deltas {
+                cancel.check()?;
                 let scaled = delta.to_device(self.device())?.to_dtype(DType::F32)?.affine(*strength as f64, 0.0)?;
                 let (map, name, start) = match key.strip_prefix(STYLE) {
                     Some(layer) => (&mut offsets, layer, self.offsets().get(layer)),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub struct Judgement {
     /// Mean over the CLIPs of cos(picture, target), minus that of the unadapted pictures.
     pub gain: f32,
-    /// Share of adapted pictures whose nearest unadapted one is their own ([`crate::pairing`]).
+    /// Share of adapted pictures whose nearest unadapted one is their own (`eval::pairing`).
     pub pairing: f32,
     /// Mean cosine of each small grey picture with the unadapted one's.
     pub structure: f32,

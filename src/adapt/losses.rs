@@ -32,14 +32,10 @@ pub(super) struct Guide {
     cosine: f32,
 }
 
-/// Normalised embeddings of pictures [n, d].
-pub(super) fn embed_pictures(clip: &Clip, pictures: &[Picture], cancel: &Cancel) -> Result<Tensor> {
-    let parts = pictures.iter().map(|p| {
-        cancel.check()?;
-        let input = clip.preprocess(&p.to_tensor()?, ClipResize::Antialias)?;
-        normalise(&clip.encode_image(&input)?)
-    });
-    Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
+/// Normalised embeddings [n, d] of pictures, one by one, as they may be of different sizes.
+fn embed_each(clip: &Clip, pictures: &[Picture], cancel: &Cancel) -> Result<Tensor> {
+    let one = |p: &Picture| clip.embed_pictures(&p.to_tensor()?, ClipResize::Antialias, cancel);
+    Ok(Tensor::cat(&pictures.iter().map(one).collect::<Result<Vec<_>>>()?, 0)?)
 }
 
 impl Guide {
@@ -73,28 +69,33 @@ impl Guide {
         own: Option<&Tensor>,
         cancel: &Cancel,
     ) -> Result<Self> {
-        let all = |words: &str| clip.embed_texts_unless(&templates.of(words), cancel);
-        let one = |words: String| Result::Ok(clip.embed_texts_unless(&[words], cancel)?.squeeze(0)?);
         let mean = |e: Tensor| Result::Ok(e.mean(0)?);
         let (from, to, target, selection) = match (source, target) {
             (Concept::Text(source), Concept::Text(target)) => {
-                let (from, to) = (mean(all(source)?)?, mean(all(target)?)?);
+                // All at once, as batches of texts of one length are the fastest.
+                let count = templates.0.len();
+                let mut texts = [templates.of(source), templates.of(target)].concat();
+                if rules.bare_targets {
+                    texts.extend([REFERENCE_TARGET.replace("{}", target), target.clone()]);
+                }
+                let embedded = clip.embed_texts_unless(&texts, cancel)?;
+                let (from, to) = (mean(embedded.narrow(0, 0, count)?)?, mean(embedded.narrow(0, count, count)?)?);
                 let (global, selection) = match rules.bare_targets {
-                    true => (one(REFERENCE_TARGET.replace("{}", target))?, one(target.clone())?),
+                    true => (embedded.get(2 * count)?, embedded.get(2 * count + 1)?),
                     false => (normalise(&to)?, normalise(&to)?),
                 };
                 (from, to, global, selection)
             }
             (source, Concept::Pictures(pictures)) => {
                 let from = match source {
-                    Concept::Pictures(p) => mean(embed_pictures(clip, p, cancel)?)?,
+                    Concept::Pictures(p) => mean(embed_each(clip, p, cancel)?)?,
                     Concept::Text(_) => {
                         let own = own.ok_or_else(|| Error::Internal("the generator's own pictures were not drawn".into()))?;
                         let own = clip.preprocess(own, ClipResize::Antialias)?;
                         mean(normalise(&clip.encode_image(&own)?)?)?
                     }
                 };
-                let to = mean(embed_pictures(clip, pictures, cancel)?)?;
+                let to = mean(embed_each(clip, pictures, cancel)?)?;
                 (from, to.clone(), normalise(&to)?, normalise(&to)?)
             }
             (Concept::Pictures(_), Concept::Text(_)) => {

@@ -3,8 +3,10 @@
 mod augment;
 pub(crate) mod clip_pass;
 pub mod domain;
+mod draws;
 pub(crate) mod judge;
 mod losses;
+mod pool;
 mod settings;
 mod state;
 mod structure;
@@ -12,7 +14,9 @@ mod trainable;
 mod training;
 
 pub use domain::{Description, Domain, Origin};
+pub use draws::Draws;
 pub use judge::Judgement;
-pub use settings::{AutoLayers, ClipResize, LossWeights, Mode, Parameters, Phase, Settings, StopRule};
+pub use settings::{AutoLayers, ClipResize, LossWeights, Memory, Mode, Parameters, Phase, Settings, StopRule};
 pub use state::SavedState;
-pub use training::{Adaptation, Concept, Draws, Ended, Keep, Outcome, Snapshot, StepReport, Templates, WeightedClip};
+pub(crate) use training::SNAPSHOT_PICTURES;
+pub use training::{Adaptation, Concept, Ended, Keep, Outcome, Snapshot, StepReport, Templates, WeightedClip};

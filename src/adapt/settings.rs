@@ -3,8 +3,9 @@
 use crate::error::{Error, Result};
 pub use crate::nn::clip::ClipResize;
 use crate::optim::{Gradient, Schedule};
-use crate::settings::{self, Kind, Listed, Setting, ANY, MANY};
+use crate::settings::{self, setting, Kind, Listed, Setting, ANY, MANY};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Which rules the twins follow (see the design's "What adaptation computes").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,16 @@ pub enum Phase {
     NoFine,
     /// Mapping network and ToRGB too.
     All,
+}
+
+/// What an adaptation's memory is spent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Memory {
+    /// A whole batch goes through the networks together, and what is made of weights is kept.
+    Fast,
+    /// Pictures are gone through one at a time, drawn anew for their way back, and what is made of weights is made anew where it is needed.
+    Low,
 }
 
 /// Weights of the losses; 0 leaves one out.
@@ -95,8 +106,8 @@ impl AutoLayers {
 
 /// When to stop by itself, judged on `latents` of the run's own, every `every` steps.
 ///
-/// A look at the pictures is good where both `pairing` and `structure` are kept; the last good look is the result. Training ends after
-/// `patience` consecutive bad looks, or with a good look from step `earliest` on whose gain in cosine to the target has risen by less than
+/// A judgement is good where both `pairing` and `structure` are kept; the state of the last good one is the result. Training ends after
+/// `patience` consecutive bad ones, or with a good one from step `earliest` on whose gain in cosine to the target has risen by less than
 /// `plateau` over the last `plateau_steps` steps: what comes after that is overshoot.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -152,8 +163,16 @@ pub struct Settings {
     /// Random flips, turns, scales, shifts, brightness and noise before CLIP, the same draw for both twins.
     pub augment: bool,
     pub clip_resize: ClipResize,
+    /// The picture, by its longer side in pixels, through which a network with skips is trained ([`Config::sizes`](crate::nn::generator::Config::sizes)):
+    /// layers above it are neither drawn nor trained. 0: the whole.
+    pub train_resolution: usize,
     /// Random noise in the synthesis layers; false for generators trained without.
     pub noise: bool,
+    /// Latents whose unadapted pictures are drawn once and used again (`default` mode), each with its own noise and style mixing, which stay
+    /// the same; at least a batch of them. 0: new ones in every step, as in `reference` mode.
+    pub pool: usize,
+    /// It makes no difference to a domain but in the last bits.
+    pub memory: Memory,
     pub seed: u64,
     /// A snapshot every so many steps; 0 for none.
     pub snapshot_every: usize,
@@ -181,7 +200,10 @@ impl Default for Settings {
             truncation: 1.0,
             augment: false,
             clip_resize: ClipResize::Antialias,
+            train_resolution: 0,
             noise: true,
+            pool: 0,
+            memory: Memory::Fast,
             seed: 1,
             snapshot_every: 50,
             stop: None,
@@ -223,6 +245,26 @@ impl Settings {
         }
     }
 
+    /// Latents of the pool; 0 where there is none.
+    pub(crate) fn pooled(&self) -> usize {
+        match self.pool {
+            0 => 0,
+            pool => pool.max(self.batch),
+        }
+    }
+
+    /// How a batch is divided. It depends on nothing else, so that a seed gives the same domain however many threads there are.
+    pub(crate) fn parts(&self, batch: usize) -> Vec<Range<usize>> {
+        let parts = match (self.memory, batch) {
+            (Memory::Low, _) => batch,
+            (Memory::Fast, _) if !self.rules().divided => 1,
+            (Memory::Fast, ..4) => 1,
+            (Memory::Fast, ..8) => 2,
+            (Memory::Fast, _) => 4,
+        };
+        (0..parts).map(|i| batch * i / parts..batch * (i + 1) / parts).collect()
+    }
+
     /// How the learning rate goes.
     pub(super) fn schedule(&self) -> Schedule {
         if self.decay {
@@ -250,10 +292,6 @@ impl Settings {
     pub fn check(&self) -> Result<()> {
         settings::check(self)
     }
-}
-
-const fn setting(name: &'static str, kind: Kind, unit: &'static str, help: &'static str) -> Setting {
-    Setting { name, kind, unit, help }
 }
 
 impl Listed for Settings {
@@ -296,19 +334,42 @@ impl Listed for Settings {
             "Weight of the in-domain loss: pictures stay as different from one another as they were",
         ),
         setting("losses.structure", Kind::Within(0.0, ANY), "", "Weight of the structure loss, which keeps light and dark where they were"),
-        setting("floor", Kind::Within(0.0, ANY), "length of an embedding", "Least length of an edit in the directional loss"),
+        setting("floor", Kind::Within(0.0, ANY), "length of an embedding", "Least length of an edit in the directional loss's denominator"),
         setting(
             "enough",
             Kind::Above(0.0, 1.0),
             "cosine",
-            "Where edit and text agree so much, the directional loss is content; 1 for never",
+            "Mean cosine between edit and direction from which the directional loss is 0; 1 for never",
         ),
-        setting("structure_floor", Kind::Within(-1.0, 1.0), "cosine", "Where light and dark agree so much, the structure loss is content"),
+        setting("structure_floor", Kind::Within(-1.0, 1.0), "cosine", "Cosine of small grey pictures from which the structure loss is 0"),
         setting("mixing", Kind::Within(0.0, 1.0), "probability", "Style mixing in a batch"),
         setting("truncation", Kind::Within(0.0, 1.5), "", "Truncation of the training latents; 1 is none"),
-        setting("augment", Kind::Flag, "", "Random flips, turns, shifts and noise before CLIP"),
+        setting(
+            "augment",
+            Kind::Flag,
+            "",
+            "Random flips, scales, turns, shifts, brightness and noise before CLIP, the same for both twins",
+        ),
         setting("clip_resize", Kind::Choice(&["antialias", "aliased", "area"]), "", "How pictures shrink to CLIP's size"),
+        setting(
+            "train_resolution",
+            Kind::Count(0, MANY),
+            "pixels",
+            "Train through the generator's picture of this size, with the layers above as they are; 0: through the whole",
+        ),
         setting("noise", Kind::Flag, "", "Random noise in the synthesis layers; false for generators trained without"),
+        setting(
+            "pool",
+            Kind::Count(0, 4096),
+            "latents",
+            "Latents whose unadapted pictures are drawn once and used again, at least a batch; 0: new ones in every step",
+        ),
+        setting(
+            "memory",
+            Kind::Choice(&["fast", "low"]),
+            "",
+            "low: pictures go through the networks one at a time and are drawn anew for their way back, which takes longer and less memory",
+        ),
         setting("seed", Kind::Count(0, MANY), "", "Seed of latents, noise and augmentation"),
         setting("snapshot_every", Kind::Count(0, MANY), "steps", "Steps between two snapshots; 0 for none"),
         setting(
@@ -317,18 +378,22 @@ impl Listed for Settings {
             "",
             "Stop rule: end where the pictures are as good as they get; none: do all steps",
         ),
-        setting("stop.latents", Kind::Count(2, 1024), "latents", "Latents that it looks at"),
-        setting("stop.every", Kind::Count(1, MANY), "steps", "Steps between two looks"),
+        setting("stop.latents", Kind::Count(2, 1024), "latents", "Latents whose pictures are judged"),
+        setting("stop.every", Kind::Count(1, MANY), "steps", "Steps between two judgements"),
         setting("stop.pairing", Kind::Within(0.0, 1.0), "share", "Least share of pictures that still pair with their unadapted twin"),
         setting("stop.structure", Kind::Within(0.0, 1.0), "cosine", "Least mean cosine of light and dark with the unadapted twin"),
-        setting("stop.patience", Kind::Count(1, MANY), "looks", "Bad looks in a row that end the run"),
-        setting("stop.earliest", Kind::Count(0, MANY), "steps", "First step at which a standstill may end the run"),
-        setting("stop.plateau", Kind::Within(-ANY, ANY), "cosine", "A gain in cosine of less than this is a standstill"),
-        setting("stop.plateau_steps", Kind::Count(0, MANY), "steps", "Steps over which a standstill is measured"),
+        setting("stop.patience", Kind::Count(1, MANY), "judgements", "Consecutive bad judgements that end the run"),
+        setting("stop.earliest", Kind::Count(0, MANY), "steps", "First step at which a plateau may end the run"),
+        setting("stop.plateau", Kind::Within(-ANY, ANY), "cosine", "A gain in cosine of less than this is a plateau"),
+        setting("stop.plateau_steps", Kind::Count(0, MANY), "steps", "Steps over which a plateau is measured"),
     ];
 
     fn check_together(&self) -> Result<()> {
         let l = &self.losses;
+        if self.pool > 0 && !self.rules().shared_draws {
+            let message = format!("is {}, where reference mode draws new latents in every step; it must be 0 there", self.pool);
+            return Err(Error::argument("pool", message));
+        }
         match l.direction + l.global + l.manifold > 0.0 {
             true => Ok(()),
             false => Err(Error::argument("losses", "direction, global and manifold are all 0: nothing pulls towards the target")),

@@ -16,13 +16,12 @@ const LEAST: f64 = GREY_SIDE as f64 / 255.0;
 ///
 /// Errors: `NotFinite` where a picture is not.
 pub(super) fn loss(parts: &[Twins], floor: f32, weight: f32) -> Result<(f32, Vec<Tensor>)> {
-    let small = |of: fn(&Twins) -> &Tensor| -> Result<Tensor> {
-        let greys = parts.par_iter().map(|p| Ok(grey16(&of(p).detach())?)).collect::<Result<Vec<_>>>()?;
-        Ok(Tensor::cat(&greys, 0)?)
+    let small = |of: fn(&Twins) -> Result<Tensor>| -> Result<Tensor> {
+        Ok(Tensor::cat(&parts.par_iter().map(of).collect::<Result<Vec<_>>>()?, 0)?)
     };
     let direction = |greys: &Tensor| unit_rows(&greys.broadcast_sub(&greys.mean_keepdim(0)?)?, LEAST);
-    let after = Var::from_tensor(&small(|p| &p.after)?)?;
-    let cosines = (direction(after.as_tensor())? * direction(&small(|p| &p.before)?)?)?.sum(D::Minus1)?;
+    let after = Var::from_tensor(&small(|p| Ok(grey16(&p.after.detach())?))?)?;
+    let cosines = (direction(after.as_tensor())? * direction(&small(|p| p.before.grey())?)?)?.sum(D::Minus1)?;
     // The hinge below would take NaN for nothing.
     if !cosines.to_vec1::<f32>()?.iter().all(|c| c.is_finite()) {
         return Err(Error::NotFinite("the structure loss: the pictures hold NaN or infinity".into()));
@@ -41,6 +40,7 @@ pub(super) fn loss(parts: &[Twins], floor: f32, weight: f32) -> Result<(f32, Vec
 
 #[cfg(test)]
 mod tests {
+    use super::super::clip_pass::Before;
     use super::*;
     use candle_core::Device;
 
@@ -52,7 +52,7 @@ mod tests {
         let after = rng.normals(&shape, &Device::Cpu).unwrap();
         let twins = |after: &Tensor, cuts: &[usize]| -> Vec<Twins> {
             let part = |t: &Tensor, c: &[usize]| t.narrow(0, c[0], c[1] - c[0]).unwrap();
-            cuts.windows(2).map(|c| Twins { before: part(&before, c), after: part(after, c) }).collect()
+            cuts.windows(2).map(|c| Twins { before: Before::Pictures(part(&before, c)), after: part(after, c) }).collect()
         };
         let parts = loss(&twins(&after, &[0, 1, 3]), 0.9, 2.0).unwrap().1;
         let gradient = Tensor::cat(&parts, 0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -77,7 +77,7 @@ mod tests {
         let before = rng.normals(&shape, &Device::Cpu).unwrap();
         let steepest = |spread: f64| {
             let after = crate::rng::Rng::new(5).normals(&shape, &Device::Cpu).unwrap().affine(spread, 0.3).unwrap();
-            let gradient = &loss(&[Twins { before: before.clone(), after }], 0.9, 1.0).unwrap().1[0];
+            let gradient = &loss(&[Twins { before: Before::Pictures(before.clone()), after }], 0.9, 1.0).unwrap().1[0];
             gradient.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap()
         };
         // A tenth of the contrast has ten times the slope of an ordinary batch, and nothing has more than 300 times.
@@ -90,7 +90,7 @@ mod tests {
         let before = crate::rng::Rng::new(4).normals(&[2, 3, 16, 16], &Device::Cpu).unwrap();
         for bad in [f64::NAN, f64::INFINITY] {
             let after = before.affine(1.0, bad).unwrap();
-            let error = loss(&[Twins { before: before.clone(), after }], 0.9, 1.0).unwrap_err();
+            let error = loss(&[Twins { before: Before::Pictures(before.clone()), after }], 0.9, 1.0).unwrap_err();
             assert!(matches!(error, Error::NotFinite(_)), "{error}");
         }
     }
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn alike_pictures_cost_nothing() {
         let x = crate::rng::Rng::new(2).normals(&[4, 3, 16, 16], &Device::Cpu).unwrap();
-        let (value, gradients) = loss(&[Twins { after: x.affine(0.5, 0.1).unwrap(), before: x }], 0.9, 1.0).unwrap();
+        let (value, gradients) = loss(&[Twins { after: x.affine(0.5, 0.1).unwrap(), before: Before::Pictures(x) }], 0.9, 1.0).unwrap();
         assert_eq!(value, 0.0);
         assert_eq!(gradients[0].abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap(), 0.0);
     }

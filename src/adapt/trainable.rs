@@ -5,6 +5,7 @@ use super::settings::{Mode, Parameters, Phase, Settings};
 use crate::device::HOST;
 use crate::error::{Error, Result};
 use crate::nn::generator::{Config, Generator, Kind, Layer};
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +37,9 @@ impl Phase {
 impl Settings {
     /// Whether an adaptation trains `layer`; where layers are selected anew in each step, whether it may.
     pub(crate) fn trains(&self, layer: &Layer) -> bool {
+        if self.train_resolution > 0 && layer.size() > self.train_resolution {
+            return false;
+        }
         match layer.kind {
             Kind::ToRgb => self.train_to_rgb || self.phase.includes(layer) || self.selects_as_published() && layer.index == 0,
             Kind::Input | Kind::Convolution => self.phase.includes(layer) || self.selects_as_published(),
@@ -117,22 +121,45 @@ impl Trainable {
         self.variables.keys().filter(|k| chosen(k)).cloned().collect()
     }
 
-    /// The trained twin; gradients reach the variables in `tracked` only.
-    pub(super) fn generator(&self, tracked: &BTreeSet<String>) -> Result<Generator> {
+    /// The trained twin as it is now, without gradients.
+    pub(super) fn generator(&self) -> Result<Generator> {
+        self.replacing(&self.start, self.variables.iter().map(|(key, var)| (key, var.as_detached_tensor())))
+    }
+
+    /// `now`, which is [`Trainable::generator`] or a part of it, with gradients that reach the variables in `tracked`. What its device made of
+    /// the other weights is used again.
+    pub(super) fn tracking(&self, now: &Generator, tracked: &BTreeSet<String>) -> Result<Generator> {
+        let chosen = self.variables.iter().filter(|(key, _)| tracked.contains(*key));
+        self.replacing(now, chosen.map(|(key, var)| (key, var.as_tensor().clone())))
+    }
+
+    fn replacing<'a>(&self, generator: &Generator, tensors: impl Iterator<Item = (&'a String, Tensor)>) -> Result<Generator> {
         let (mut weights, mut offsets) = (BTreeMap::new(), BTreeMap::new());
-        for (key, var) in &self.variables {
-            let tensor = if tracked.contains(key) { var.as_tensor().clone() } else { var.as_detached_tensor() };
+        for (key, tensor) in tensors {
             match self.parameters {
                 Parameters::Full => weights.insert(key.clone(), tensor),
                 Parameters::Stylespace => offsets.insert(key[2..].to_string(), tensor),
             };
         }
-        self.start.replacing(weights, offsets)
+        generator.replacing(weights, offsets)
+    }
+
+    /// Adds the variables' gradients of `more`, which lose them, to `sum`.
+    pub(super) fn add(&self, sum: &mut GradStore, more: &mut GradStore) -> Result<()> {
+        for var in self.variables.values() {
+            let Some(gradient) = more.remove(var) else { continue };
+            let total = match sum.remove(var) {
+                Some(before) => (before + gradient)?,
+                None => gradient,
+            };
+            sum.insert(var, total);
+        }
+        Ok(())
     }
 
     /// How the trained twin differs from the frozen one, copied: later steps do not reach it.
     pub(super) fn deltas(&self) -> Result<BTreeMap<String, Tensor>> {
-        let now = self.generator(&BTreeSet::new())?;
+        let now = self.generator()?;
         let mut deltas = BTreeMap::new();
         let mut add = |key: String, tensor: &Tensor, before: Option<&Tensor>| -> Result<()> {
             if before.is_some_and(|b| b.id() == tensor.id()) {

@@ -1,10 +1,12 @@
 //! The training loop.
 
-use super::clip_pass::{self, Twins};
+use super::clip_pass::{self, Before, Seen, Twins};
 use super::domain::{carried, Description, Domain, Origin};
-use super::judge::{Judge, Judgement, Looks, Verdict};
-use super::losses::{normalise, Guide};
-use super::settings::Settings;
+use super::draws::{draw_noise, some_maps, Draws};
+use super::judge::{self, Judge, Judgement, Looks, Verdict};
+use super::losses::Guide;
+use super::pool::Pool;
+use super::settings::{Memory, Settings};
 use super::structure;
 use super::trainable::Trainable;
 use crate::error::{Error, Result};
@@ -15,11 +17,12 @@ use crate::optim::{self, Gradient, Optimiser, Rule};
 use crate::picture::Picture;
 use crate::progress::{Cancel, Flow, OnProgress, Progress};
 use crate::rng::Rng;
+use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// A CLIP and the weight of its losses.
 #[derive(Clone)]
@@ -130,33 +133,19 @@ pub struct Outcome {
     pub chosen: usize,
 }
 
-/// Everything random about one step; [`Adaptation::step`] draws it, a comparison with another implementation brings its own.
-pub struct Draws {
-    /// [batch, z_dim]
-    pub z: Tensor,
-    /// Style mixing, one for each twin: a second z and the row from which it is taken.
-    pub mixing: Option<[(Tensor, usize); 2]>,
-    /// Noise maps of the frozen and the trained twin; `None` for a generator without noise.
-    pub noise: Option<[Vec<Tensor>; 2]>,
-    /// For adaptive selection: z [batch, z_dim] and the noise maps of each iteration; without it everything is trained.
-    pub selection: Option<(Tensor, Vec<Vec<Tensor>>)>,
+/// The latents of a step.
+enum Latents<'a> {
+    Drawn(&'a Draws),
+    /// Of the pool, by number; all of them are there.
+    Pooled(&'a [usize]),
 }
 
-impl Draws {
-    /// The draws of some pictures of the batch; selection has its own and is left out.
-    fn narrow(&self, range: &Range<usize>) -> Result<Self> {
-        let some = |t: &Tensor| Result::Ok(t.narrow(0, range.start, range.len())?);
-        let mixing = match &self.mixing {
-            None => None,
-            Some([a, b]) => Some([(some(&a.0)?, a.1), (some(&b.0)?, b.1)]),
-        };
-        // A map of one serves the whole batch.
-        let maps = |maps: &[Tensor]| maps.iter().map(|m| if m.dim(0)? == 1 { Ok(m.clone()) } else { some(m) }).collect::<Result<Vec<_>>>();
-        let noise = match &self.noise {
-            None => None,
-            Some([a, b]) => Some([maps(a)?, maps(b)?]),
-        };
-        Ok(Self { z: some(&self.z)?, mixing, noise, selection: None })
+impl Latents<'_> {
+    fn count(&self) -> Result<usize> {
+        match self {
+            Latents::Drawn(draws) => Ok(draws.z.dim(0)?),
+            Latents::Pooled(indices) => Ok(indices.len()),
+        }
     }
 }
 
@@ -169,6 +158,8 @@ struct Selected {
     rows: Vec<usize>,
     /// Of variables.
     keys: BTreeSet<String>,
+    /// The trained twin that they were selected with.
+    now: Option<Generator>,
 }
 
 /// Gives noise maps for an iteration of layer selection, or none.
@@ -176,6 +167,22 @@ type NoiseOf<'a> = dyn FnMut(usize) -> Result<Option<Vec<Tensor>>> + 'a;
 
 /// Is given each snapshot when it is taken, and the run in that state.
 pub type Keep<'a> = dyn FnMut(&Adaptation, &Snapshot) -> Result<()> + 'a;
+
+/// Where a run's snapshots go.
+enum Snapshots<'a, 'b> {
+    /// To [`Adaptation::snapshots`].
+    Kept,
+    Given(&'a mut Keep<'b>),
+    /// None is taken.
+    None,
+}
+
+/// Truncation of the preview's latents.
+const PREVIEW_TRUNCATION: f32 = 0.7;
+/// How many pictures a preview has at the most.
+const PREVIEW_PICTURES: usize = 8;
+/// How many a snapshot's has.
+pub(crate) const SNAPSHOT_PICTURES: usize = 4;
 
 /// Streams of a run's random numbers; the judge has 3.
 const TRAINING: u64 = 1;
@@ -185,6 +192,8 @@ const OWN_PICTURES: u64 = 4;
 /// One adaptation, step by step. May be used from one thread at a time.
 pub struct Adaptation {
     pub(super) frozen: Arc<Generator>,
+    /// The frozen generator as far as training goes through it.
+    twin: Generator,
     pub(super) trainable: Trainable,
     pub(super) guides: Vec<Guide>,
     pub(super) settings: Settings,
@@ -206,8 +215,12 @@ pub struct Adaptation {
     pub(super) stopping: bool,
     /// The step that the stop rule prefers, and its domain.
     pub(super) chosen: Option<(usize, Arc<Domain>)>,
-    /// W+ of the preview's pictures.
+    /// z of the preview's pictures.
     preview: Tensor,
+    /// The preview's pictures by the frozen twin, as far as they were asked for: they stay the same.
+    plain: Mutex<Vec<Picture>>,
+    /// Where latents are used again.
+    pool: Option<Pool>,
     /// Each step needs the memory that the one before has used.
     _warm: Warm,
 }
@@ -274,16 +287,24 @@ impl Adaptation {
         settings.warnings().iter().for_each(|w| log::warn!("{w}"));
         let rules = settings.rules();
         Guide::check_length(clips, &rules, &source, &target, templates)?;
-        let rows = generator.config().n_latent();
+        let (generator, start) = match settings.memory {
+            Memory::Fast => (generator, start.clone()),
+            Memory::Low => (Arc::new(generator.lean()), start.lean()),
+        };
+        let twin = match settings.train_resolution {
+            0 => Generator::clone(&generator),
+            size => generator.cut(size, "train_resolution")?,
+        };
+        let rows = twin.config().n_latent();
         if let Some(a) = settings.auto_layers.filter(|a| a.k > rows) {
             return Err(Error::argument("auto_layers", format!("k is {}, the generator has {rows} rows", a.k)));
         }
         let own = match (&source, &target) {
             (Concept::Text(_), Concept::Pictures(_)) => {
-                let tensor = Rng::stream(settings.seed, OWN_PICTURES).normals(&[16, generator.config().z_dim], generator.device())?;
+                let tensor = Rng::stream(settings.seed, OWN_PICTURES).normals(&[16, twin.config().z_dim], twin.device())?;
                 let mut parts = vec![];
                 let latent = Latent { space: Space::Z, tensor, noise: None };
-                generator.render_each_unless(&latent, settings.truncation, Noise::None, cancel, &mut |part| {
+                twin.render_each_unless(&latent, settings.truncation, Noise::None, cancel, &mut |part| {
                     parts.push(as_rgb(&part)?);
                     Ok(())
                 })?;
@@ -295,9 +316,8 @@ impl Adaptation {
             .par_iter()
             .map(|c| Guide::new(c, &rules, &source, &target, templates, own.as_ref(), cancel))
             .collect::<Result<Vec<_>>>()?;
-        let z = Rng::stream(settings.seed, PREVIEW).normals(&[8, generator.config().z_dim], generator.device())?;
-        let preview = generator.broadcast(&generator.truncate(&generator.map(&z)?, 0.7)?)?;
-        let trainable = Trainable::new(&generator, start, &settings)?;
+        let preview = Rng::stream(settings.seed, PREVIEW).normals(&[PREVIEW_PICTURES, generator.config().z_dim], generator.device())?;
+        let trainable = Trainable::new(&generator, &start, &settings)?;
         let adam = optim::Config::new(Rule::adam(0.0, settings.beta2), settings.learning_rate);
         let variables = trainable.variables.iter().map(|(key, var)| (key.clone(), var.clone()));
         Ok(Self {
@@ -316,8 +336,11 @@ impl Adaptation {
             stopping: false,
             chosen: None,
             preview,
+            plain: Mutex::default(),
+            pool: Pool::new(&settings),
             _warm: Warm::new(),
             frozen: generator,
+            twin,
             guides,
             settings,
         })
@@ -341,76 +364,61 @@ impl Adaptation {
         // A copy draws, so that a failed step can be tried again with the same numbers.
         let mut rng = self.rng.clone();
         let selected = self.select(&mut rng, cancel)?;
-        let draws = self.draw(&mut rng)?;
-        let report = self.advance(selected, &draws, &mut rng, cancel)?;
+        let pooled = self.pool.as_ref().map(|pool| pool.of_step(self.step, self.settings.batch));
+        let report = match pooled {
+            Some(indices) => {
+                self.fill_pool(&indices, cancel)?;
+                self.advance(selected, &Latents::Pooled(&indices), &mut rng, cancel)?
+            }
+            None => {
+                let draws = Draws::random(&mut rng, &self.twin, &self.settings, self.settings.batch)?;
+                self.advance(selected, &Latents::Drawn(&draws), &mut rng, cancel)?
+            }
+        };
         self.rng = rng;
         Ok(report)
-    }
-
-    /// Noise maps for `batch` pictures.
-    fn draw_noise(&self, rng: &mut Rng, batch: usize) -> Result<Vec<Tensor>> {
-        self.frozen.noise_maps().iter().map(|m| rng.normals(&[batch, 1, m.dim(2)?, m.dim(3)?], self.frozen.device())).collect()
     }
 
     /// What the step trains, with random numbers of its own.
     fn select(&self, rng: &mut Rng, cancel: &Cancel) -> Result<Selected> {
         let Some(a) = self.settings.auto_layers else { return Ok(self.select_all()) };
-        let z = rng.normals(&[a.batch, self.frozen.config().z_dim], self.frozen.device())?;
+        let z = rng.normals(&[a.batch, self.twin.config().z_dim], self.twin.device())?;
         // Maps of one iteration at a time: those of all are gigabytes at 1024 px.
-        let mut noise = |_| if self.settings.noise { Ok(Some(self.draw_noise(rng, a.batch)?)) } else { Ok(None) };
-        Ok(self.select_by(&self.scores(&z, a.iterations, &mut noise, cancel)?))
+        let mut noise = |_| if self.settings.noise { Ok(Some(draw_noise(rng, &self.twin, a.batch)?)) } else { Ok(None) };
+        let now = self.trained()?;
+        let change = self.scores(&now, &z, a.iterations, &mut noise, cancel)?;
+        Ok(self.select_by(&change, Some(now)))
     }
 
     fn select_all(&self) -> Selected {
-        Selected { rows: vec![], keys: self.trainable.all() }
+        Selected { rows: vec![], keys: self.trainable.all(), now: None }
     }
 
     /// The layers of the rows that changed most.
-    fn select_by(&self, change: &[f32]) -> Selected {
+    fn select_by(&self, change: &[f32], now: Option<Generator>) -> Selected {
         let mut rows: Vec<usize> = (0..change.len()).filter(|&r| self.selectable(r).is_some()).collect();
         rows.sort_by(|&a, &b| change[b].total_cmp(&change[a]));
         rows.truncate(self.settings.auto_layers.map_or(change.len(), |a| a.k));
         let layers: Vec<&Layer> = rows.iter().filter_map(|&r| self.selectable(r)).collect();
-        Selected { keys: self.trainable.of_layers(&layers), rows }
+        Selected { keys: self.trainable.of_layers(&layers), rows, now }
     }
 
-    /// Everything but the selection's.
-    fn draw(&self, rng: &mut Rng) -> Result<Draws> {
-        let (s, config, device) = (&self.settings, self.frozen.config(), self.frozen.device());
-        let shared = s.rules().shared_draws;
-        let shape = |batch: usize| [batch, config.z_dim];
-        let maps = |rng: &mut Rng, batch: usize| self.draw_noise(rng, batch);
-        let z = rng.normals(&shape(s.batch), device)?;
-        let mixing = if s.mixing > 0.0 && rng.uniform() < s.mixing {
-            let mut one = || -> Result<(Tensor, usize)> {
-                let z = rng.normals(&shape(s.batch), device)?;
-                Ok((z, 1 + rng.below(config.n_latent() - 1)))
-            };
-            let first = one()?;
-            // The published twins share the second z and draw their own crossovers.
-            let second = if shared { first.clone() } else { (first.0.clone(), one()?.1) };
-            Some([first, second])
-        } else {
-            None
-        };
-        let noise = match (s.noise, shared) {
-            (false, _) => None,
-            (true, true) => {
-                let shared = maps(rng, s.batch)?;
-                Some([shared.clone(), shared])
-            }
-            (true, false) => Some([maps(rng, s.batch)?, maps(rng, s.batch)?]),
-        };
-        Ok(Draws { z, mixing, noise, selection: None })
+    /// The trained twin as it is now, as far as training goes through it.
+    fn trained(&self) -> Result<Generator> {
+        let whole = self.trainable.generator()?;
+        match self.settings.train_resolution {
+            0 => Ok(whole),
+            size => whole.cut(size, "train_resolution"),
+        }
     }
 
     /// One training step with given random numbers; `rng` serves the augmentation.
     pub fn step_with(&mut self, draws: &Draws, rng: &mut Rng) -> Result<StepReport> {
         let selected = match &draws.selection {
-            Some((z, noise)) => self.select_by(&self.layer_changes(z, noise)?),
+            Some((z, noise)) => self.select_by(&self.layer_changes(z, noise)?, None),
             None => self.select_all(),
         };
-        let report = self.advance(selected, draws, rng, &Cancel::new())?;
+        let report = self.advance(selected, &Latents::Drawn(draws), rng, &Cancel::new())?;
         self.attended = self.step;
         Ok(report)
     }
@@ -419,27 +427,47 @@ impl Adaptation {
     /// before its end.
     fn advance(
         &mut self,
-        Selected { rows, keys: selected }: Selected,
-        draws: &Draws,
+        Selected { rows, keys: selected, now }: Selected,
+        latents: &Latents,
         rng: &mut Rng,
         cancel: &Cancel,
     ) -> Result<StepReport> {
-        let trained = self.trainable.generator(&selected)?;
-        let ranges = clip_pass::ranges(self.settings.rules().divided, draws.z.dim(0)?);
-        let twins = |range: &Range<usize>| self.twins(&trained, &draws.narrow(range)?, cancel);
-        let parts = ranges.par_iter().map(twins).collect::<Result<Vec<_>>>()?;
+        let now = now.map_or_else(|| self.trained(), Ok)?;
+        let trained = self.trainable.tracking(&now, &selected)?;
+        // Otherwise it is not needed any more, nor what its device made of its weights.
+        let untracked = (self.settings.memory == Memory::Low).then_some(now);
+        let batch = latents.count()?;
+        let ranges = self.settings.parts(batch);
+        let low = untracked.is_some();
+        if ranges.len() > 1 && !low {
+            trained.prepare()?;
+            if let Latents::Drawn(_) = latents {
+                self.twin.prepare()?;
+            }
+        }
+        let parts = match untracked {
+            None => ranges.par_iter().map(|range| self.twins(&trained, latents, range, cancel)).collect::<Result<Vec<_>>>()?,
+            Some(now) => {
+                // Their way back begins here, and goes on through pictures that are drawn anew.
+                let leaf = |mut twins: Twins| -> Result<Twins> {
+                    twins.after = Var::from_tensor(&twins.after)?.into_inner();
+                    Ok(twins)
+                };
+                ranges.iter().map(|range| leaf(self.twins(&now, latents, range, cancel)?)).collect::<Result<Vec<_>>>()?
+            }
+        };
         cancel.check()?;
         let (mut loss, mut seeds) = clip_pass::clip_seeds(&self.guides, &self.settings, &parts, rng, cancel)?;
         cancel.check()?;
         // Of a single picture there is nothing: it is the batch's mean.
-        if self.settings.losses.structure > 0.0 && draws.z.dim(0)? > 1 {
+        if self.settings.losses.structure > 0.0 && batch > 1 {
             let (apart, gradients) = structure::loss(&parts, self.settings.structure_floor, self.settings.losses.structure)?;
             loss += apart;
             for ((seed, gradient), part) in seeds.iter_mut().zip(&gradients).zip(&parts) {
                 *seed = (&*seed + with_gradient(&part.after, gradient)?)?;
             }
         }
-        drop(parts);
+        let leaves: Vec<Tensor> = parts.into_iter().filter(|_| low).map(|twins| twins.after).collect();
         if !loss.is_finite() {
             return Err(Error::NotFinite(format!("the loss of step {} is {loss}: a smaller learning_rate may help", self.step + 1)));
         }
@@ -447,7 +475,23 @@ impl Adaptation {
             cancel.check()?;
             Ok(seed.backward()?)
         };
-        let grads = seeds.into_par_iter().map(back).collect::<Result<Vec<_>>>()?;
+        let grads = match low {
+            false => seeds.into_par_iter().map(back).collect::<Result<Vec<_>>>()?,
+            true => {
+                let mut sum: Option<GradStore> = None;
+                for ((seed, leaf), range) in seeds.into_iter().zip(leaves).zip(&ranges) {
+                    let Some(gradient) = back(seed)?.remove(&leaf) else { continue };
+                    drop(leaf);
+                    let after = self.after(&trained, latents, range, cancel)?;
+                    let mut one = back(with_gradient(&after, &gradient)?)?;
+                    match &mut sum {
+                        None => sum = Some(one),
+                        Some(sum) => self.trainable.add(sum, &mut one)?,
+                    }
+                }
+                sum.into_iter().collect()
+            }
+        };
         cancel.check()?;
         let left_out = self.settings.rules().left_out;
         let rate = self.settings.schedule().share(self.step, self.settings.steps);
@@ -458,31 +502,81 @@ impl Adaptation {
     }
 
     fn selectable(&self, row: usize) -> Option<&Layer> {
-        self.settings.selectable(self.frozen.config(), row)
+        self.settings.selectable(self.twin.config(), row)
     }
 
-    /// Pictures of the frozen twin, and of the trained one with its graph.
-    fn twins(&self, trained: &Generator, draws: &Draws, cancel: &Cancel) -> Result<Twins> {
-        let noise = |twin: usize| draws.noise.as_ref().map_or(Noise::None, |n| Noise::Given(&n[twin]));
-        let wplus = |mapper: &Generator, twin: usize| -> Result<Tensor> {
-            let map = |z: &Tensor| mapper.broadcast(&mapper.truncate(&mapper.map(z)?, self.settings.truncation)?);
-            match &draws.mixing {
-                None => map(&draws.z),
-                Some(mixing) => mapper.mix(&map(&draws.z)?, &map(&mixing[twin].0)?, mixing[twin].1),
-            }
-        };
+    /// W+ of one of the twins (0: the frozen one).
+    fn wplus(&self, trained: &Generator, draws: &Draws, twin: usize) -> Result<Tensor> {
         // The twins share the frozen mapping network, unless the trained one's is trained.
         let own_mapping = self.settings.rules().own_mapping && self.trainable.trains_mapping();
-        let (before, after) = rayon::join(
-            || self.frozen.synthesize_unless(&wplus(&self.frozen, 0)?, noise(0), cancel),
-            || trained.synthesize_unless(&wplus(if own_mapping { trained } else { &self.frozen }, 1)?, noise(1), cancel),
-        );
-        Ok(Twins { before: as_rgb(&before?)?, after: as_rgb(&after?)? })
+        let mapper = if twin == 1 && own_mapping { trained } else { &self.twin };
+        let map = |z: &Tensor| mapper.broadcast(&mapper.truncate(&mapper.map(z)?, self.settings.truncation)?);
+        match &draws.mixing {
+            None => map(&draws.z),
+            Some(mixing) => mapper.mix(&map(&draws.z)?, &map(&mixing[twin].0)?, mixing[twin].1),
+        }
+    }
+
+    /// What there is of the frozen twin, and pictures of `trained`, with their graph where it is tracked.
+    fn twins(&self, trained: &Generator, latents: &Latents, range: &Range<usize>, cancel: &Cancel) -> Result<Twins> {
+        // One after the other: side by side they would need the memory of both.
+        let before = match latents {
+            Latents::Drawn(draws) => {
+                let draws = draws.narrow(range)?;
+                let noise = draws.noise.as_ref().map_or(Noise::None, |[before, _]| Noise::Given(before));
+                let pictures = self.twin.synthesize_unless(&self.wplus(trained, &draws, 0)?, noise, cancel)?;
+                Before::Pictures(as_rgb(&pictures)?)
+            }
+            Latents::Pooled(indices) => {
+                let pool = self.pool.as_ref().ok_or_else(|| Error::Internal("there is no pool".into()))?;
+                Before::Seen(pool.seen(&indices[range.clone()])?)
+            }
+        };
+        Ok(Twins { before, after: self.after(trained, latents, range, cancel)? })
+    }
+
+    /// Pictures of `trained`.
+    fn after(&self, trained: &Generator, latents: &Latents, range: &Range<usize>, cancel: &Cancel) -> Result<Tensor> {
+        let pictures = match latents {
+            Latents::Drawn(draws) => {
+                let draws = draws.narrow(range)?;
+                let noise = draws.noise.as_ref().map_or(Noise::None, |[_, after]| Noise::Given(after));
+                trained.synthesize_unless(&self.wplus(trained, &draws, 1)?, noise, cancel)?
+            }
+            Latents::Pooled(indices) => {
+                let pool = self.pool.as_ref().ok_or_else(|| Error::Internal("there is no pool".into()))?;
+                let draws = indices[range.clone()].iter().map(|&i| pool.draws(i, &self.twin, &self.settings));
+                let draws = draws.collect::<Result<Vec<_>>>()?;
+                let wplus = Tensor::cat(&draws.iter().map(|d| self.wplus(trained, d, 1)).collect::<Result<Vec<_>>>()?, 0)?;
+                let maps: Vec<&Vec<Tensor>> = draws.iter().filter_map(|d| d.noise.as_ref().map(|[_, after]| after)).collect();
+                let layers = maps.first().map_or(0, |first| first.len());
+                let layer = |i: usize| Ok(Tensor::cat(&maps.iter().map(|maps| &maps[i]).collect::<Vec<_>>(), 0)?);
+                let maps = (0..layers).map(layer).collect::<Result<Vec<_>>>()?;
+                trained.synthesize_unless(&wplus, if layers > 0 { Noise::Given(&maps) } else { Noise::None }, cancel)?
+            }
+        };
+        as_rgb(&pictures)
+    }
+
+    /// Draws the unadapted pictures of what is missing in the pool.
+    fn fill_pool(&mut self, indices: &[usize], cancel: &Cancel) -> Result<()> {
+        let Some(pool) = &self.pool else { return Ok(()) };
+        let see = |&i: &usize| -> Result<(usize, Seen)> {
+            let draws = pool.draws(i, &self.twin, &self.settings)?;
+            let noise = draws.noise.as_ref().map_or(Noise::None, |n| Noise::Given(&n[0]));
+            let picture = self.twin.synthesize_unless(&self.wplus(&self.twin, &draws, 0)?, noise, cancel)?;
+            Ok((i, Seen::new(&self.guides, &self.settings, &as_rgb(&picture)?, cancel)?))
+        };
+        let made = pool.missing(indices).par_iter().map(see).collect::<Result<Vec<_>>>()?;
+        if let Some(pool) = &mut self.pool {
+            made.into_iter().for_each(|(i, seen)| pool.keep(i, seen));
+        }
+        Ok(())
     }
 
     /// The losses in CLIP's space, and a scalar whose backward pass carries their gradient into `after`.
     pub fn clip_gradients(&self, before: &Tensor, after: &Tensor, rng: &mut Rng) -> Result<(f32, Tensor)> {
-        let twins = [Twins { before: before.clone(), after: after.clone() }];
+        let twins = [Twins { before: Before::Pictures(before.clone()), after: after.clone() }];
         let (loss, mut seeds) = clip_pass::clip_seeds(&self.guides, &self.settings, &twins, rng, &Cancel::new())?;
         Ok((loss, seeds.remove(0)))
     }
@@ -491,33 +585,35 @@ impl Adaptation {
     /// towards the target, one step for each set of noise maps (or `iterations` without noise).
     pub fn layer_changes(&self, z: &Tensor, noise: &[Vec<Tensor>]) -> Result<Vec<f32>> {
         let iterations = if noise.is_empty() { self.settings.auto_layers.map_or(1, |a| a.iterations) } else { noise.len() };
-        self.scores(z, iterations, &mut |i| Ok(noise.get(i).cloned()), &Cancel::new())
+        self.scores(&self.trained()?, z, iterations, &mut |i| Ok(noise.get(i).cloned()), &Cancel::new())
     }
 
-    /// As [`Adaptation::layer_changes`]; `noise` gives the maps of each iteration when it begins.
-    fn scores(&self, z: &Tensor, iterations: usize, noise: &mut NoiseOf, cancel: &Cancel) -> Result<Vec<f32>> {
-        let frozen = &self.frozen;
-        let start = frozen.broadcast(&frozen.truncate(&frozen.map(z)?, self.settings.truncation)?)?;
-        let trained = self.trainable.generator(&BTreeSet::new())?;
+    /// As [`Adaptation::layer_changes`], with the trained twin as it is now; `noise` gives the maps of each iteration when it begins.
+    fn scores(&self, now: &Generator, z: &Tensor, iterations: usize, noise: &mut NoiseOf, cancel: &Cancel) -> Result<Vec<f32>> {
+        let twin = &self.twin;
+        let start = twin.broadcast(&twin.truncate(&twin.map(z)?, self.settings.truncation)?)?;
         let wplus = Var::from_tensor(&start)?;
         let mut sgd = Optimiser::named([("W+".into(), wplus.clone())], optim::Config::new(Rule::Sgd, SELECTION_RATE));
+        let batch = start.dim(0)?;
+        let ranges = self.settings.parts(batch);
         for i in 0..iterations {
             let maps = noise(i)?;
-            let noise = maps.as_ref().map_or(Noise::None, |m| Noise::Given(m));
-            let image = as_rgb(&trained.synthesize_unless(wplus.as_tensor(), noise, cancel)?)?;
-            let mut total: Option<Tensor> = None;
-            for g in &self.guides {
+            // No picture's loss depends on another picture: each part's graph goes before the next, or runs beside it where pictures are small.
+            let of_part = |range: &Range<usize>| -> Result<GradStore> {
+                let maps = maps.as_ref().map(|maps| some_maps(maps, range)).transpose()?;
+                let noise = maps.as_ref().map_or(Noise::None, |m| Noise::Given(m));
+                let points = wplus.narrow(0, range.start, range.len())?;
+                let image = as_rgb(&now.synthesize_unless(&points, noise, cancel)?)?;
+                let share = range.len() as f64 / batch as f64;
+                let loss = (clip_pass::selection_loss(&self.guides, &self.settings, &image, cancel)? * share)?;
                 cancel.check()?;
-                let e = normalise(&g.clip.encode_image(&g.clip.preprocess(&image, self.settings.clip_resize)?)?)?;
-                let loss = (g.selection_loss(&e)? * g.weight as f64)?;
-                total = Some(match total {
-                    None => loss,
-                    Some(t) => (t + loss)?,
-                });
-            }
-            cancel.check()?;
-            let grads = total.ok_or_else(|| Error::Internal("no CLIP".into()))?.backward()?;
-            sgd.step_of(&[grads], 1.0, |_| Gradient::Own)?;
+                Ok(loss.backward()?)
+            };
+            let grads = match judge::side_by_side(twin.config(), rayon::current_num_threads()) {
+                1 => ranges.iter().map(of_part).collect::<Result<Vec<_>>>()?,
+                _ => ranges.par_iter().map(of_part).collect::<Result<Vec<_>>>()?,
+            };
+            sgd.step_of(&grads, 1.0, |_| Gradient::Own)?;
         }
         Ok((wplus.as_detached_tensor() - start)?.abs()?.mean(2)?.mean(0)?.to_vec1()?)
     }
@@ -525,21 +621,22 @@ impl Adaptation {
     /// Trains until `settings.steps` or the stop rule, taking snapshots, which [`Adaptation::snapshots`] keeps. With `Cancelled` the state is
     /// the last complete step, and its snapshots can be taken; calling again goes on.
     pub fn run(&mut self, cancel: &Cancel, on_progress: &mut OnProgress) -> Result<Outcome> {
-        self.run_until(cancel, on_progress, None)
+        self.run_until(cancel, on_progress, Snapshots::Kept)
+    }
+
+    /// As [`Adaptation::run`], without snapshots and their previews, whatever `settings.snapshot_every` says.
+    pub fn run_without_snapshots(&mut self, cancel: &Cancel, on_progress: &mut OnProgress) -> Result<Outcome> {
+        self.run_until(cancel, on_progress, Snapshots::None)
     }
 
     /// As [`Adaptation::run`], with every snapshot given to `keep` when it is taken instead of being kept. An error of `keep` ends the run,
     /// whose state is then that of the snapshot's step.
     pub fn run_keeping(&mut self, cancel: &Cancel, on_progress: &mut OnProgress, keep: &mut Keep) -> Result<Outcome> {
-        self.run_until(cancel, on_progress, Some(keep))
+        self.run_until(cancel, on_progress, Snapshots::Given(keep))
     }
 
-    fn run_until(&mut self, cancel: &Cancel, on_progress: &mut OnProgress, mut keep: Option<&mut Keep>) -> Result<Outcome> {
+    fn run_until(&mut self, cancel: &Cancel, on_progress: &mut OnProgress, mut snapshots: Snapshots) -> Result<Outcome> {
         let total = self.settings.steps;
-        if let (Some(rule), None) = (self.settings.stop, &self.judge) {
-            let looks = self.looks.clone().unwrap_or_default();
-            self.judge = Some(Judge::new(&self.frozen, &self.guides, &self.settings, rule, looks, cancel)?);
-        }
         if self.attended == self.step && std::mem::take(&mut self.stopping) {
             return Ok(self.outcome(Ended::Rule));
         }
@@ -551,9 +648,18 @@ impl Adaptation {
             }
             let due = |every: usize| every > 0 && (self.step.is_multiple_of(every) || self.step == total);
             let (judge_due, snapshot_due) = (self.settings.stop.is_some_and(|r| due(r.every)), due(self.settings.snapshot_every));
+            let snapshot_due = snapshot_due && !matches!(snapshots, Snapshots::None);
             // A look that was taken before a cancel is not taken again.
             let mut judgement = self.looked.filter(|(step, _)| *step == self.step).map(|(_, judgement)| judgement);
-            if let Some(mut judge) = self.judge.take_if(|_| judge_due && judgement.is_none()) {
+            if let Some(rule) = self.settings.stop.filter(|_| judge_due && judgement.is_none()) {
+                // Unadapted pictures are looked at when the first look is due, not before the first step.
+                let mut judge = match self.judge.take() {
+                    Some(judge) => judge,
+                    None => {
+                        let looks = self.looks.clone().unwrap_or_default();
+                        Judge::new(&self.twin, &self.guides, &self.settings, rule, looks, cancel)?
+                    }
+                };
                 let verdict = self.judged(&mut judge, cancel);
                 self.judge = Some(judge);
                 let verdict = verdict?;
@@ -566,12 +672,12 @@ impl Adaptation {
             }
             let snapshot = if snapshot_due { Some(self.snapshot_unless(judgement, cancel)?) } else { None };
             self.attended = self.step;
-            if let (Some(snapshot), Some(keep)) = (&snapshot, &mut keep) {
+            if let (Some(snapshot), Snapshots::Given(keep)) = (&snapshot, &mut snapshots) {
                 keep(self, snapshot)?;
             }
             let preview = snapshot.as_ref().map(|s| &s.preview);
             let flow = on_progress(&Progress { step: self.step, total, loss: self.loss, preview });
-            if keep.is_none() {
+            if matches!(snapshots, Snapshots::Kept) {
                 self.snapshots.extend(snapshot);
             }
             if std::mem::take(&mut self.stopping) {
@@ -590,13 +696,12 @@ impl Adaptation {
     }
 
     fn snapshot_unless(&self, judgement: Option<Judgement>, cancel: &Cancel) -> Result<Snapshot> {
-        let preview = self.preview_unless(4, cancel)?;
+        let preview = self.preview_unless(SNAPSHOT_PICTURES, cancel)?;
         Ok(Snapshot { step: self.step, loss: self.loss, judgement, preview, domain: Arc::new(self.domain()?) })
     }
 
     fn judged(&self, judge: &mut Judge, cancel: &Cancel) -> Result<Verdict> {
-        let trained = self.trainable.generator(&BTreeSet::new())?;
-        judge.look(&trained, &self.guides, &self.settings, self.step, cancel)
+        judge.look(&self.trained()?, &self.guides, &self.settings, self.step, cancel)
     }
 
     fn outcome(&self, ended: Ended) -> Outcome {
@@ -660,16 +765,30 @@ impl Adaptation {
 
     /// As [`Adaptation::preview`]; `Cancelled` once the flag is raised, which is looked at after each layer.
     pub fn preview_unless(&self, count: usize, cancel: &Cancel) -> Result<Picture> {
-        let latent = Latent { space: Space::WPlus, tensor: self.preview.narrow(0, 0, count.clamp(1, 8))?, noise: None };
-        let trained = self.trainable.generator(&BTreeSet::new())?;
-        let mut pictures = vec![];
-        for g in [&*self.frozen, &trained] {
-            let image = g.render_unless(&latent, 1.0, if self.settings.noise { Noise::Const } else { Noise::None }, cancel)?;
-            for i in 0..image.dim(0)? {
-                pictures.push(Picture::from_tensor(&image, i)?);
-            }
+        let count = count.clamp(1, PREVIEW_PICTURES);
+        let noise = || if self.settings.noise { Noise::Const } else { Noise::None };
+        let draw = |g: &Generator, from: usize| -> Result<Vec<Picture>> {
+            let z = Latent { space: Space::Z, tensor: self.preview.narrow(0, from, count - from)?, noise: None };
+            // The twins share the frozen mapping network and its mean.
+            let latent = Latent { space: Space::WPlus, tensor: self.frozen.wplus(&z, PREVIEW_TRUNCATION)?, noise: None };
+            let mut pictures = vec![];
+            g.render_each_unless(&latent, 1.0, noise(), cancel, &mut |part| {
+                for i in 0..part.dim(0)? {
+                    pictures.push(Picture::from_tensor(&part, i)?);
+                }
+                Ok(())
+            })?;
+            Ok(pictures)
+        };
+        let mut plain = self.plain.lock().map_err(|_| Error::Internal("another preview failed".into()))?;
+        if plain.len() < count {
+            let more = draw(&self.frozen, plain.len())?;
+            plain.extend(more);
         }
-        Picture::contact_sheet(&pictures, count.clamp(1, 8))
+        let mut pictures = plain[..count].to_vec();
+        drop(plain);
+        pictures.extend(draw(&self.trainable.generator()?, 0)?);
+        Picture::contact_sheet(&pictures, count)
     }
 }
 
@@ -702,5 +821,67 @@ mod tests {
         let again = halted.run(&Cancel::new(), &mut silent).unwrap();
         assert_eq!((again.ended, again.steps, again.chosen), (outcome.ended, outcome.steps, outcome.chosen));
         assert_eq!(halted.snapshots().iter().map(|s| s.step).collect::<Vec<_>>(), [2, 4]);
+    }
+
+    fn run(settings: Settings) -> Adaptation {
+        let pack = ModelPack::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/models/starter")).unwrap();
+        let text = |t: &str| Concept::Text(t.into());
+        let (generator, clips) = (Arc::new(pack.load_generator().unwrap()), pack.load_clips().unwrap());
+        Adaptation::new(generator, &clips, text("a photo"), text("a zombie"), &Templates(vec!["{}".into()]), settings).unwrap()
+    }
+
+    /// A step with latents of the pool is the step with them given, but for the rounding of pictures that are drawn alone; and each unadapted
+    /// picture is drawn once.
+    #[test]
+    fn a_pool_changes_no_loss() {
+        for (augment, structure) in [(false, 0.0), (false, 50.0), (true, 0.0)] {
+            let losses = crate::adapt::LossWeights { structure, ..Default::default() };
+            let settings =
+                Settings { batch: 2, pool: 4, noise: true, mixing: 0.0, augment, losses, learning_rate: 0.02, ..Settings::default() };
+            let (mut pooled, mut given) = (run(settings.clone()), run(settings));
+            for step in 0..4 {
+                let indices = pooled.pool.as_ref().unwrap().of_step(step, 2);
+                assert_eq!(pooled.pool.as_ref().unwrap().missing(&indices).len(), if step < 2 { 2 } else { 0 });
+                let draws: Vec<Draws> =
+                    indices.iter().map(|&i| pooled.pool.as_ref().unwrap().draws(i, &pooled.twin, &pooled.settings).unwrap()).collect();
+                let both = |of: &dyn Fn(&Draws) -> Tensor| Tensor::cat(&draws.iter().map(of).collect::<Vec<_>>(), 0).unwrap();
+                let maps = |twin: usize| {
+                    let layers = draws[0].noise.as_ref().unwrap()[twin].len();
+                    (0..layers).map(|l| both(&|d| d.noise.as_ref().unwrap()[twin][l].clone())).collect::<Vec<_>>()
+                };
+                let batch = Draws { z: both(&|d| d.z.clone()), mixing: None, noise: Some([maps(0), maps(1)]), selection: None };
+                // From the same weights, as training makes much of a rounding.
+                given.trainable.variables.iter().for_each(|(key, var)| var.set(&pooled.trainable.variables[key]).unwrap());
+                let want = given.step_with(&batch, &mut pooled.rng.clone()).unwrap().loss;
+                let have = pooled.step().unwrap().loss;
+                assert!((have - want).abs() < 1e-4 * (1.0 + want.abs()), "step {step}: {have} instead of {want}");
+            }
+        }
+    }
+
+    /// What a step asks gradients of: offsets alone, or the weights of the layers that are trained.
+    #[test]
+    fn gradients_are_asked_of_what_is_trained_alone() {
+        let tracked = |settings: Settings, keys: &dyn Fn(&Adaptation) -> BTreeSet<String>| {
+            let a = run(settings);
+            let g = a.trainable.tracking(&a.trained().unwrap(), &keys(&a)).unwrap();
+            let of = |all: &std::collections::BTreeMap<String, Tensor>| {
+                all.iter().filter(|(_, t)| t.track_op()).map(|(key, _)| key.clone()).collect::<Vec<_>>()
+            };
+            (of(g.weights()), of(g.offsets()))
+        };
+        let base = Settings { noise: false, ..Settings::default() };
+        let all = |a: &Adaptation| a.trainable.all();
+        let (weights, offsets) = tracked(Settings { parameters: crate::adapt::Parameters::Stylespace, ..base.clone() }, &all);
+        assert!(weights.is_empty() && !offsets.is_empty(), "{weights:?}");
+        let (weights, _) = tracked(Settings { phase: crate::adapt::Phase::Shape, ..base.clone() }, &all);
+        let of = |prefix: &str| weights.iter().any(|k| k.starts_with(prefix));
+        assert!(of("conv1.") && of("convs.1.") && !of("convs.2.") && !of("to_rgb") && !of("style."), "{weights:?}");
+        // Of selected layers those alone.
+        let (weights, _) = tracked(base, &|a| {
+            let layer = a.frozen.config().layer("convs.2").unwrap();
+            a.trainable.of_layers(&[layer])
+        });
+        assert!(!weights.is_empty() && weights.iter().all(|k| k.starts_with("convs.2.")), "{weights:?}");
     }
 }

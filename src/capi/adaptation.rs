@@ -12,7 +12,7 @@ use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{array, c_string, choose, count32, finite, flag, handles, number_of, text, texts};
 use crate::adapt::{
-    Adaptation, AutoLayers, Concept, Ended, Judgement, LossWeights, Mode, Outcome, Parameters, Phase, Settings, Snapshot, StopRule,
+    Adaptation, AutoLayers, Concept, Ended, Judgement, LossWeights, Memory, Mode, Outcome, Parameters, Phase, Settings, Snapshot, StopRule,
     Templates, WeightedClip,
 };
 use crate::memory::Need;
@@ -50,6 +50,15 @@ impl Training {
             }
         })
     }
+}
+
+/// What an adaptation's memory is spent on.
+#[repr(i32)]
+pub enum nada_memory {
+    /// A whole batch goes through the networks together.
+    NADA_MEMORY_FAST = 0,
+    /// Pictures go through them one at a time and are drawn anew for their way back: less memory, and slower.
+    NADA_MEMORY_LOW = 1,
 }
 
 /// Which rules an adaptation follows.
@@ -93,6 +102,12 @@ pub type ModeNumber = i32;
 pub type ParametersNumber = i32;
 /// A [`nada_phase`] as C passes it: any number.
 pub type PhaseNumber = i32;
+
+/// A [`nada_memory`] as C passes it: any number.
+pub type MemoryNumber = i32;
+
+const MEMORIES: [(i32, Memory); 2] =
+    [(nada_memory::NADA_MEMORY_FAST as i32, Memory::Fast), (nada_memory::NADA_MEMORY_LOW as i32, Memory::Low)];
 
 const MODES: [(i32, Mode); 2] =
     [(nada_mode::NADA_MODE_DEFAULT as i32, Mode::Default), (nada_mode::NADA_MODE_REFERENCE as i32, Mode::Reference)];
@@ -200,6 +215,14 @@ pub struct nada_adaptation_options {
     /// Stop rule: a gain in cosine to the target over stop_plateau_steps that is less than this is a plateau.
     pub stop_plateau: f32,
     pub stop_plateau_steps: u32,
+    /// Latents whose unadapted pictures are drawn once and used again (NADA_MODE_DEFAULT), at least a batch of them, at most 4096. 0 for new ones
+    /// in every step.
+    pub pool: u32,
+    /// The longer side, in pixels, of the generator's picture that is trained through: layers above stay as they are. 0 for the whole.
+    pub train_resolution: u32,
+    pub memory: MemoryNumber,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 const SOURCE: &std::ffi::CStr = c"a photo";
@@ -226,7 +249,10 @@ impl nada_adaptation_options {
             truncation,
             augment,
             clip_resize,
+            train_resolution,
+            memory,
             noise,
+            pool,
             seed,
             snapshot_every,
             stop,
@@ -283,6 +309,10 @@ impl nada_adaptation_options {
             stop_earliest: count32(earliest),
             stop_plateau: plateau,
             stop_plateau_steps: count32(plateau_steps),
+            memory: number_of(memory, &MEMORIES).unwrap_or(-1),
+            reserved: 0,
+            pool: count32(pool),
+            train_resolution: count32(train_resolution),
         }
     }
 
@@ -322,6 +352,9 @@ impl nada_adaptation_options {
             augment: flag(self.augment, "options.augment")?,
             clip_resize: choose(self.clip_resize, "options.clip_resize", "nada_clip_resize", &CLIP_RESIZES)?,
             noise: flag(self.noise, "options.noise")?,
+            memory: choose(self.memory, "options.memory", "nada_memory", &MEMORIES)?,
+            pool: self.pool as usize,
+            train_resolution: self.train_resolution as usize,
             seed: self.seed,
             snapshot_every: self.snapshot_every as usize,
             stop,
@@ -376,11 +409,11 @@ impl nada_adaptation_options {
     }
 }
 
-options::ends_with!(nada_adaptation_options, stop_plateau_steps: u32);
+options::ends_with!(nada_adaptation_options, reserved: u32);
 
 unsafe impl Options for nada_adaptation_options {
     const NAME: &'static str = "nada_adaptation_options";
-    const FIRST_SIZE: usize = size_of::<Self>();
+    const FIRST_SIZE: usize = std::mem::offset_of!(Self, pool);
     fn defaults(struct_size: usize) -> Self {
         Self::from_settings(struct_size, &Settings::default())
     }
@@ -522,7 +555,11 @@ unsafe fn begin(generator: *const nada_generator, options: *const nada_adaptatio
     warnings.extend(clips.iter().flat_map(|c| c.clip.warnings().iter().cloned()));
     let sizes = clips.iter().map(|c| c.clip.config()).collect();
     g.runtime.admit(Need::adapting(g.generator.config(), &settings, sizes, templates.0.len(), g.runtime.threads()))?;
-    let adaptation = g.runtime.run(|| Adaptation::new_unless(g.generator.clone(), &clips, source, target, &templates, settings, cancel))?;
+    let adaptation = g.runtime.run(|| {
+        // It stands in the domains that are taken later, by calls that nothing ends.
+        g.generator.fingerprint_unless(cancel)?;
+        Adaptation::new_unless(g.generator.clone(), &clips, source, target, &templates, settings, cancel)
+    })?;
     Ok(Training {
         runtime: g.runtime.clone(),
         warning: c_string(&warnings.join(". ")),

@@ -52,8 +52,8 @@ pub struct nada_call {
     pub on_progress: nada_progress_callback,
     /// Passed to on_progress as it is. Default: NULL.
     pub user_data: *mut c_void,
-    /// Ends the call with NADA_CANCELLED once it is triggered; NULL (the default) for nothing. It is looked at while files are read,
-    /// and after each layer of a network where pictures are drawn, adapted or inverted.
+    /// Ends the call with NADA_CANCELLED once it is triggered; NULL (the default) for nothing. It is looked at with each piece of a file that is
+    /// read or written and of a tensor that is changed or hashed, and after each layer of a network.
     pub cancel: *const nada_cancel,
 }
 

@@ -4,12 +4,13 @@ use super::call::{nada_call, Call};
 use super::context::nada_context;
 use super::handle::{borrow, handle, into_raw, not_null, out, release, Handle};
 use super::image::{nada_image, LoadedImage};
+use super::log::Opening;
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{bytes, c_string, choose, count32, handles, path, texts};
 use crate::adapt::Templates;
 use crate::device::Device;
-use crate::eval::{embed_pictures, embed_text_unless};
+use crate::eval::embed_text_unless;
 use crate::kernels::Activation;
 use crate::nn::clip::{Clip, ClipResize};
 use crate::progress::Cancel;
@@ -90,9 +91,9 @@ unsafe fn opened(
     open: impl FnOnce(&Device, &Cancel) -> crate::Result<Clip> + Send,
 ) -> Result<*mut nada_clip> {
     let runtime = &handle!(context).runtime;
-    let Call { cancel, .. } = Call::read(call)?;
+    let (Call { cancel, .. }, opening) = (Call::read(call)?, Opening::begin());
     let clip = runtime.run(|| open(runtime.device(), &cancel))?;
-    ::log::info!(target: "nada", "CLIP {} of {} px", clip.name, clip.resolution());
+    opening.end("CLIP", &clip.name, format_args!("{} px, embeddings of {} numbers", clip.resolution(), clip.dimension()));
     clip.warnings().iter().for_each(|warning| ::log::warn!(target: "nada", "{warning}"));
     Ok(into_raw(LoadedClip::new(runtime.clone(), Arc::new(clip))))
 }
@@ -190,10 +191,7 @@ fn of_texts(c: &LoadedClip, texts: &[String], templates: &Templates, cancel: &Ca
 
 /// The same of pictures.
 fn of_images(c: &LoadedClip, images: &[&LoadedImage], resize: ClipResize, cancel: &Cancel) -> crate::Result<Tensor> {
-    let row = |image: &&LoadedImage| {
-        cancel.check()?;
-        embed_pictures(&c.clip, &image.to_tensor()?, resize)
-    };
+    let row = |image: &&LoadedImage| c.clip.embed_pictures(&image.to_tensor()?, resize, cancel);
     Ok(Tensor::cat(&images.iter().map(row).collect::<crate::Result<Vec<_>>>()?, 0)?)
 }
 

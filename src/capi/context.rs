@@ -70,7 +70,7 @@ unsafe impl Options for nada_context_options {
 const MOST_THREADS: usize = 1024;
 
 /// Threads for a call where nobody said how many.
-pub(super) fn processors() -> usize {
+fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get()).min(MOST_THREADS)
 }
 
@@ -88,7 +88,7 @@ unsafe fn read(options: *const nada_context_options) -> Result<Context> {
         n if n <= MOST_THREADS => n,
         n => return Err(Failure::argument("options.threads", format_args!("{n} must be at most {MOST_THREADS}"))),
     };
-    Ok(Context { runtime: Arc::new(Runtime::new(threads, options.memory_limit, choice.device)?), folders })
+    Ok(Context { runtime: Runtime::new(threads, options.memory_limit, choice.device)?, folders })
 }
 
 /// Fills `options` with the defaults; struct_size is sizeof(nada_context_options).

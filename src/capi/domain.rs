@@ -5,10 +5,12 @@ use super::call::{nada_call, Call};
 use super::context::nada_context;
 use super::generator::nada_generator;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
+use super::log::Opening;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{array, bytes, c_string, count32, handles, number_of, path, text};
 use crate::adapt::Domain;
 use crate::checkpoint;
+use crate::files::Destination;
 use std::ffi::{c_char, c_void, CString};
 use std::sync::Arc;
 
@@ -37,6 +39,12 @@ impl LoadedDomain {
             domain,
         }
     }
+}
+
+/// For the log.
+pub(super) fn extent(domain: &Domain) -> String {
+    let numbers: usize = domain.deltas.values().map(|delta| delta.elem_count()).sum();
+    format!("to {:?}, {numbers} numbers in {} tensors", domain.description.target, domain.deltas.len())
 }
 
 impl Handle for nada_domain {
@@ -72,9 +80,9 @@ pub unsafe extern "C" fn nada_domain_open(
     guard(|| {
         out!(domain);
         let (context, path) = (handle!(context), path(file, "file")?);
-        let Call { cancel, .. } = Call::read(call)?;
+        let (Call { cancel, .. }, opening) = (Call::read(call)?, Opening::begin());
         let opened = context.runtime.run(|| Domain::open_unless(&path, &cancel))?;
-        ::log::info!(target: "nada", "domain {:?} from {}", opened.description.target, path.display());
+        opening.end("domain", path.display(), extent(&opened));
         *domain = into_raw(LoadedDomain::new(Arc::new(opened)));
         Ok(())
     })
@@ -96,8 +104,9 @@ pub unsafe extern "C" fn nada_domain_open_memory(
         out!(domain);
         let context = handle!(context);
         let (bytes, name) = bytes(data, size, name, "domain")?;
-        let Call { cancel, .. } = Call::read(call)?;
+        let (Call { cancel, .. }, opening) = (Call::read(call)?, Opening::begin());
         let opened = context.runtime.run(|| Domain::from_checkpoint(&checkpoint::open_bytes_unless(&name, bytes, &cancel)?))?;
+        opening.end("domain", format_args!("{} in memory", name.display()), extent(&opened));
         *domain = into_raw(LoadedDomain::new(Arc::new(opened)));
         Ok(())
     })
@@ -105,15 +114,16 @@ pub unsafe extern "C" fn nada_domain_open_memory(
 
 /// What leads from `base` to `adapted`, two generators of one shape such as one and somebody else's fine-tuning of it, as a domain of
 /// `base`: the difference of the tensors that are not the same. `source` and `target` say in words what they draw; NULL or "" where nobody
-/// knows.
+/// knows. `call` may be NULL.
 /// Threads: any. Owner: the caller frees *domain with nada_domain_free().
-/// Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (other shapes, or no difference).
+/// Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (other shapes, or no difference), NADA_CANCELLED.
 #[no_mangle]
 pub unsafe extern "C" fn nada_domain_between(
     base: *const nada_generator,
     adapted: *const nada_generator,
     source: *const c_char,
     target: *const c_char,
+    call: *const nada_call,
     domain: *mut *mut nada_domain,
 ) -> nada_status {
     guard(|| {
@@ -121,59 +131,79 @@ pub unsafe extern "C" fn nada_domain_between(
         let (base, adapted) = (handle!(base), handle!(adapted));
         let words = |words: *const c_char, name: &str| if words.is_null() { Ok("") } else { text(words, name) };
         let (source, target) = (words(source, "source")?, words(target, "target")?);
-        let made = base.runtime.run(|| Domain::between(&base.generator, &adapted.generator, source, target))?;
+        let Call { cancel, .. } = Call::read(call)?;
+        let made = base.runtime.run(|| Domain::between_unless(&base.generator, &adapted.generator, source, target, &cancel))?;
         *domain = into_raw(LoadedDomain::new(Arc::new(made)));
         Ok(())
     })
 }
 
 /// Whether the domain belongs to `generator`, and may be drawn with it: *fits becomes 1 or 0. A domain of an earlier version may belong to
-/// it though their fingerprints, as texts, differ.
-/// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+/// it though their fingerprints, as texts, differ. The generator's fingerprint is found where it is not yet; `call` may be NULL.
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED.
 #[no_mangle]
-pub unsafe extern "C" fn nada_domain_fits(domain: *const nada_domain, generator: *const nada_generator, fits: *mut u32) -> nada_status {
+pub unsafe extern "C" fn nada_domain_fits(
+    domain: *const nada_domain,
+    generator: *const nada_generator,
+    call: *const nada_call,
+    fits: *mut u32,
+) -> nada_status {
     guard(|| {
         out!(fits);
-        *fits = u32::from(handle!(domain).domain.description.fits(&handle!(generator).generator)?);
+        *fits = u32::from(handle!(generator).fits(&handle!(domain).domain.description, &Call::read(call)?.cancel)?);
         Ok(())
     })
 }
 
 /// The same change as a domain of `generator`, which it was not made from: of a relative of its own generator, such as one rounded to f16
-/// or fine-tuned. Nobody has looked at what it draws there.
+/// or fine-tuned. Nobody has looked at what it draws there. `call` may be NULL.
 /// Threads: any. Owner: the caller frees *moved with nada_domain_free().
-/// Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (the generator does not have the tensors that are changed, in their shapes).
+/// Fails: NADA_INVALID_ARGUMENT, NADA_MISMATCH (the generator does not have the tensors that are changed, in their shapes), NADA_CANCELLED.
 #[no_mangle]
 pub unsafe extern "C" fn nada_domain_for_generator(
     domain: *const nada_domain,
     generator: *const nada_generator,
+    call: *const nada_call,
     moved: *mut *mut nada_domain,
 ) -> nada_status {
     guard(|| {
         out!(moved);
-        let (domain, g) = (handle!(domain), handle!(generator));
-        *moved = into_raw(LoadedDomain::new(Arc::new(g.runtime.run(|| domain.domain.for_generator(&g.generator))?)));
+        let (domain, g, Call { cancel, .. }) = (handle!(domain), handle!(generator), Call::read(call)?);
+        let made = g.runtime.run(|| {
+            cancel.check()?;
+            domain.domain.for_generator_unless(&g.generator, &cancel)
+        })?;
+        *moved = into_raw(LoadedDomain::new(Arc::new(made)));
         Ok(())
     })
 }
 
-/// The domain with 16-bit numbers, which take half the room in memory and in a file and keep 11 bits of each.
-/// Threads: any. Owner: the caller frees *half with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_UNSUPPORTED (too large a number).
+/// The domain with 16-bit numbers, which take half the room in memory and in a file and keep 11 bits of each. `call` may be NULL.
+/// Threads: any. Owner: the caller frees *half with nada_domain_free(). Fails: NADA_INVALID_ARGUMENT, NADA_UNSUPPORTED (too large a number),
+/// NADA_CANCELLED.
 #[no_mangle]
-pub unsafe extern "C" fn nada_domain_to_half(domain: *const nada_domain, half: *mut *mut nada_domain) -> nada_status {
+pub unsafe extern "C" fn nada_domain_to_half(
+    domain: *const nada_domain,
+    call: *const nada_call,
+    half: *mut *mut nada_domain,
+) -> nada_status {
     guard(|| {
         out!(half);
-        *half = into_raw(LoadedDomain::new(Arc::new(handle!(domain).domain.to_half()?)));
+        let (domain, Call { cancel, .. }) = (handle!(domain), Call::read(call)?);
+        *half = into_raw(LoadedDomain::new(Arc::new(domain.domain.to_half_unless(&cancel)?)));
         Ok(())
     })
 }
 
-/// Writes a domain file (safetensors) under a temporary name and renames it: a failure leaves what was there. `file` is UTF-8. What was in
-/// the file that the domain was opened from and this version does not know is written again.
-/// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
+/// Writes a domain file (safetensors) under a temporary name and renames it: a failure, also a cancelled call, leaves what was there. `file` is
+/// UTF-8; `call` may be NULL. What was in the file that the domain was opened from and this version does not know is written again.
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder), NADA_CANCELLED.
 #[no_mangle]
-pub unsafe extern "C" fn nada_domain_save(domain: *const nada_domain, file: *const c_char) -> nada_status {
-    guard(|| Ok(handle!(domain).domain.save(&path(file, "file")?)?))
+pub unsafe extern "C" fn nada_domain_save(domain: *const nada_domain, file: *const c_char, call: *const nada_call) -> nada_status {
+    guard(|| {
+        let (domain, path, Call { cancel, .. }) = (handle!(domain), path(file, "file")?, Call::read(call)?);
+        Ok(domain.domain.save(Destination::from(&path).unless(&cancel))?)
+    })
 }
 
 unsafe fn string(domain: *const nada_domain, field: impl FnOnce(&LoadedDomain) -> &CString) -> *const c_char {

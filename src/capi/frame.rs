@@ -1,14 +1,13 @@
 //! Frames: square parts of large pictures, turned by an angle, restyled and blended back where they are.
 
 use super::call::{nada_call, Call};
-use super::context::processors;
 use super::generator::{nada_generator, nada_render_options, Render};
 use super::handle::{handle, into_raw, not_null, out};
 use super::image::{nada_image, nada_pixels, nada_pixels_mut};
 use super::inversion::{nada_inversion_options, Search};
 use super::latent::nada_latent;
 use super::options::{self, Options};
-use super::runtime::Runtime;
+use super::runtime::run_on_pictures;
 use super::status::{guard, nada_status, Failure, Result};
 use super::values::{finite, flag, within};
 use crate::memory::Need;
@@ -200,21 +199,22 @@ pub unsafe extern "C" fn nada_generator_render_frame(
         g.runtime.admit(Need::drawing(g.generator.config(), 1, &domains))?;
         blend.check(source.0, target.0)?;
         g.runtime.run(|| {
-            let picture = drawing.picture(&g.generator.with_domains(&domains)?, latent, &cancel)?;
+            let picture = drawing.picture(&g.generator.with_domains_unless(&domains, &cancel)?, latent, &cancel)?;
             blend.draw(source.canvas(), frame, &picture, target.canvas())
         })
     })
 }
 
 /// A frame as an image, upright, to invert it; `max_size` is the most pixels that it has a side (nada_generator_size() is enough for that
-/// generator), 0 for as many as the frame has. `frame` may be NULL for the largest centred square.
+/// generator), 0 for as many as the frame has. `frame` may be NULL for the largest centred square, and so may `call`.
 /// Threads: any. Owner: `pixels` and `frame` are borrowed for the call; the caller frees *image with nada_image_free().
-/// Fails: NADA_INVALID_ARGUMENT (also a frame outside of the picture, and pixels in it that are not finite), NADA_OUT_OF_MEMORY.
+/// Fails: NADA_INVALID_ARGUMENT (also a frame outside of the picture, and pixels in it that are not finite), NADA_CANCELLED, NADA_OUT_OF_MEMORY.
 #[no_mangle]
 pub unsafe extern "C" fn nada_image_from_frame(
     pixels: *const nada_pixels,
     frame: *const nada_frame,
     max_size: u32,
+    call: *const nada_call,
     image: *mut *mut nada_image,
 ) -> nada_status {
     guard(|| {
@@ -226,8 +226,8 @@ pub unsafe extern "C" fn nada_image_from_frame(
         let most = if max_size == 0 { usize::MAX } else { max_size as usize };
         let side = most.min(frame.side.ceil() as usize);
         super::values::room_for(super::values::product(&[side, side, 4]), "image")?;
-        // An image belongs to no context, so this work has threads of its own for its length.
-        let picture = Runtime::of_pictures(processors())?.run(move || source.canvas().shrunk(frame, most))?;
+        let Call { cancel, .. } = Call::read(call)?;
+        let picture = run_on_pictures(move || source.canvas().shrunk_unless(frame, most, &cancel))?;
         *image = into_raw(picture.into());
         Ok(())
     })

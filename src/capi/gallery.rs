@@ -2,10 +2,11 @@
 
 use super::call::{nada_call, Call};
 use super::context::nada_context;
-use super::domain::{nada_domain, LoadedDomain};
+use super::domain::{extent, nada_domain, LoadedDomain};
 use super::generator::nada_generator;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::image::nada_image;
+use super::log::Opening;
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{c_path, c_string, give_text, path, text};
@@ -39,20 +40,25 @@ impl Handle for nada_gallery {
 
 /// Opens a folder of domains, whose files end in ".nada.safetensors". `folder` is UTF-8; NULL is the user's: $NADA_DOMAINS, else
 /// $XDG_DATA_HOME/nada/domains (by default ~/.local/share/nada/domains). A folder that is not there is an empty gallery. Files that
-/// cannot be read as domains are skipped and counted; files that are being written are not seen.
+/// cannot be read as domains are skipped and counted; files that are being written are not seen. `call` may be NULL.
 /// Threads: any. Owner: the caller frees *gallery with nada_gallery_free(); it may outlive the context.
-/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND (a user without a home), NADA_IO.
+/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND (a user without a home), NADA_IO, NADA_CANCELLED.
 #[no_mangle]
 pub unsafe extern "C" fn nada_gallery_open(
     context: *const nada_context,
     folder: *const c_char,
+    call: *const nada_call,
     gallery: *mut *mut nada_gallery,
 ) -> nada_status {
     guard(|| {
         out!(gallery);
         let runtime = handle!(context).runtime.clone();
         let folder = if folder.is_null() { Gallery::default_folder()? } else { path(folder, "folder")? };
-        let opened = Gallery::open(&folder)?;
+        let Call { cancel, .. } = Call::read(call)?;
+        cancel.check()?;
+        let opening = Opening::begin();
+        let opened = Gallery::open_unless(&folder, &cancel)?;
+        opening.end("gallery", folder.display(), format_args!("{} domains, {} files that are none", opened.domains.len(), opened.skipped));
         let entry = |d: &Installed| Entry {
             name: c_string(&d.name),
             file: c_path(&d.file),
@@ -124,19 +130,20 @@ pub unsafe extern "C" fn nada_gallery_fingerprint(gallery: *const nada_gallery, 
     string(gallery, index, |e| &e.fingerprint)
 }
 
-/// As nada_domain_fits(), of domain `index`, without reading its numbers.
-/// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+/// As nada_domain_fits(), of domain `index`, without reading its numbers. `call` may be NULL.
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED.
 #[no_mangle]
 pub unsafe extern "C" fn nada_gallery_fits(
     gallery: *const nada_gallery,
     index: usize,
     generator: *const nada_generator,
+    call: *const nada_call,
     fits: *mut u32,
 ) -> nada_status {
     guard(|| {
         out!(fits);
         let (gallery, generator) = (handle!(gallery), handle!(generator));
-        *fits = u32::from(gallery.installed(index)?.description.fits(&generator.generator)?);
+        *fits = u32::from(generator.fits(&gallery.installed(index)?.description, &Call::read(call)?.cancel)?);
         Ok(())
     })
 }
@@ -176,8 +183,10 @@ pub unsafe extern "C" fn nada_gallery_domain(
         out!(domain);
         let gallery = handle!(gallery);
         let file = &gallery.installed(index)?.file;
-        let Call { cancel, .. } = Call::read(call)?;
-        *domain = into_raw(LoadedDomain::new(Arc::new(gallery.runtime.run(|| Domain::open_unless(file, &cancel))?)));
+        let (Call { cancel, .. }, opening) = (Call::read(call)?, Opening::begin());
+        let opened = gallery.runtime.run(|| Domain::open_unless(file, &cancel))?;
+        opening.end("domain", file.display(), extent(&opened));
+        *domain = into_raw(LoadedDomain::new(Arc::new(opened)));
         Ok(())
     })
 }
@@ -185,16 +194,18 @@ pub unsafe extern "C" fn nada_gallery_domain(
 /// Writes a domain into the gallery's folder, which is made where it is missing: under a temporary name first, then renamed, so that a
 /// half file is never seen. `name` is a file name without ending; NULL makes one from the target's words. A name that is taken gets -2,
 /// -3 and so on: nothing is overwritten. `thumbnail` may be NULL; it is kept inside the domain's file, shrunk to 256 pixels a side and
-/// over white. Temporary files that killed processes left more than an hour ago are removed.
+/// over white. Temporary files that killed processes left are removed. A cancelled call leaves no file; `call` may be NULL.
 /// `file` gets the path; it has room for `size` bytes and *needed gets the bytes that the whole takes, as for nada_model_check_text().
 /// The gallery does not change: open the folder again to see the domain.
-/// Threads: any, also of several processes. Fails: NADA_INVALID_ARGUMENT (also a name that is no file name), NADA_IO, NADA_NOT_FOUND.
+/// Threads: any, also of several processes. Fails: NADA_INVALID_ARGUMENT (also a name that is no file name), NADA_IO, NADA_NOT_FOUND,
+/// NADA_CANCELLED.
 #[no_mangle]
 pub unsafe extern "C" fn nada_gallery_install(
     gallery: *const nada_gallery,
     domain: *const nada_domain,
     name: *const c_char,
     thumbnail: *const nada_image,
+    call: *const nada_call,
     file: *mut c_char,
     size: usize,
     needed: *mut usize,
@@ -207,7 +218,8 @@ pub unsafe extern "C" fn nada_gallery_install(
             // Before the file is there, not after.
             super::handle::not_null!(file);
         }
-        let path = gallery.gallery.install(&domain.domain, name, thumbnail)?;
+        let Call { cancel, .. } = Call::read(call)?;
+        let path = gallery.gallery.install_unless(&domain.domain, name, thumbnail, &cancel)?;
         give_text(&c_path(&path), file, size, needed, "file")
     })
 }

@@ -1,11 +1,12 @@
 //! Images: pixels of the host, of files and of generators.
 
 use super::call::{nada_call, Call};
-use super::context::processors;
 use super::handle::{borrow, handle, into_raw, not_null, out, release, Handle};
-use super::runtime::Runtime;
+use super::log::Opening;
+use super::runtime::run_on_pictures;
 use super::status::{guard, nada_status, value, Failure, Result};
 use super::values::{bytes, c_string, choose, count32, path, room_for};
+use crate::files::Destination;
 use crate::picture::pixels::{self, Format, Layout, Transfer};
 use crate::picture::{Input, Picture, MAX_SIDE};
 use std::ffi::{c_char, c_void, CString};
@@ -30,14 +31,14 @@ impl LoadedImage {
     /// # Safety
     /// `call` is as [`nada_call`] asks.
     unsafe fn open(input: Input, max_size: Option<u32>, call: *const nada_call) -> Result<Self> {
-        let Call { cancel, .. } = Call::read(call)?;
+        let (Call { cancel, .. }, opening) = (Call::read(call)?, Opening::begin());
         let input = input.unless(&cancel);
-        // An image belongs to no context, so this work has threads of its own for its length.
-        let (picture, warnings) = Runtime::of_pictures(processors())?.run(|| match max_size {
+        let (picture, warnings) = run_on_pictures(|| match max_size {
             None => Picture::read(&input),
             Some(0) => Picture::read_square(&input, MAX_SIDE),
             Some(size) => Picture::read_square(&input, (size as usize).min(MAX_SIDE)),
         })?;
+        opening.end("picture", input.name().display(), format_args!("{} x {} px", picture.width, picture.height));
         warnings.iter().for_each(|warning| ::log::warn!(target: "nada", "{warning}"));
         Ok(Self { picture, warning: c_string(&warnings.join("\n")) })
     }
@@ -223,12 +224,15 @@ pub unsafe extern "C" fn nada_image_warning(image: *const nada_image) -> *const 
     value(c"".as_ptr(), || borrow(image, "image").map_or(c"".as_ptr(), |i| i.warning.as_ptr()))
 }
 
-/// Writes an 8-bit PNG file (RGB where every pixel is opaque, else RGBA) under a temporary name and renames it: a failure leaves what
-/// was there. `file` is UTF-8.
-/// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
+/// Writes an 8-bit PNG file (RGB where every pixel is opaque, else RGBA) under a temporary name and renames it: a failure, also a cancelled
+/// call, leaves what was there. `file` is UTF-8; `call` may be NULL.
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder), NADA_CANCELLED.
 #[no_mangle]
-pub unsafe extern "C" fn nada_image_save_png(image: *const nada_image, file: *const c_char) -> nada_status {
-    guard(|| Ok(handle!(image).save_png(&path(file, "file")?)?))
+pub unsafe extern "C" fn nada_image_save_png(image: *const nada_image, file: *const c_char, call: *const nada_call) -> nada_status {
+    guard(|| {
+        let (image, path, Call { cancel, .. }) = (handle!(image), path(file, "file")?, Call::read(call)?);
+        Ok(image.save_png(Destination::from(&path).unless(&cancel))?)
+    })
 }
 
 /// Copies pixels of the caller into an image. Floats outside [0, 1] are clamped; without an alpha channel the image is opaque.

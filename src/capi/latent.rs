@@ -3,9 +3,11 @@
 use super::call::{nada_call, Call};
 use super::context::nada_context;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
+use super::log::Opening;
 use super::status::{guard, nada_status, value, Failure};
 use super::values::{array, bytes, choose, number_of, path, product, room_for};
 use crate::device::HOST;
+use crate::files::Destination;
 use crate::nn::generator::{Latent, Space};
 use candle_core::Tensor;
 use std::ffi::{c_char, c_void};
@@ -48,7 +50,13 @@ pub(super) fn shape(latent: &Latent) -> [usize; 3] {
     }
 }
 
-/// Opens latents: a safetensors file with the key z, w or wplus, whichever `space` says, a numpy .npy file that holds them, or what other
+/// For the log.
+fn extent(latent: &Latent) -> String {
+    let [count, rows, dimension] = shape(latent);
+    format!("{count} points of {}, {rows} rows of {dimension} numbers each", latent.space.name())
+}
+
+/// Opens latents: a safetensors file with the key z, w or w_plus, whichever `space` says, a numpy .npy file that holds them, or what other
 /// tools write: encoders a .pt with one tensor, NVIDIA's projector an .npz, rosinality's a .pt with its noise maps. `file` is UTF-8;
 /// `call` may be NULL.
 /// Threads: any. Owner: the caller frees *latent with nada_latent_free(); it may outlive the context.
@@ -64,8 +72,11 @@ pub unsafe extern "C" fn nada_latent_open(
     guard(|| {
         out!(latent);
         handle!(context);
-        let Call { cancel, .. } = Call::read(call)?;
-        *latent = into_raw(Latent::read(&path(file, "file")?, Some(choose(space, "space", "nada_space", &SPACES)?), &cancel)?);
+        let (Call { cancel, .. }, opening) = (Call::read(call)?, Opening::begin());
+        let path = path(file, "file")?;
+        let opened = Latent::read(&path, Some(choose(space, "space", "nada_space", &SPACES)?), &cancel)?;
+        opening.end("latents", path.display(), extent(&opened));
+        *latent = into_raw(opened);
         Ok(())
     })
 }
@@ -87,8 +98,10 @@ pub unsafe extern "C" fn nada_latent_open_memory(
         out!(latent);
         handle!(context);
         let (bytes, name) = bytes(data, size, name, "latent")?;
-        let Call { cancel, .. } = Call::read(call)?;
-        *latent = into_raw(Latent::read_bytes(&name, bytes, Some(choose(space, "space", "nada_space", &SPACES)?), &cancel)?);
+        let (Call { cancel, .. }, opening) = (Call::read(call)?, Opening::begin());
+        let opened = Latent::read_bytes(&name, bytes, Some(choose(space, "space", "nada_space", &SPACES)?), &cancel)?;
+        opening.end("latents", format_args!("{} in memory", name.display()), extent(&opened));
+        *latent = into_raw(opened);
         Ok(())
     })
 }
@@ -133,11 +146,14 @@ pub unsafe extern "C" fn nada_latent_from_data(
 }
 
 /// Writes latents under a temporary name and renames it: as numpy where `file` ends in .npy (without noise maps), else as safetensors.
-/// `file` is UTF-8.
-/// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder).
+/// A failure, also a cancelled call, leaves what was there. `file` is UTF-8; `call` may be NULL.
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder), NADA_CANCELLED.
 #[no_mangle]
-pub unsafe extern "C" fn nada_latent_save(latent: *const nada_latent, file: *const c_char) -> nada_status {
-    guard(|| Ok(handle!(latent).save(&path(file, "file")?)?))
+pub unsafe extern "C" fn nada_latent_save(latent: *const nada_latent, file: *const c_char, call: *const nada_call) -> nada_status {
+    guard(|| {
+        let (latent, path, Call { cancel, .. }) = (handle!(latent), path(file, "file")?, Call::read(call)?);
+        Ok(latent.save(Destination::from(&path).unless(&cancel))?)
+    })
 }
 
 /// The space, a nada_space. Threads: any. Fails: NADA_INVALID_ARGUMENT.

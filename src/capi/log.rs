@@ -4,7 +4,9 @@ use super::status::{guard, nada_status, Failure};
 use super::values::{c_string, choose};
 use std::cell::Cell;
 use std::ffi::{c_char, c_void};
-use std::sync::{PoisonError, RwLock};
+use std::fmt::Display;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// How much a line of the log matters.
 #[repr(i32)]
@@ -15,7 +17,7 @@ pub enum nada_log_level {
     NADA_LOG_ERROR = 1,
     /// Something was taken for granted or left out.
     NADA_LOG_WARN = 2,
-    /// What was opened.
+    /// What was opened: its kind, its name, its size, and how long that took.
     NADA_LOG_INFO = 3,
     /// Calls that failed, with their messages.
     NADA_LOG_DEBUG = 4,
@@ -36,20 +38,36 @@ const LEVELS: [(i32, ::log::LevelFilter); 6] = [
 ];
 
 /// Told each line of the log, from the thread that has something to say: any thread of the program or the library, several at once. `message`
-/// is UTF-8 without a line end at its end, borrowed until the callback returns. It must not call nada_log_set_callback(), nor wait
-/// for a thread that does, and must return normally: no exception, no longjmp.
+/// is UTF-8 without a line end at its end, borrowed until the callback returns. It may call the library, which logs nothing of that; only
+/// nada_log_set_callback() answers NADA_BUSY there, and waits for the callback where another thread calls it: the callback must not wait for
+/// such a thread. It must return normally: no exception, no longjmp.
 pub type nada_log_callback = Option<unsafe extern "C" fn(level: LogLevelNumber, message: *const c_char, user_data: *mut c_void)>;
 
 struct Listener {
     callback: unsafe extern "C" fn(LogLevelNumber, *const c_char, *mut c_void),
     user_data: *mut c_void,
+    /// Threads that are in the callback.
+    inside: Mutex<usize>,
+    /// Told when the last one is out.
+    out: Condvar,
+}
+
+impl Listener {
+    fn inside(&self) -> MutexGuard<'_, usize> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// SAFETY: the caller promised that the callback may be called with its data from any thread, several at once.
 unsafe impl Send for Listener {}
 unsafe impl Sync for Listener {}
 
-static LISTENER: RwLock<Option<Listener>> = RwLock::new(None);
+/// Held for a moment, never while the callback runs: it may wait for other threads that log.
+static LISTENER: Mutex<Option<Arc<Listener>>> = Mutex::new(None);
+
+fn listener() -> MutexGuard<'static, Option<Arc<Listener>>> {
+    LISTENER.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 thread_local! {
     /// Whether this thread is in the callback.
@@ -69,9 +87,16 @@ impl ::log::Log for Forward {
         if !self.enabled(record.metadata()) || INSIDE.try_with(|inside| inside.replace(true)).unwrap_or(true) {
             return;
         }
-        if let Some(listener) = &*LISTENER.read().unwrap_or_else(PoisonError::into_inner) {
+        // Counted in before it can be replaced.
+        let now = listener().as_ref().map(|listener| {
+            *listener.inside() += 1;
+            listener.clone()
+        });
+        if let Some(listener) = now {
             let message = c_string(&record.args().to_string());
             unsafe { (listener.callback)(record.level() as i32, message.as_ptr(), listener.user_data) };
+            *listener.inside() -= 1;
+            listener.out.notify_all();
         }
         let _ = INSIDE.try_with(|inside| inside.set(false));
     }
@@ -98,9 +123,32 @@ pub unsafe extern "C" fn nada_log_set_callback(callback: nada_log_callback, user
                 "log: the program has a logger of its own, which gets the library's lines",
             ));
         }
-        let mut listener = LISTENER.write().unwrap_or_else(PoisonError::into_inner);
-        *listener = callback.map(|callback| Listener { callback, user_data });
-        ::log::set_max_level(if listener.is_some() { level } else { ::log::LevelFilter::Off });
+        let next = callback.map(|callback| Arc::new(Listener { callback, user_data, inside: Mutex::new(0), out: Condvar::new() }));
+        let before = {
+            let mut now = listener();
+            ::log::set_max_level(if next.is_some() { level } else { ::log::LevelFilter::Off });
+            std::mem::replace(&mut *now, next)
+        };
+        if let Some(before) = before {
+            let mut inside = before.inside();
+            while *inside > 0 {
+                inside = before.out.wait(inside).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
         Ok(())
     })
+}
+
+/// Something that is being opened, for the line that says so.
+pub(super) struct Opening(Instant);
+
+impl Opening {
+    pub fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Logs what was opened, which of its kind, how large it is, and how long it took.
+    pub fn end(self, kind: &str, name: impl Display, size: impl Display) {
+        ::log::info!(target: "nada", "opened {kind} {name}: {size}, in {:.3} s", self.0.elapsed().as_secs_f64());
+    }
 }

@@ -4,9 +4,10 @@ use super::adaptation::nada_adaptation_options;
 use super::call::{nada_call, Call};
 use super::clip::{nada_clip, LoadedClip};
 use super::context::{nada_context, Context};
-use super::generator::{nada_generator, LoadedGenerator};
+use super::generator::{extent, nada_generator, LoadedGenerator};
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::inversion::nada_inversion_options;
+use super::log::Opening;
 use super::options;
 use super::runtime::Runtime;
 use super::status::{guard, nada_status, value, Failure, Result};
@@ -31,6 +32,7 @@ pub(super) struct LoadedModel {
     name: CString,
     folder: CString,
     description: CString,
+    warning: CString,
     generator: OnceCell<Arc<Generator>>,
     clips: OnceCell<Vec<WeightedClip>>,
     readers: OnceCell<Vec<Reader>>,
@@ -48,13 +50,16 @@ pub(super) fn folders(context: &Context) -> Vec<PathBuf> {
 
 impl LoadedModel {
     fn open(context: &Context, name: &str) -> Result<Self> {
+        let opening = Opening::begin();
         let pack = ModelPack::find_in(name, &folders(context))?.on(context.runtime.device());
+        opening.end("model pack", &pack.name, format_args!("{} CLIPs, in {}", pack.clips.len(), pack.folder.display()));
         pack.warnings.iter().for_each(|warning| ::log::warn!(target: "nada", "{warning}"));
         Ok(Self {
             runtime: context.runtime.clone(),
             name: c_string(&pack.name),
             folder: c_path(&pack.folder),
             description: c_string(&pack.description),
+            warning: c_string(&pack.warnings.join("\n")),
             pack,
             generator: OnceCell::new(),
             clips: OnceCell::new(),
@@ -64,8 +69,9 @@ impl LoadedModel {
 
     pub fn generator(&self, cancel: &Cancel) -> Result<Arc<Generator>> {
         let load = || -> Result<_> {
+            let opening = Opening::begin();
             let generator = self.runtime.run(|| self.pack.load_generator_unless(cancel))?;
-            ::log::info!(target: "nada", "generator of {} px from the pack {}", generator.config().size(), self.pack.folder.display());
+            opening.end("generator", format_args!("of the pack {}", self.pack.name), extent(&generator));
             Ok(Arc::new(generator))
         };
         self.generator.get_or_try_init(load).cloned()
@@ -73,8 +79,10 @@ impl LoadedModel {
 
     pub fn clips(&self, cancel: &Cancel) -> Result<Vec<WeightedClip>> {
         let load = || -> Result<_> {
+            let opening = Opening::begin();
             let clips = self.runtime.run(|| self.pack.load_clips_unless(cancel))?;
-            ::log::info!(target: "nada", "{} CLIPs from the pack {}", clips.len(), self.pack.folder.display());
+            let sizes: Vec<String> = clips.iter().map(|c| format!("{} of {} px", c.clip.name, c.clip.resolution())).collect();
+            opening.end("CLIPs", format_args!("of the pack {}", self.pack.name), sizes.join(", "));
             Ok(clips)
         };
         self.clips.get_or_try_init(load).cloned()
@@ -93,16 +101,19 @@ impl LoadedModel {
     }
 
     /// What the CLIPs make of words, without their weights; none where they cannot be read, which is said when they are.
-    fn readers(&self) -> &[Reader] {
-        let open =
-            || self.pack.clips.iter().map(|c| Reader::open(&c.path, c.activation, &Cancel::new())).collect::<crate::Result<Vec<_>>>();
-        self.readers.get_or_try_init(|| self.runtime.run(open)).map(Vec::as_slice).unwrap_or_default()
+    fn readers(&self, cancel: &Cancel) -> crate::Result<&[Reader]> {
+        cancel.check()?;
+        let open = || self.pack.clips.iter().map(|c| Reader::open(&c.path, c.activation, cancel)).collect::<crate::Result<Vec<_>>>();
+        match self.readers.get_or_try_init(|| self.runtime.run(open)) {
+            Ok(readers) => Ok(readers),
+            Err(_) => cancel.check().map(|()| Default::default()),
+        }
     }
 
     /// `InvalidArgument` where `text` is too long for a CLIP inside the longest template.
-    fn check_length(&self, text: &str) -> crate::Result<()> {
+    fn check_length(&self, text: &str, cancel: &Cancel) -> crate::Result<()> {
         let templates = self.templates().0;
-        self.readers().iter().try_for_each(|reader| match reader.check("text", &tidy(text), &templates) {
+        self.readers(cancel)?.iter().try_for_each(|reader| match reader.check("text", &tidy(text), &templates) {
             // That a CLIP reads no texts is said where it is to read some.
             Err(Error::Unsupported { .. }) => Ok(()),
             result => result,
@@ -110,15 +121,16 @@ impl LoadedModel {
     }
 
     /// All that there is to tell a user about `text` before the CLIPs are read; empty where all is well.
-    fn warning(&self, text: &str) -> String {
-        let readers = self.readers();
-        let too_long = match self.check_length(text) {
+    fn warning(&self, text: &str, cancel: &Cancel) -> Result<String> {
+        let readers = self.readers(cancel)?;
+        let too_long = match self.check_length(text, cancel) {
             Err(Error::InvalidArgument { message, .. }) => Some(message),
+            Err(Error::Cancelled) => return Err(Error::Cancelled.into()),
             _ => None,
         };
         let unknown = Some(self.unknown(text)).filter(|sentence| !sentence.is_empty());
         let sentences: Vec<String> = too_long.into_iter().chain(unknown).chain(warnings(text, readers.iter())).collect();
-        sentences.join(". ")
+        Ok(sentences.join(". "))
     }
 
     /// What to tell a user about words of `text` that the pack does not know; empty where it knows them all.
@@ -173,6 +185,14 @@ pub unsafe extern "C" fn nada_model_folder(model: *const nada_model) -> *const c
 #[no_mangle]
 pub unsafe extern "C" fn nada_model_description(model: *const nada_model) -> *const c_char {
     string(model, |m| &m.description)
+}
+
+/// What to tell the user of the pack: keys of its model.toml and its list of words that this version does not know, one sentence a line; ""
+/// where there are none, and for NULL.
+/// Threads: any. Owner: the model; valid until it is freed.
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_warning(model: *const nada_model) -> *const c_char {
+    string(model, |m| &m.warning)
 }
 
 /// The generator of the pack; read on the first call: where that one is cancelled, the next one reads it. `call` may be NULL.
@@ -264,28 +284,30 @@ pub unsafe extern "C" fn nada_model_inversion_options(
 /// change little), words of other languages than a CLIP's, characters that nobody sees, and too many words. Writes NUL-terminated
 /// UTF-8 sentences to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
 /// the bytes that the whole takes to *needed (1 where all is well). `warning` may be NULL when `size` is 0, and `needed` may be NULL.
-/// An adaptation keeps them too: nada_adaptation_warning().
-/// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+/// What the pack's CLIPs make of words is read on the first call; `call` may be NULL. An adaptation keeps the sentences too:
+/// nada_adaptation_warning().
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED.
 #[no_mangle]
 pub unsafe extern "C" fn nada_model_check_text(
     model: *const nada_model,
     text: *const c_char,
+    call: *const nada_call,
     warning: *mut c_char,
     size: usize,
     needed: *mut usize,
 ) -> nada_status {
     guard(|| {
-        let sentence = handle!(model).warning(super::values::text(text, "text")?);
+        let sentence = handle!(model).warning(super::values::text(text, "text")?, &Call::read(call)?.cancel)?;
         give_text(&c_string(&sentence), warning, size, needed, "warning")
     })
 }
 
 /// Whether `text` fits into the pack's CLIPs inside the longest of its prompt templates, before CLIPs or generator are read. The message
-/// says how many tokens it has, what the template adds, and how many are too many.
-/// Threads: any. Fails: NADA_INVALID_ARGUMENT where it does not fit.
+/// says how many tokens it has, what the template adds, and how many are too many. `call` may be NULL.
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT where it does not fit, NADA_CANCELLED.
 #[no_mangle]
-pub unsafe extern "C" fn nada_model_check_length(model: *const nada_model, text: *const c_char) -> nada_status {
-    guard(|| Ok(handle!(model).check_length(super::values::text(text, "text")?)?))
+pub unsafe extern "C" fn nada_model_check_length(model: *const nada_model, text: *const c_char, call: *const nada_call) -> nada_status {
+    guard(|| Ok(handle!(model).check_length(super::values::text(text, "text")?, &Call::read(call)?.cancel)?))
 }
 
 /// The target phrases that the pack's CLIPs know best, such as "a pencil sketch", one a line; "" where they know natural language. Source

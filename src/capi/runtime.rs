@@ -7,11 +7,12 @@
 
 use super::call::Callback;
 use super::status::{nada_status, Failure, Result};
-use crate::device::{Device, HOST};
+use crate::device::Device;
 use crate::memory::Need;
 use crate::picture::Picture;
 use crate::progress::{Flow, OnProgress, Progress};
-use std::sync::{mpsc, Mutex, PoisonError};
+use crate::threads::alone;
+use std::sync::{mpsc, Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 /// Dropping a tensor's graph recurses; deep graphs do not fit the 2 MiB that threads get by default.
@@ -70,7 +71,7 @@ struct Loan<'a> {
 impl Drop for Loan<'_> {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.take() {
-            let mut idle = self.runtime.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut idle = self.runtime.idle();
             if idle.len() < IDLE_POOLS {
                 idle.push(pool);
             } else {
@@ -92,8 +93,16 @@ struct Report {
 
 impl Runtime {
     /// Starts the first pool, so that a context that exists can work.
-    pub fn new(threads: usize, memory_limit: u64, device: Device) -> Result<Self> {
-        Ok(Self { threads, memory_limit, device, idle: Mutex::new(vec![Pool::new(threads)?]) })
+    pub fn new(threads: usize, memory_limit: u64, device: Device) -> Result<Arc<Self>> {
+        let made = Arc::new(Self { threads, memory_limit, device, idle: Mutex::new(vec![Pool::new(threads)?]) });
+        let mut alive = ALIVE.lock().unwrap_or_else(PoisonError::into_inner);
+        alive.retain(|runtime| runtime.strong_count() > 0);
+        alive.push(Arc::downgrade(&made));
+        Ok(made)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Pool>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What computes.
@@ -103,11 +112,6 @@ impl Runtime {
 
     pub fn threads(&self) -> usize {
         self.threads
-    }
-
-    /// For work on pictures, which belongs to no context.
-    pub fn of_pictures(threads: usize) -> Result<Self> {
-        Self::new(threads, 0, HOST.clone())
     }
 
     /// Fails where a call needs more than it may.
@@ -121,12 +125,18 @@ impl Runtime {
     }
 
     fn loan(&self) -> Result<Loan<'_>> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.idle().pop();
         let pool = match idle {
             Some(pool) => pool,
             None => Pool::new(self.threads)?,
         };
         Ok(Loan { runtime: self, pool: Some(pool) })
+    }
+
+    /// A pool that no call uses at the moment.
+    fn lend(&self) -> Option<Loan<'_>> {
+        let pool = self.idle().pop()?;
+        Some(Loan { runtime: self, pool: Some(pool) })
     }
 
     /// Runs `work` on the context's threads and waits for it. A panic in it goes on in the caller.
@@ -177,16 +187,34 @@ impl Runtime {
     }
 }
 
+/// The runtimes of contexts, and of what was opened through them, for as long as they live.
+static ALIVE: Mutex<Vec<Weak<Runtime>>> = Mutex::new(Vec::new());
+
+/// Runs `work` on pictures, which belong to no context: on threads of one where some are idle, else on the caller's own. It starts none.
+pub(super) fn run_on_pictures<T: Send>(work: impl FnOnce() -> crate::Result<T> + Send) -> Result<T> {
+    let alive: Vec<Arc<Runtime>> = ALIVE.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
+    run_on_idle(&alive, work)
+}
+
+fn run_on_idle<T: Send>(alive: &[Arc<Runtime>], work: impl FnOnce() -> crate::Result<T> + Send) -> Result<T> {
+    let loan = alive.iter().find_map(|runtime| runtime.lend());
+    match loan.as_ref().and_then(|loan| loan.pool.as_ref()?.pool.as_ref()) {
+        Some(pool) => Ok(pool.install(work)?),
+        None => Ok(alone(work)?),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::HOST;
 
     #[test]
     fn a_context_of_one_thread_serves_nested_calls() {
         let runtime = Runtime::new(1, 0, HOST.clone()).unwrap();
         let sum = runtime.run(|| Ok(runtime.run(|| Ok(2)).unwrap() + rayon::current_num_threads())).unwrap();
         assert_eq!(sum, 3);
-        assert_eq!(runtime.idle.lock().unwrap().len(), 2);
+        assert_eq!(runtime.idle().len(), 2);
     }
 
     #[test]
@@ -197,8 +225,26 @@ mod tests {
             // Each has a pool of its own once all are inside.
             (0..8).for_each(|_| _ = scope.spawn(|| runtime.run(|| Ok(all.wait())).unwrap()));
         });
-        assert_eq!(runtime.idle.lock().unwrap().len(), IDLE_POOLS);
+        assert_eq!(runtime.idle().len(), IDLE_POOLS);
         assert_eq!(runtime.run(|| Ok(5)).unwrap(), 5);
+    }
+
+    #[test]
+    fn work_on_pictures_starts_no_threads() {
+        let this = std::thread::current().id();
+        let own = || Ok((std::thread::current().id() == this, crate::threads::is_alone()));
+        assert_eq!(run_on_idle(&[], own).unwrap(), (true, true));
+        let all = [Runtime::new(2, 0, HOST.clone()).unwrap()];
+        assert_eq!(run_on_idle(&all, own).unwrap(), (false, false));
+        assert_eq!(all[0].idle().len(), 1, "what was lent is back");
+        // While a call uses the only pool.
+        let inside = all[0].run(|| {
+            let inner = std::thread::current().id();
+            let found = run_on_idle(&all, || Ok((std::thread::current().id() == inner, crate::threads::is_alone()))).unwrap();
+            Ok((found, all[0].idle().len()))
+        });
+        assert_eq!(inside.unwrap(), ((true, true), 0));
+        assert!(!crate::threads::is_alone());
     }
 
     #[test]
@@ -206,7 +252,7 @@ mod tests {
         let runtime = Runtime::new(1, 0, HOST.clone()).unwrap();
         let run = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.run(|| -> crate::Result<()> { panic!("boom") })));
         assert!(run().is_err());
-        assert_eq!(runtime.idle.lock().unwrap().len(), 1);
+        assert_eq!(runtime.idle().len(), 1);
         assert_eq!(runtime.run(|| Ok(5)).unwrap(), 5);
     }
 }

@@ -38,18 +38,18 @@ mod write;
 mod write_pickle;
 mod zip;
 
-pub(crate) use npy::{begins_as_npy, is_npy};
-pub use npy::{read_npy, read_npy_bytes, read_npy_unless, write_npy};
+pub(crate) use npy::{begins_as_npy, is_npy, read_npy_bytes};
+pub use npy::{read_npy, read_npy_unless, write_npy};
 pub(crate) use place::above;
 pub use sniff::Kind;
 pub use source::Dtype;
-pub(crate) use write::save_safetensors_one_by_one;
-pub use write::{save_safetensors, save_safetensors_as_new};
-pub use write_pickle::{save_pickle, save_torch, Object, Python};
+pub use write::save_safetensors;
+pub(crate) use write::{save_safetensors_as_new, save_safetensors_one_by_one};
+pub(crate) use write_pickle::{save_pickle, save_torch, Object, Python};
 
+use crate::cancel::Cancel;
 use crate::device::{Device, HOST};
 use crate::error::Result;
-use crate::progress::Cancel;
 use candle_core::Tensor;
 use source::{Entry, Source};
 use std::collections::BTreeMap;
@@ -190,6 +190,13 @@ fn check_sizes(entries: &BTreeMap<String, Entry>, limit: u64) -> std::result::Re
 }
 
 impl Checkpoint {
+    /// The files that it lies in: the one that was opened, and those that an index names, in the order of their names.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let mut parts: Vec<&PathBuf> = self.sources.iter().map(|source| &source.path).filter(|part| **part != self.path).collect();
+        parts.sort();
+        std::iter::once(&self.path).chain(parts).cloned().collect()
+    }
+
     /// The same file seen from below: `with_prefix("g_ema.")` finds `g_ema.input.input` under `input.input`, and only keys that begin so.
     pub fn with_prefix(&self, prefix: &str) -> Checkpoint {
         Checkpoint { prefix: format!("{}{prefix}", self.prefix), ..self.clone() }

@@ -2,11 +2,11 @@
 
 use super::safetensors::write_elements;
 use super::source::{contiguous_strides, Block, Dtype, Entry, Source};
+use crate::cancel::Cancel;
 use crate::device::HOST;
 use crate::error::{Error, Result};
 use crate::files::begins_with;
-use crate::output::{atomically, Destination};
-use crate::progress::Cancel;
+use crate::files::{atomically, Destination};
 use candle_core::Tensor;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -36,7 +36,7 @@ pub fn read_npy_unless(path: &Path, cancel: &Cancel) -> Result<Tensor> {
 }
 
 /// [`read_npy`] of bytes in memory; `name` is the file that errors name.
-pub fn read_npy_bytes(name: &Path, bytes: Vec<u8>) -> Result<Tensor> {
+pub(crate) fn read_npy_bytes(name: &Path, bytes: Vec<u8>) -> Result<Tensor> {
     tensor(&Source::memory(name, bytes))
 }
 

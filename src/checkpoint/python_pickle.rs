@@ -2,11 +2,11 @@
 
 use super::source::Source;
 use super::torch_graph::{self, Storages};
-use super::{Contents, Format};
+use super::{torch_legacy, Contents, Format};
 use crate::error::Result;
 
 pub(super) fn read(source: &Source) -> Result<Contents> {
     let graph = torch_graph::parse(source, 0, source.len, &torch_graph::is_known_global).map_err(|e| e.of("pickle", source))?;
     let mut none = |_: &str| Err("it refers to a storage outside of the file".to_string());
-    torch_graph::contents(&graph, source, Storages { persistent: &mut none, embedded: true }, Format::Pickle)
+    torch_graph::contents(&graph, source, Storages { persistent: &mut none, embedded: Some(torch_legacy::storage) }, Format::Pickle)
 }

@@ -2,9 +2,9 @@
 
 use super::source::{memory_limit, MAX_KEPT, PER_ENTRY};
 use super::{Checkpoint, Format};
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::files::read_small_unless;
-use crate::progress::Cancel;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,10 +1,10 @@
 //! A file's bytes, and tensors that lie in them until they are asked for.
 
+use crate::cancel::Cancel;
 use crate::device::HOST;
 use crate::error::{Error, Result};
 use crate::files::{open_ordinary, PIECE};
 use crate::machine;
-use crate::progress::Cancel;
 use candle_core::{DType, Tensor};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};

@@ -2,7 +2,7 @@
 
 use super::pickle::{Node, Pickle, PickleError, Value};
 use super::source::{Block, Dtype, Entry, Source, MAX_KEPT, PER_ENTRY};
-use super::{nvidia, torch_legacy, Contents, Format};
+use super::{nvidia, Contents, Format};
 use crate::error::Error;
 use std::collections::{BTreeMap, HashMap};
 
@@ -162,12 +162,16 @@ pub(super) fn persistent_storage(pickle: &Pickle, id: Value) -> Result<Persisten
     Ok(Persistent { key, dtype, numel, view: view.unwrap_or(0) as u64 })
 }
 
+/// Reads a file in the old format that lies at a place of the source and is of a length, both in bytes.
+pub(super) type Embedded = fn(&Source, u64, u64) -> Result<(Dtype, Block), String>;
+
 /// Where storages are.
 pub(super) struct Storages<'a> {
     /// The bytes of the storage with this key.
     pub persistent: &'a mut dyn FnMut(&str) -> Result<Block, String>,
-    /// Whether the pickle lies in the source as it is, so that storages in its byte strings can be read there.
-    pub embedded: bool,
+    /// Finds the storage in a byte string of the pickle, by the string's place and length in the source; None where the pickle is compressed
+    /// and so has none there.
+    pub embedded: Option<Embedded>,
 }
 
 /// All tensors and plain values of a graph.
@@ -355,13 +359,11 @@ impl Walk<'_, '_> {
     fn embedded(&mut self, args: Value) -> Result<(Dtype, Block), String> {
         let bytes = self.pickle.tuple(args).and_then(|args| args.first()).and_then(|&bytes| self.pickle.node(bytes));
         let Some(&Node::Bytes { start, len }) = bytes else { return Err("its storage is not bytes".into()) };
-        if !self.storages.embedded {
-            return Err("its storage is in a compressed pickle".into());
-        }
+        let storage = self.storages.embedded.ok_or("its storage is in a compressed pickle")?;
         if let Some(known) = self.inside.get(&start) {
             return Ok(known.clone());
         }
-        let storage = torch_legacy::storage(self.source, start, len)?;
+        let storage = storage(self.source, start, len)?;
         self.inside.insert(start, storage.clone());
         Ok(storage)
     }

@@ -89,8 +89,8 @@ pub(super) fn read(source: &Source) -> Result<Contents> {
         PickleError::Broken(m) if m.contains("big-endian") => Error::unsupported(source.path.display().to_string(), m),
         e => torch_graph::ParseError(e).of("PyTorch's old format", source),
     })?;
-    let mut storage = |key: &str| file.storages.get(key).cloned().ok_or_else(|| format!("the file has no storage '{key}'"));
-    torch_graph::contents(&file.graph, source, Storages { persistent: &mut storage, embedded: true }, Format::TorchLegacy)
+    let mut persistent = |key: &str| file.storages.get(key).cloned().ok_or_else(|| format!("the file has no storage '{key}'"));
+    torch_graph::contents(&file.graph, source, Storages { persistent: &mut persistent, embedded: Some(storage) }, Format::TorchLegacy)
 }
 
 /// A storage that was pickled by itself (`torch.storage._load_from_bytes`): a file of this format whose structure is one storage.

@@ -4,7 +4,7 @@
 use super::source::{Block, Source};
 use super::torch_graph::{self, Storages};
 use super::zip::Archive;
-use super::{torchscript, Contents, Format};
+use super::{torch_legacy, torchscript, Contents, Format};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 
@@ -53,6 +53,6 @@ pub(super) fn read(source: &Source, archive: &Archive, prefix: &str) -> Result<C
             Ok(block)
         }
     };
-    let storages = Storages { persistent: &mut storage, embedded: !data.deflated };
+    let storages = Storages { persistent: &mut storage, embedded: (!data.deflated).then_some(torch_legacy::storage) };
     torch_graph::contents(&graph, source, storages, if script { Format::TorchScript } else { Format::TorchZip })
 }

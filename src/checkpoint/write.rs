@@ -1,8 +1,9 @@
 //! Tensors into safetensors files.
 
 use super::safetensors::{self, Planned};
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::output::{atomically, atomically_as_new, Destination};
+use crate::files::{atomically, atomically_as_new, Destination};
 use candle_core::{DType, Tensor};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -35,11 +36,12 @@ fn all(out: &mut impl Write, tensors: &BTreeMap<String, Tensor>, metadata: &BTre
 }
 
 /// As [`save_safetensors`], under the first of `paths`, all in one folder, that is not taken; also where other processes take them at the
-/// same time. Returns that path.
-pub fn save_safetensors_as_new(
+/// same time. Returns that path. `Cancelled`, without a file, once the flag is raised, which is looked at with each piece.
+pub(crate) fn save_safetensors_as_new(
     paths: impl Iterator<Item = PathBuf>,
     tensors: &BTreeMap<String, Tensor>,
     metadata: &BTreeMap<String, String>,
+    cancel: &Cancel,
 ) -> Result<PathBuf> {
-    atomically_as_new(paths, |out| all(out, tensors, metadata))
+    atomically_as_new(paths, cancel, |out| all(out, tensors, metadata))
 }

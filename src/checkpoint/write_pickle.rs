@@ -3,7 +3,7 @@
 use super::safetensors;
 use super::torch_legacy::MAGIC;
 use crate::error::Result;
-use crate::output::{atomically, Destination};
+use crate::files::{atomically, Destination};
 use candle_core::{DType, Tensor};
 use std::io::{self, Write};
 
@@ -250,12 +250,12 @@ fn elements(out: &mut Vec<u8>, tensor: &Tensor) -> io::Result<()> {
 }
 
 /// A pickle (protocol 3) that holds its tensors, to a temporary name first.
-pub fn save_pickle<'a>(to: impl Into<Destination<'a>>, value: &Python) -> Result<()> {
+pub(crate) fn save_pickle<'a>(to: impl Into<Destination<'a>>, value: &Python) -> Result<()> {
     atomically(to.into(), |out| Ok(Pickler { out, storages: Storages::Embedded }.write(value)))
 }
 
 /// What torch.save writes since 1.6, to a temporary name first.
-pub fn save_torch<'a>(to: impl Into<Destination<'a>>, value: &Python) -> Result<()> {
+pub(crate) fn save_torch<'a>(to: impl Into<Destination<'a>>, value: &Python) -> Result<()> {
     atomically(to.into(), |out| Ok(write_archive(out, value)))
 }
 

@@ -10,7 +10,7 @@ pub use optimise::{invert, invert_keeping};
 
 use crate::error::Result;
 use crate::nn::generator::Latent;
-use crate::settings::{self, Kind, Listed, Setting, ANY, MANY};
+use crate::settings::{self, setting, Kind, Listed, Setting, ANY, MANY};
 use serde::{Deserialize, Serialize};
 
 /// The latent space that is searched.
@@ -65,10 +65,6 @@ impl Settings {
     pub fn check(&self) -> Result<()> {
         settings::check(self)
     }
-}
-
-const fn setting(name: &'static str, kind: Kind, unit: &'static str, help: &'static str) -> Setting {
-    Setting { name, kind, unit, help }
 }
 
 impl Listed for Settings {

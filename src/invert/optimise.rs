@@ -3,7 +3,7 @@
 use super::{Inversion, Settings, Space};
 use crate::device::HOST;
 use crate::error::{Error, Result};
-use crate::kernels::{mean_square_error, pyramid_distance, unit_rows, Warm, LEAST_LENGTH};
+use crate::kernels::{mean_square_error, pyramid_distance, Warm};
 use crate::nn::clip::{Clip, ClipResize};
 use crate::nn::generator::{as_rgb, Generator, Latent, Noise, Space as LatentSpace};
 use crate::optim::{Config, Gradient, Optimiser, Rule, Schedule};
@@ -32,8 +32,7 @@ const LEAST_SIDE: usize = 8;
 /// Errors: `InvalidArgument` for a picture that is too small or has nothing to see in its square ([`Picture::check_visible`]).
 ///
 /// Without `optimise_noise` the picture is drawn without noise. `cancel` is looked at after each layer of each step, on the way back too; on
-/// `Cancelled` nothing has changed anywhere. The best latent seen is
-/// returned.
+/// `Cancelled` nothing has changed anywhere. The best latent seen is returned.
 pub fn invert(
     generator: &Generator,
     target: &Picture,
@@ -74,10 +73,7 @@ pub fn invert_keeping(
         return Err(Error::unsupported("inverting", message));
     }
     let target = target.square(side)?.to_tensor()?.to_device(generator.device())?;
-    let embed = |clip: &Clip, image: &Tensor| {
-        let features = clip.encode_image(&clip.preprocess(image, ClipResize::Antialias)?)?;
-        Result::Ok(unit_rows(&features, LEAST_LENGTH)?)
-    };
+    let embed = |clip: &Clip, image: &Tensor| clip.embed_pictures(image, ClipResize::Antialias, cancel);
     let embedded = clip.map(|c| embed(c, &target)).transpose()?;
 
     let mean = generator.mean_w()?.unsqueeze(0)?;

@@ -35,7 +35,7 @@ impl Op<1> for Attention {
     fn cpu(&self, [qkv]: [View; 1]) -> Result<[Vec<f32>; 1]> {
         let (n, tokens) = self.sizes(qkv.shape)?;
         let mut out = vec![0.0; n * tokens * self.width];
-        self.forward(qkv.values, (n, tokens, tokens), &mut out, true);
+        self.forward(qkv.values, (n, tokens, tokens), &mut out, self.width);
         Ok([out])
     }
     #[cfg(feature = "cuda")]
@@ -67,7 +67,7 @@ impl Op<2> for AttentionGradient {
     fn cpu(&self, [qkv, gradient]: [View; 2]) -> Result<[Vec<f32>; 1]> {
         let (n, tokens) = self.0.sizes(qkv.shape)?;
         let mut out = vec![0.0; qkv.values.len()];
-        self.0.backward(qkv.values, gradient.values, (n, tokens, tokens), &mut out, true);
+        self.0.backward(qkv.values, gradient.values, (n, tokens, tokens), &mut out, 3 * self.0.width);
         Ok([out])
     }
     #[cfg(feature = "cuda")]

@@ -13,10 +13,10 @@ use super::cpu::synthesis::{Given, Need, Packed, Tape};
 use super::cpu::{self, View};
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::op::{apply, run, Backward, Differentiable, Op};
-use crate::progress::Cancel;
+use super::op::{apply, run1, Backward, Differentiable, Op};
+use crate::cancel::Cancel;
 use candle_core::{bail, DType, Error, Result, Shape, Tensor};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a layer is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,6 +71,7 @@ impl Layer {
 
 /// A synthesis network. What its device makes of weights (another order of them) is kept as long as it lives: one that is made of variables
 /// must be made anew after they have changed.
+#[derive(Clone)]
 pub(crate) struct Network {
     /// Of the constant that the first layer reads: channels, height, width.
     pub start: [usize; 3],
@@ -86,6 +87,8 @@ pub(crate) struct Network {
     pub clamp: Option<f32>,
     /// By parameter; those of layers that the network before had too are its own.
     pub(super) packed: Vec<Arc<Packed>>,
+    /// Whether what a device makes of weights is dropped after each use.
+    pub(super) lean: bool,
 }
 
 impl Network {
@@ -103,7 +106,28 @@ impl Network {
             |i: usize, t: &Tensor| before.filter(|b| b.parameters.get(i).is_some_and(|p| p.id() == t.id())).map(|b| b.packed[i].clone());
         // What is trained changes where it lies.
         let packed = parameters.iter().enumerate().map(|(i, t)| old(i, t).filter(|_| !t.track_op()).unwrap_or_default()).collect();
-        Self { start, layers, parameters, styles, blur, clamp, packed }
+        Self { start, layers, parameters, styles, blur, clamp, packed, lean: before.is_some_and(|b| b.lean) }
+    }
+
+    /// The same, which keeps nothing that its device makes of weights, nor will those that come after it.
+    pub(crate) fn lean(&self) -> Self {
+        let packed = self.parameters.iter().map(|_| Arc::default()).collect();
+        Self { packed, lean: true, ..self.clone() }
+    }
+
+    /// Makes what passes will ask for, those back too where gradients are tracked: passes that begin at the same time would each make it.
+    /// A GPU has nothing to make.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        if !self.parameters[0].device().is_cpu() {
+            return Ok(());
+        }
+        let back = self.parameters.iter().any(Tensor::track_op);
+        for layer in self.layers.iter().filter(|layer| layer.role != Role::Colours && !self.lean) {
+            let weight = self.parameters[layer.weight].contiguous()?;
+            let (storage, layout) = weight.storage_and_layout();
+            self.packed[layer.weight].prepare(layer, cpu::on_host(&storage, layout, Synthesis::NAME)?, back);
+        }
+        Ok(())
     }
 
     fn convolutions(&self) -> usize {
@@ -116,39 +140,28 @@ impl Network {
 /// Gradients of styles, parameters and noise, each only where candle tracks it. `Cancelled` once the flag is raised, which is looked at
 /// after each layer, on the way back too.
 pub(crate) fn synthesis(net: &Arc<Network>, styles: &[Tensor], noise: &[Option<Tensor>], cancel: &Cancel) -> Result<Tensor> {
-    let device = net.parameters[0].device();
-    // No allocation of a GPU is empty.
-    let none = || Tensor::zeros(usize::from(device.is_cuda()), DType::F32, device);
-    let flat = |tensors: Vec<&Tensor>| -> Result<Tensor> {
-        match tensors.is_empty() {
-            true => none(),
-            false => Tensor::cat(&tensors.into_iter().map(Tensor::flatten_all).collect::<Result<Vec<_>>>()?, 0),
-        }
-    };
     let tracked = |tensors: &[Tensor]| tensors.iter().map(Tensor::track_op).collect::<Vec<_>>();
-    let (of_parameters, of_noise) =
-        (tracked(&net.parameters), noise.iter().map(|m| m.as_ref().is_some_and(Tensor::track_op)).collect::<Vec<_>>());
-    let chosen =
-        |tensors: Vec<&Tensor>, which: &[bool]| flat(tensors.into_iter().zip(which).filter(|(_, w)| **w).map(|(t, _)| t).collect());
-    let parameters = chosen(net.parameters.iter().collect(), &of_parameters)?;
-    let empty = none()?;
-    let maps: Vec<&Tensor> = noise.iter().map(|m| m.as_ref().unwrap_or(&empty)).collect();
-    let moving = chosen(maps, &of_noise)?;
-    let need = Need { styles: tracked(styles), parameters: of_parameters, noise: of_noise };
+    let of_noise = noise.iter().map(|m| m.as_ref().is_some_and(Tensor::track_op)).collect();
+    let need = Need { styles: tracked(styles), parameters: tracked(&net.parameters), noise: of_noise };
     let keep = need.styles.iter().chain(&need.parameters).chain(&need.noise).any(|n| *n);
-    let op = Synthesis {
-        pass: Arc::new(Pass {
-            net: net.clone(),
-            noise: noise.iter().map(|m| m.as_ref().map(Tensor::detach)).collect(),
-            need,
-            keep,
-            cancel: cancel.clone(),
-            tape: Mutex::new(None),
-            #[cfg(feature = "cuda")]
-            cuda_tape: Mutex::new(None),
-        }),
-    };
-    apply(op, [&Tensor::cat(styles, 1)?, &parameters, &moving])
+    let pass = Arc::new(Pass {
+        net: net.clone(),
+        noise: noise.iter().map(|m| m.as_ref().map(Tensor::detach)).collect(),
+        need,
+        keep,
+        cancel: cancel.clone(),
+        tape: Mutex::new(None),
+        #[cfg(feature = "cuda")]
+        cuda_tape: Mutex::new(None),
+        found: Mutex::new(vec![]),
+    });
+    let mut chain = Tensor::zeros(1, DType::F32, net.parameters[0].device())?;
+    for (slot, t) in net.parameters.iter().map(Some).chain(noise.iter().map(Option::as_ref)).enumerate() {
+        if let Some(t) = t.filter(|t| t.track_op()) {
+            chain = apply(Link { pass: pass.clone(), slot }, [&chain, t])?;
+        }
+    }
+    apply(Synthesis { pass }, [&Tensor::cat(styles, 1)?, &chain])
 }
 
 /// As [`synthesis`], untracked; `seen` sees what each layer gives, in candle's order [n, c, h, w]: under "modconv" the modulated convolution before noise
@@ -178,6 +191,7 @@ pub(crate) fn seen(
         tape: Mutex::new(None),
         #[cfg(feature = "cuda")]
         cuda_tape: Mutex::new(None),
+        found: Mutex::new(vec![]),
     };
     let styles = Tensor::cat(styles, 1)?.detach();
     let n = styles.dim(0)?;
@@ -208,6 +222,13 @@ struct Pass {
     tape: Mutex<Option<Tape>>,
     #[cfg(feature = "cuda")]
     cuda_tape: Mutex<Option<cuda::synthesis::Tape>>,
+    /// Gradients on their way to who they are of: parameters, then noise maps.
+    found: Mutex<Vec<Option<Tensor>>>,
+}
+
+/// What a lock is poisoned by.
+fn lost<T>(_: PoisonError<T>) -> Error {
+    Error::Msg("synthesis: another thread failed".into())
 }
 
 impl Pass {
@@ -262,15 +283,47 @@ impl Pass {
     }
 }
 
-/// Styles [n, all], the tracked parameters and the tracked noise maps, flat one behind the other -> pictures.
+/// A number that stands for all that is tracked beside the styles, and one tensor more -> such a number. Candle's operations take three tensors, and
+/// laying dozens of weights and their gradients end to end costs copies of all.
+struct Link {
+    pass: Arc<Pass>,
+    slot: usize,
+}
+
+impl Op<2> for Link {
+    const NAME: &'static str = "synthesis' parameters";
+
+    fn shapes(&self, [chain, _]: [&Shape; 2]) -> Result<[Shape; 1]> {
+        Ok([chain.clone()])
+    }
+
+    fn cpu(&self, [chain, _]: [View; 2]) -> Result<[Vec<f32>; 1]> {
+        Ok([chain.values.to_vec()])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &cuda::Gpu, _: [cuda::View; 2]) -> Result<[cuda::Numbers; 1]> {
+        Ok([gpu.zeros(1)?])
+    }
+}
+
+impl Differentiable<2> for Link {
+    fn gradient(&self, given: &Backward<2>) -> Result<[Option<Tensor>; 2]> {
+        // The synthesis' way back, which is always before, has left it here.
+        let found = self.pass.found.lock().map_err(lost)?.get_mut(self.slot).and_then(Option::take);
+        Ok([Some(given.gradient.clone()), found])
+    }
+}
+
+/// Styles [n, all] and the number of [`Link`] -> pictures.
 struct Synthesis {
     pass: Arc<Pass>,
 }
 
-impl Op<3> for Synthesis {
+impl Op<2> for Synthesis {
     const NAME: &'static str = "synthesis";
 
-    fn shapes(&self, [styles, ..]: [&Shape; 3]) -> Result<[Shape; 1]> {
+    fn shapes(&self, [styles, _]: [&Shape; 2]) -> Result<[Shape; 1]> {
         let n = self.pass.sizes(styles)?;
         match self.pass.net.layers.last() {
             Some(last) => Ok([(n, last.outputs, last.height, last.width).into()]),
@@ -278,51 +331,46 @@ impl Op<3> for Synthesis {
         }
     }
 
-    fn cpu(&self, [styles, ..]: [View; 3]) -> Result<[Vec<f32>; 1]> {
+    fn cpu(&self, [styles, _]: [View; 2]) -> Result<[Vec<f32>; 1]> {
         let pass = &self.pass;
         let (pictures, tape) = pass.on_cpu(styles.dims()[0], styles.values, |given| given.forward(pass.keep, None))?;
-        *pass.tape.lock().map_err(|_| Error::Msg("synthesis: another thread failed".into()))? = tape;
+        *pass.tape.lock().map_err(lost)? = tape;
         Ok([pictures])
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda(&self, gpu: &cuda::Gpu, [styles, ..]: [cuda::View; 3]) -> Result<[cuda::Numbers; 1]> {
+    fn cuda(&self, gpu: &cuda::Gpu, [styles, _]: [cuda::View; 2]) -> Result<[cuda::Numbers; 1]> {
         let pass = &self.pass;
         let (pictures, tape) = pass.on_cuda(gpu, &styles, |given| given.forward(pass.keep))?;
-        *pass.cuda_tape.lock().map_err(|_| Error::Msg("synthesis: another thread failed".into()))? = tape;
+        *pass.cuda_tape.lock().map_err(lost)? = tape;
         Ok([pictures])
     }
 }
 
-impl Differentiable<3> for Synthesis {
-    fn gradient(&self, given: &Backward<3>) -> Result<[Option<Tensor>; 3]> {
-        let [styles, ..] = &given.inputs;
-        let op = SynthesisGradient { pass: self.pass.clone() };
-        let gradients = run(&op, [styles, &given.gradient])?;
-        let [a, b, c] = gradients.map(Some);
-        Ok([a, b, c])
+impl Differentiable<2> for Synthesis {
+    fn gradient(&self, given: &Backward<2>) -> Result<[Option<Tensor>; 2]> {
+        let [styles, chain] = &given.inputs;
+        let of_styles = run1(&SynthesisGradient { pass: self.pass.clone() }, [styles, &given.gradient])?;
+        Ok([Some(of_styles), Some(chain.zeros_like()?)])
     }
 }
 
-/// Styles and the pictures' gradient -> gradients of styles, of the tracked parameters and of the tracked noise maps.
+/// Styles and the pictures' gradient -> gradient of styles; those of the tracked parameters and noise maps stay with the pass.
 struct SynthesisGradient {
     pass: Arc<Pass>,
 }
 
-impl Op<2, 3> for SynthesisGradient {
+impl Op<2> for SynthesisGradient {
     const NAME: &'static str = "synthesis' gradient";
 
-    fn shapes(&self, [styles, _]: [&Shape; 2]) -> Result<[Shape; 3]> {
-        let pass = &self.pass;
-        let tracked = pass.need.parameters.iter().zip(&pass.net.parameters).filter(|(n, _)| **n).map(|(_, t)| t.elem_count());
-        let maps = pass.need.noise.iter().zip(&pass.noise).filter(|(n, _)| **n).map(|(_, m)| m.as_ref().map_or(0, Tensor::elem_count));
-        Ok([styles.clone(), tracked.sum::<usize>().into(), maps.sum::<usize>().into()])
+    fn shapes(&self, [styles, _]: [&Shape; 2]) -> Result<[Shape; 1]> {
+        Ok([styles.clone()])
     }
 
-    fn cpu(&self, [styles, gradient]: [View; 2]) -> Result<[Vec<f32>; 3]> {
+    fn cpu(&self, [styles, gradient]: [View; 2]) -> Result<[Vec<f32>; 1]> {
         let pass = &self.pass;
-        let tape = pass.tape.lock().map_err(|_| Error::Msg("synthesis: another thread failed".into()))?.take();
-        let found = pass.on_cpu(styles.dims()[0], styles.values, |given| {
+        let tape = pass.tape.lock().map_err(lost)?.take();
+        let gradients = pass.on_cpu(styles.dims()[0], styles.values, |given| {
             // The way back uses up what the way there kept; who goes back again pays for it.
             let tape = match tape {
                 Some(tape) => Some(tape),
@@ -333,14 +381,22 @@ impl Op<2, 3> for SynthesisGradient {
                 None => bail!("synthesis kept nothing"),
             }
         })?;
-        Ok([found.styles, found.parameters.concat(), found.noise.concat()])
+        let parameters = gradients.parameters.into_iter().zip(pass.net.parameters.iter().map(Some));
+        let maps = gradients.noise.into_iter().zip(pass.noise.iter().map(Option::as_ref));
+        let tensor = |(numbers, like): (Vec<f32>, Option<&Tensor>)| match like {
+            Some(like) if numbers.len() == like.elem_count() => cpu::tensor(numbers, like.shape().clone()).map(Some),
+            // It was not asked for, or nothing reaches it.
+            _ => Ok(None),
+        };
+        *pass.found.lock().map_err(lost)? = parameters.chain(maps).map(tensor).collect::<Result<_>>()?;
+        Ok([gradients.styles])
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda(&self, gpu: &cuda::Gpu, [styles, gradient]: [cuda::View; 2]) -> Result<[cuda::Numbers; 3]> {
+    fn cuda(&self, gpu: &cuda::Gpu, [styles, gradient]: [cuda::View; 2]) -> Result<[cuda::Numbers; 1]> {
         let pass = &self.pass;
-        let tape = pass.cuda_tape.lock().map_err(|_| Error::Msg("synthesis: another thread failed".into()))?.take();
-        let found = pass.on_cuda(gpu, &styles, |given| {
+        let tape = pass.cuda_tape.lock().map_err(lost)?.take();
+        let gradients = pass.on_cuda(gpu, &styles, |given| {
             let tape = match tape {
                 Some(tape) => Some(tape),
                 None => given.forward(true)?.1,
@@ -350,6 +406,15 @@ impl Op<2, 3> for SynthesisGradient {
                 None => bail!("synthesis kept nothing"),
             }
         })?;
-        Ok([found.styles, gpu.joined(found.parameters)?, gpu.joined(found.noise)?])
+        let parameters = gradients.parameters.into_iter().zip(pass.net.parameters.iter().map(Some));
+        let maps = gradients.noise.into_iter().zip(pass.noise.iter().map(Option::as_ref));
+        let tensor = |(numbers, like): (Option<cuda::Numbers>, Option<&Tensor>)| match (numbers, like) {
+            (Some(numbers), Some(like)) if numbers.len() == like.elem_count() => Ok(Some(gpu.tensor(numbers, like.shape().clone()))),
+            (Some(numbers), _) => bail!("synthesis: a gradient of {} numbers belongs to nothing", numbers.len()),
+            // It was not asked for, or nothing reaches it.
+            (None, _) => Ok(None),
+        };
+        *pass.found.lock().map_err(lost)? = parameters.chain(maps).map(tensor).collect::<Result<_>>()?;
+        Ok([gradients.styles])
     }
 }

@@ -1,18 +1,19 @@
 //! A whole frozen pre-norm transformer block as one operation (Radford et al. 2021, section 2.4: x + attention(norm(x)), then x + mlp(norm(x))).
 //!
 //! One operation instead of a dozen: candle adds every gradient to zeros of its own, and between small operations threads mostly wait for
-//! each other. On the CPU a thread takes a share of the samples through the whole block, in its own cache.
+//! each other. On the CPU the weights are packed once, in place of the tensors that they come from, and bias, activation, residual and norms are
+//! computed while the products' rows are read and written.
 
 use super::activation::Activation;
 use super::attention::Attention;
-use super::cpu::norm::Norm;
-use super::cpu::transformer::{Dense, Kept};
+use super::cpu::dense::Dense;
+use super::cpu::transformer::{self as arithmetic, Kept, Layer, Scale};
 use super::cpu::{self, View};
 #[cfg(feature = "cuda")]
 use super::cuda::{self, At, Gpu};
 use super::op::{alike, apply, f32s, run1, Backward, Differentiable, Op};
 use candle_core::{bail, Error, Result, Shape, Tensor};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a block is made of; each pair is (weight, bias) or (gamma, beta). d is the width.
 pub struct BlockWeights {
@@ -31,49 +32,131 @@ pub struct BlockWeights {
 }
 
 /// A frozen transformer block. Cheap to clone; threads may share it.
-#[derive(Clone, Debug)]
-pub struct Block(Arc<Parts>);
+#[derive(Clone)]
+pub struct Block(Arc<Frozen>);
 
-/// How many tensors [`BlockWeights`] has.
-const WEIGHTS: usize = 12;
+/// The block as the device of its weights takes it.
+enum Frozen {
+    Host(arithmetic::Block),
+    #[cfg(feature = "cuda")]
+    Gpu(OnGpu),
+}
 
-#[derive(Debug)]
-struct Parts {
-    /// In the order of [`BlockWeights`], f32, contiguous.
-    weights: [Tensor; WEIGHTS],
+#[cfg(feature = "cuda")]
+struct OnGpu {
+    /// f32, contiguous.
+    weights: BlockWeights,
     attention: Attention,
     activation: Activation,
     epsilon: f32,
 }
 
+impl Frozen {
+    fn attention(&self) -> &Attention {
+        match self {
+            Frozen::Host(block) => &block.attention,
+            #[cfg(feature = "cuda")]
+            Frozen::Gpu(block) => &block.attention,
+        }
+    }
+
+    fn activation(&self) -> Activation {
+        match self {
+            Frozen::Host(block) => block.activation,
+            #[cfg(feature = "cuda")]
+            Frozen::Gpu(block) => block.activation,
+        }
+    }
+
+    fn on_host(&self) -> Result<&arithmetic::Block> {
+        match self {
+            Frozen::Host(block) => Ok(block),
+            #[cfg(feature = "cuda")]
+            Frozen::Gpu(_) => bail!("transformer block: its weights lie on a GPU, x does not"),
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_gpu(&self) -> Result<cuda::transformer::Block> {
+        let Frozen::Gpu(OnGpu { weights, attention, activation, epsilon }) = self else {
+            bail!("transformer block: x lies on a GPU, its weights do not")
+        };
+        let (width, hidden, epsilon) = (attention.width, weights.up.1.elem_count(), *epsilon);
+        // The tensors live as long as the block.
+        let at = |t: &Tensor| cuda::with(t, BlockOp::NAME, Ok);
+        let norm = |(gamma, beta): &(Tensor, Tensor)| -> Result<cuda::transformer::Norm> {
+            Ok(cuda::transformer::Norm { gamma: at(gamma)?, beta: at(beta)?, width, epsilon })
+        };
+        let dense = |(weight, bias): &(Tensor, Tensor), inputs, outputs| -> Result<cuda::transformer::Dense> {
+            Ok(cuda::transformer::Dense { weight: at(weight)?, bias: Some(at(bias)?), inputs, outputs })
+        };
+        Ok(cuda::transformer::Block {
+            norm1: norm(&weights.norm1)?,
+            qkv: dense(&weights.qkv, width, 3 * width)?,
+            out: dense(&weights.out, width, width)?,
+            norm2: norm(&weights.norm2)?,
+            up: dense(&weights.up, width, hidden)?,
+            down: dense(&weights.down, hidden, width)?,
+            attention: *attention,
+            activation: *activation,
+        })
+    }
+}
+
+impl std::fmt::Debug for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Block").field("attention", self.0.attention()).field("activation", &self.0.activation()).finish_non_exhaustive()
+    }
+}
+
 impl Block {
-    /// `heads` must divide the width; `causal`: token i sees tokens 0..=i. The weights are kept as f32, without their gradients.
+    /// `heads` must divide the width; `causal`: token i sees tokens 0..=i. It computes where the weights lie. On the CPU they are copied, as f32
+    /// and without their gradients, and nothing holds on to the tensors; on a GPU they are kept as they are.
     pub fn new(weights: &BlockWeights, heads: usize, causal: bool, activation: Activation, epsilon: f32) -> Result<Self> {
         let width = weights.norm1.0.elem_count();
         let hidden = weights.up.1.elem_count();
         if width == 0 || hidden == 0 || heads == 0 || !width.is_multiple_of(heads) {
             bail!("transformer block of width {width} and hidden width {hidden} with {heads} heads");
         }
-        let values = |t: &Tensor, shape: &[usize]| match t.dims() == shape {
+        let tensor = |t: &Tensor, shape: &[usize]| match t.dims() == shape {
             true => f32s(&t.detach())?.contiguous(),
             false => bail!("transformer block: a weight is {:?}, not {shape:?}", t.dims()),
         };
-        let BlockWeights { norm1, qkv, out, norm2, up, down } = weights;
-        let weights = [
-            values(&norm1.0, &[width])?,
-            values(&norm1.1, &[width])?,
-            values(&qkv.0, &[3 * width, width])?,
-            values(&qkv.1, &[3 * width])?,
-            values(&out.0, &[width, width])?,
-            values(&out.1, &[width])?,
-            values(&norm2.0, &[width])?,
-            values(&norm2.1, &[width])?,
-            values(&up.0, &[hidden, width])?,
-            values(&up.1, &[hidden])?,
-            values(&down.0, &[width, hidden])?,
-            values(&down.1, &[width])?,
-        ];
-        Ok(Self(Arc::new(Parts { weights, attention: Attention { heads, width, causal }, activation, epsilon })))
+        let attention = Attention { heads, width, causal };
+        #[cfg(feature = "cuda")]
+        if weights.norm1.0.device().is_cuda() {
+            let pair = |(a, b): &(Tensor, Tensor), one: &[usize], other: usize| Result::Ok((tensor(a, one)?, tensor(b, &[other])?));
+            let weights = BlockWeights {
+                norm1: pair(&weights.norm1, &[width], width)?,
+                qkv: pair(&weights.qkv, &[3 * width, width], 3 * width)?,
+                out: pair(&weights.out, &[width, width], width)?,
+                norm2: pair(&weights.norm2, &[width], width)?,
+                up: pair(&weights.up, &[hidden, width], hidden)?,
+                down: pair(&weights.down, &[width, hidden], width)?,
+            };
+            return Ok(Self(Arc::new(Frozen::Gpu(OnGpu { weights, attention, activation, epsilon }))));
+        }
+        let numbers = |t: &Tensor, count: usize| tensor(t, &[count])?.to_vec1::<f32>();
+        let scale = |(gamma, beta): &(Tensor, Tensor)| -> Result<Scale> {
+            Ok(Scale { gamma: numbers(gamma, width)?, beta: numbers(beta, width)? })
+        };
+        let layer = |(w, bias): &(Tensor, Tensor), outputs: usize, inputs: usize| -> Result<Layer> {
+            let w = tensor(w, &[outputs, inputs])?;
+            let (storage, layout) = w.storage_and_layout();
+            let weights = Dense::new(cpu::on_host(&storage, layout, BlockOp::NAME)?, outputs, inputs);
+            Ok(Layer { weights, bias: numbers(bias, outputs)? })
+        };
+        Ok(Self(Arc::new(Frozen::Host(arithmetic::Block {
+            norm1: scale(&weights.norm1)?,
+            qkv: layer(&weights.qkv, 3 * width, width)?,
+            out: layer(&weights.out, width, width)?,
+            norm2: scale(&weights.norm2)?,
+            up: layer(&weights.up, hidden, width)?,
+            down: layer(&weights.down, width, hidden)?,
+            attention,
+            activation,
+            epsilon,
+        }))))
     }
 
     /// x [n, t, d] -> [n, t, d]. Differentiable in x.
@@ -84,115 +167,106 @@ impl Block {
 
     /// The first `queries` tokens of what [`Block::forward`] gives, [n, queries, d]: for a last block of which only the class token is read.
     pub fn first(&self, x: &Tensor, queries: usize) -> Result<Tensor> {
-        let Parts { weights, attention, activation, epsilon } = &*self.0;
-        let op = BlockOp { attention: *attention, activation: *activation, epsilon: *epsilon, queries };
         let x = f32s(x)?;
-        apply(op, std::array::from_fn(|i| if i == 0 { &x } else { &weights[i - 1] }))
+        let pass = Pass {
+            block: self.0.clone(),
+            queries,
+            keep: x.track_op(),
+            kept: Mutex::new(None),
+            #[cfg(feature = "cuda")]
+            kept_on_gpu: Mutex::new(None),
+        };
+        apply(BlockOp(Arc::new(pass)), [&x])
     }
 }
 
-/// x [n, tokens, d] and the weights -> [n, queries, d], and [`Kept`].
-#[derive(Clone, Copy)]
-struct BlockOp {
-    attention: Attention,
-    activation: Activation,
-    epsilon: f32,
+/// One call.
+struct Pass {
+    block: Arc<Frozen>,
     queries: usize,
+    keep: bool,
+    /// What the way back needs of the way there.
+    kept: Mutex<Option<Kept>>,
+    /// The same on a GPU: qkv, middle, hidden.
+    #[cfg(feature = "cuda")]
+    kept_on_gpu: Mutex<Option<[cuda::Numbers; 3]>>,
 }
 
-impl BlockOp {
+/// What a lock is poisoned by.
+fn lost<T>(_: PoisonError<T>) -> Error {
+    Error::Msg("transformer block: another thread failed".into())
+}
+
+impl Pass {
     /// (n, queries, tokens)
     fn size(&self, x: &Shape) -> Result<(usize, usize, usize)> {
         match x.dims() {
-            &[n, tokens, width] if width == self.attention.width && (1..=tokens).contains(&self.queries) => Ok((n, self.queries, tokens)),
-            other => bail!("transformer block of width {}: x {other:?}, first {} tokens", self.attention.width, self.queries),
-        }
-    }
-
-    fn block<'a>(&self, weights: [View<'a>; WEIGHTS]) -> cpu::transformer::Block<'a> {
-        let [gamma1, beta1, qkv, qkv_bias, out, out_bias, gamma2, beta2, up, up_bias, down, down_bias] = weights.map(|w| w.values);
-        let epsilon = self.epsilon;
-        cpu::transformer::Block {
-            norm1: Norm { gamma: gamma1, beta: beta1, epsilon },
-            qkv: Dense { weight: qkv, bias: qkv_bias },
-            out: Dense { weight: out, bias: out_bias },
-            norm2: Norm { gamma: gamma2, beta: beta2, epsilon },
-            up: Dense { weight: up, bias: up_bias },
-            down: Dense { weight: down, bias: down_bias },
-            attention: self.attention,
-            activation: self.activation,
-        }
-    }
-
-    #[cfg(feature = "cuda")]
-    fn block_on_gpu(&self, weights: [cuda::View; WEIGHTS]) -> cuda::transformer::Block {
-        let (width, hidden, epsilon) = (self.attention.width, weights[9].values.len(), self.epsilon);
-        let [gamma1, beta1, qkv, qkv_bias, out, out_bias, gamma2, beta2, up, up_bias, down, down_bias] = weights.map(|w| w.at());
-        let norm = |gamma, beta| cuda::transformer::Norm { gamma, beta, width, epsilon };
-        let dense = |weight, bias, inputs, outputs| cuda::transformer::Dense { weight, bias: Some(bias), inputs, outputs };
-        cuda::transformer::Block {
-            norm1: norm(gamma1, beta1),
-            qkv: dense(qkv, qkv_bias, width, 3 * width),
-            out: dense(out, out_bias, width, width),
-            norm2: norm(gamma2, beta2),
-            up: dense(up, up_bias, width, hidden),
-            down: dense(down, down_bias, hidden, width),
-            attention: self.attention,
-            activation: self.activation,
+            &[n, tokens, width] if width == self.block.attention().width && (1..=tokens).contains(&self.queries) => {
+                Ok((n, self.queries, tokens))
+            }
+            other => bail!("transformer block of width {}: x {other:?}, first {} tokens", self.block.attention().width, self.queries),
         }
     }
 }
 
-impl Op<{ 1 + WEIGHTS }, 4> for BlockOp {
+/// x [n, tokens, d] -> [n, queries, d].
+struct BlockOp(Arc<Pass>);
+
+impl Op<1> for BlockOp {
     const NAME: &'static str = "transformer block";
-    fn shapes(&self, [x, weights @ ..]: [&Shape; 1 + WEIGHTS]) -> Result<[Shape; 4]> {
-        let (n, queries, tokens) = self.size(x)?;
-        let (width, hidden) = (self.attention.width, weights[9].elem_count());
-        let out = Shape::from((n, queries, width));
-        Ok([out.clone(), (n, tokens, 3 * width).into(), out, (n, queries, hidden).into()])
+    fn shapes(&self, [x]: [&Shape; 1]) -> Result<[Shape; 1]> {
+        let (n, queries, _) = self.0.size(x)?;
+        Ok([(n, queries, self.0.block.attention().width).into()])
     }
-    fn cpu(&self, [x, weights @ ..]: [View; 1 + WEIGHTS]) -> Result<[Vec<f32>; 4]> {
-        let (out, Kept { qkv, middle, hidden }) = self.block(weights).forward(x.values, self.size(x.shape)?);
-        Ok([out, qkv, middle, hidden])
+    fn cpu(&self, [x]: [View; 1]) -> Result<[Vec<f32>; 1]> {
+        let (out, kept) = self.0.block.on_host()?.forward(x.values, self.0.size(x.shape)?, self.0.keep);
+        *self.0.kept.lock().map_err(lost)? = kept;
+        Ok([out])
     }
     #[cfg(feature = "cuda")]
-    fn cuda(&self, gpu: &Gpu, [x, weights @ ..]: [cuda::View; 1 + WEIGHTS]) -> Result<[cuda::Numbers; 4]> {
-        self.block_on_gpu(weights).forward(gpu, x.at(), self.size(x.shape)?)
+    fn cuda(&self, gpu: &Gpu, [x]: [cuda::View; 1]) -> Result<[cuda::Numbers; 1]> {
+        let [out, kept @ ..] = self.0.block.on_gpu()?.forward(gpu, x.at(), self.0.size(x.shape)?)?;
+        *self.0.kept_on_gpu.lock().map_err(lost)? = self.0.keep.then_some(kept);
+        Ok([out])
     }
 }
 
-impl Differentiable<{ 1 + WEIGHTS }, 4> for BlockOp {
-    fn gradient(&self, given: &Backward<{ 1 + WEIGHTS }, 4>) -> Result<[Option<Tensor>; 1 + WEIGHTS]> {
-        let [_, kept @ ..] = &given.outputs;
-        let inputs: Vec<&Tensor> = std::iter::once(&given.gradient).chain(kept).chain(&given.inputs).collect();
-        let inputs = inputs.try_into().map_err(|_| Error::Msg("transformer block: as many inputs as there are".into()))?;
-        let mut gradients = [const { None }; 1 + WEIGHTS];
-        gradients[0] = Some(run1(&BlockGradient(*self), inputs)?);
-        Ok(gradients)
+impl Differentiable<1> for BlockOp {
+    fn gradient(&self, given: &Backward<1>) -> Result<[Option<Tensor>; 1]> {
+        let [x] = &given.inputs;
+        Ok([Some(run1(&BlockGradient(self.0.clone()), [x, &given.gradient])?)])
     }
 }
 
-/// Gradient of the result, what was kept of qkv, middle and hidden, x, the weights -> gradient of x.
-struct BlockGradient(BlockOp);
+/// x, gradient of the result -> gradient of x.
+struct BlockGradient(Arc<Pass>);
 
-impl Op<{ 5 + WEIGHTS }> for BlockGradient {
+impl Op<2> for BlockGradient {
     const NAME: &'static str = "transformer block's gradient";
-    fn shapes(&self, [gradient, qkv, middle, hidden, x, weights @ ..]: [&Shape; 5 + WEIGHTS]) -> Result<[Shape; 1]> {
-        let mut inputs = [x; 1 + WEIGHTS];
-        inputs[1..].copy_from_slice(&weights);
-        let outputs = self.0.shapes(inputs)?;
-        for (have, want) in [gradient, qkv, middle, hidden].into_iter().zip(&outputs) {
-            alike(Self::NAME, have, want)?;
-        }
+    fn shapes(&self, [x, gradient]: [&Shape; 2]) -> Result<[Shape; 1]> {
+        let [out] = BlockOp(self.0.clone()).shapes([x])?;
+        alike(Self::NAME, gradient, &out)?;
         Ok([x.clone()])
     }
-    fn cpu(&self, [gradient, qkv, middle, hidden, x, weights @ ..]: [View; 5 + WEIGHTS]) -> Result<[Vec<f32>; 1]> {
-        let kept = Kept { qkv: qkv.values, middle: middle.values, hidden: hidden.values };
-        Ok([self.0.block(weights).backward(x.values, kept, gradient.values, self.0.size(x.shape)?)])
+    fn cpu(&self, [x, gradient]: [View; 2]) -> Result<[Vec<f32>; 1]> {
+        let (block, size) = (self.0.block.on_host()?, self.0.size(x.shape)?);
+        // The way back uses up what the way there kept; who goes back again pays for it.
+        let kept = self.0.kept.lock().map_err(lost)?.take();
+        match kept.or_else(|| block.forward(x.values, size, true).1) {
+            Some(kept) => Ok([block.backward(x.values, &kept, gradient.values, size)]),
+            None => bail!("transformer block kept nothing"),
+        }
     }
     #[cfg(feature = "cuda")]
-    fn cuda(&self, gpu: &Gpu, [gradient, qkv, middle, hidden, x, weights @ ..]: [cuda::View; 5 + WEIGHTS]) -> Result<[cuda::Numbers; 1]> {
-        let kept = [qkv.at(), middle.at(), hidden.at()];
-        Ok([self.0.block_on_gpu(weights).backward(gpu, x.at(), kept, gradient.at(), self.0.size(x.shape)?)?])
+    fn cuda(&self, gpu: &Gpu, [x, gradient]: [cuda::View; 2]) -> Result<[cuda::Numbers; 1]> {
+        let (block, size) = (self.0.block.on_gpu()?, self.0.size(x.shape)?);
+        let kept = match self.0.kept_on_gpu.lock().map_err(lost)?.take() {
+            Some(kept) => kept,
+            None => {
+                let [_, kept @ ..] = block.forward(gpu, x.at(), size)?;
+                kept
+            }
+        };
+        Ok([block.backward(gpu, x.at(), kept.each_ref().map(At::at), gradient.at(), size)?])
     }
 }

@@ -1,12 +1,12 @@
 //! Does a pack work?
 
 use super::{ModelPack, PackClip};
+use crate::cancel::Cancel;
 use crate::checkpoint::{self, Checkpoint};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::clip::ClipResize;
 use crate::nn::generator::{as_rgb, Generator, Latent, Noise, Space};
-use crate::progress::Cancel;
 use candle_core::Tensor;
 use std::path::Path;
 

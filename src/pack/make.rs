@@ -1,14 +1,14 @@
 //! Making and removing packs.
 
 use super::{Manifest, ManifestClip, ModelPack, PackSource, MANIFEST, NEWEST, STARTER};
+use crate::cancel::Cancel;
 use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::error::{Error, Result};
 use crate::files::{open_ordinary, read_small, PIECE};
+use crate::files::{remove_dead, sync_folder, temporary_folder, write_atomically};
 use crate::kernels::Activation;
 use crate::nn::clip::{is_common_name, is_described, place, tensors_file, Clip, BESIDE};
 use crate::nn::generator::{to_half, Generator, Layout};
-use crate::output::{remove_dead, sync_folder, temporary_folder, write_atomically};
-use crate::progress::Cancel;
 use candle_core::DType;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -168,7 +168,7 @@ impl NewPack {
         let file = tensors_file(path)?;
         let checkpoint = place(&checkpoint::open_unless(&file, cancel)?);
         self.write(&checkpoint, &into.join("model.safetensors"), cancel)?;
-        for part in parts(&file)? {
+        for part in checkpoint.files() {
             sources.push(source(&part, &format!("{name}/model.safetensors"), cancel)?);
         }
         let beside = file.parent().unwrap_or(Path::new(""));
@@ -280,19 +280,6 @@ fn stem(path: &Path) -> String {
     } else {
         stem.into()
     }
-}
-
-/// The files of a checkpoint: itself, and those that an index names.
-fn parts(file: &Path) -> Result<Vec<PathBuf>> {
-    let mut parts = vec![file.to_path_buf()];
-    if file.to_string_lossy().ends_with(".index.json") {
-        let text = std::fs::read(file).map_err(|e| Error::io(file, e))?;
-        let index: serde_json::Value = serde_json::from_slice(&text).map_err(|e| Error::format(file, e.to_string()))?;
-        let map = index["weight_map"].as_object().into_iter().flatten();
-        let names: std::collections::BTreeSet<&str> = map.filter_map(|(_, name)| name.as_str()).collect();
-        parts.extend(names.into_iter().map(|name| file.with_file_name(name)));
-    }
-    Ok(parts)
 }
 
 /// Name, length and SHA-256 of a file.

@@ -33,15 +33,15 @@ pub use check::Finding;
 pub use make::{remove, NewClip, NewPack};
 
 use crate::adapt::{self, WeightedClip};
+use crate::cancel::Cancel;
 use crate::device::{Device, HOST};
 use crate::error::{Error, Result};
-use crate::files::read_small;
+use crate::files::read_text;
 use crate::formats::{missing_feature, THIS_VERSION};
 use crate::invert;
 use crate::kernels::Activation;
 use crate::nn::clip::Clip;
 use crate::nn::generator::Generator;
-use crate::progress::Cancel;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -269,7 +269,7 @@ impl ModelPack {
     pub fn open(folder: &Path) -> Result<Self> {
         let folder = pack_folder(folder).unwrap_or(folder);
         let file = folder.join(MANIFEST);
-        let text = read_text(&file, MAX_MANIFEST)?;
+        let text = read_text(&file, "a text", MAX_MANIFEST, &Cancel::new())?;
         let folder = folder.canonicalize().map_err(|e| Error::io(folder, e))?;
         self::inside(&folder, MANIFEST).map_err(|message| Error::format(&file, message))?;
         let broken = |e: toml::de::Error| Error::format(&file, e.to_string().trim_end());
@@ -459,7 +459,7 @@ impl ModelPack {
 impl Words {
     /// `unknown` is told the keys that this version does not know.
     fn open(path: &Path, unknown: &mut dyn FnMut(String)) -> Result<Self> {
-        let text = read_text(path, MAX_WORDS)?;
+        let text = read_text(path, "a text", MAX_WORDS, &Cancel::new())?;
         let mut document = serde_json::Deserializer::from_str(&text);
         let words = serde_ignored::deserialize(&mut document, |key| unknown(key.to_string()));
         words.and_then(|words| document.end().map(|()| words)).map_err(|e| Error::format(path, e.to_string()))
@@ -493,12 +493,6 @@ impl Words {
 /// The words of a text, lower-cased, without punctuation.
 fn split(text: &str) -> impl Iterator<Item = String> + '_ {
     text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase)
-}
-
-/// The text of an ordinary file of at most `most` bytes.
-fn read_text(path: &Path, most: u64) -> Result<String> {
-    let bytes = read_small(path, "a text", most)?;
-    String::from_utf8(bytes).map_err(|_| Error::format(path, "is not UTF-8 text"))
 }
 
 /// A CLIP's files are found by their names, so each link beside them counts as a path of the manifest.

@@ -6,12 +6,12 @@
 use super::formats::open;
 use super::frame::Region;
 use super::input::Input;
+use super::rows;
 use super::shrink::Shrink;
-use super::source::{Place, Wanted};
+use super::source::{Turned, Wanted};
 use super::{check_size, Picture};
 use crate::error::Result;
 use image::metadata::Orientation;
-use rayon::prelude::*;
 use std::path::Path;
 
 /// What a picture's file holds.
@@ -59,19 +59,19 @@ impl Picture {
         let (width, height) = source.seen();
         let warnings = std::mem::take(&mut source.warnings);
         let mut data = vec![0f32; width * height * 4];
-        let place = Place::new(source.orientation, source.width, source.height);
+        let place = Turned::new(source.orientation, source.width, source.height);
         let all = Region { x: 0, y: 0, width: source.width, height: source.height };
         let (layout, stored) = (source.layout, source.width);
         source.bands(all, |bands, first, bytes| {
-            let rows = bytes.par_chunks_exact(layout.bytes(stored)).enumerate();
+            let length = layout.bytes(stored);
             if place.upright() {
-                let out = data[first * stored * 4..].par_chunks_exact_mut(stored * 4);
-                return rows.zip(out).try_for_each(|((i, bytes), out)| {
-                    out.copy_from_slice(&bands.row(bytes, first + i)?);
+                let out = &mut data[first * stored * 4..][..bytes.len() / length * stored * 4];
+                return rows::fill(out, stored * 4, |i, out| {
+                    out.copy_from_slice(&bands.row(&bytes[i * length..][..length], first + i)?);
                     Ok(())
                 });
             }
-            for (i, row) in rows.map(|(i, bytes)| bands.row(bytes, first + i)).collect::<Result<Vec<_>>>()?.iter().enumerate() {
+            for (i, row) in rows::map(bytes, length, |i, bytes| bands.row(bytes, first + i))?.iter().enumerate() {
                 for (x, pixel) in row.chunks_exact(4).enumerate() {
                     let at = place.index(x, first + i) * 4;
                     data[at..at + 4].copy_from_slice(pixel);
@@ -101,16 +101,15 @@ impl Picture {
     fn read_middle(input: &Input, most: usize) -> Result<(Self, Vec<String>)> {
         let mut source = open(input, Wanted::Square)?;
         let warnings = std::mem::take(&mut source.warnings);
-        let place = Place::new(source.orientation, source.width, source.height);
+        let place = Turned::new(source.orientation, source.width, source.height);
         let square = place.square();
         let (from, to) = (square.width, square.width.min(most));
         check_size("square", to, to)?;
         let mut shrink = Shrink::new(from, to);
         let layout = source.layout;
         source.bands(square, |bands, first, bytes| {
-            let rows = bytes.par_chunks_exact(layout.bytes(from)).enumerate();
-            let narrow = rows.map(|(i, bytes)| Ok(shrink.narrow(bands.row(bytes, first + i)?)));
-            for (i, narrow) in narrow.collect::<Result<Vec<_>>>()?.iter().enumerate() {
+            let narrow = rows::map(bytes, layout.bytes(from), |i, bytes| Ok(shrink.narrow(bands.row(bytes, first + i)?)))?;
+            for (i, narrow) in narrow.iter().enumerate() {
                 shrink.add(first + i, narrow);
             }
             Ok(())
@@ -145,7 +144,7 @@ impl Picture {
 
     /// Stored rows as they are to be seen.
     fn turned(self, orientation: Orientation) -> Self {
-        let place = Place::new(orientation, self.width, self.height);
+        let place = Turned::new(orientation, self.width, self.height);
         if place.upright() {
             return self;
         }

@@ -5,7 +5,7 @@ use super::colour::{icc_name, Colours, Stated};
 use super::exif;
 use super::input::{Bytes, Input};
 use super::jpeg::Jpeg;
-use super::source::{command, damaged, png_error, Alpha, Conversion, Layout, Pixels, Source, Wanted};
+use super::source::{command, damaged, png_error, Alpha, Conversion, Pixels, RowLayout, Source, Wanted};
 use crate::error::{Error, Result};
 use crate::files::PictureFormat;
 use crate::machine::admit_loading;
@@ -15,8 +15,6 @@ use image::{ColorType, ExtendedColorType, ImageDecoder, ImageError, Limits};
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use tiff::tags::Tag;
-
-pub(super) const WANTED: &str = "a picture";
 
 /// The longest side of a file whose middle square is read.
 pub const MAX_FILE_SIDE: usize = 1 << 16;
@@ -100,7 +98,7 @@ impl<'a> Opening<'a> {
         let mut warnings = Vec::new();
         let colours = Colours::new(about.stated, !color.has_color(), |message| warnings.push(message));
         warnings.into_iter().for_each(|w| self.warn(w));
-        let layout = Layout { color, alpha: about.alpha };
+        let layout = RowLayout { color, alpha: about.alpha };
         Source {
             path: self.path,
             format: self.format,

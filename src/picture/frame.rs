@@ -6,9 +6,9 @@
 use super::pixels::{unit, Layout};
 use super::resample::{add_across, premultiply, straighten, taps, taps_at};
 use super::shrink::Shrink;
-use super::{check_size, Picture};
+use super::{check_size, rows, Picture};
 use crate::error::{Error, Result};
-use rayon::prelude::*;
+use crate::progress::Cancel;
 use std::cell::Cell;
 
 /// Bytes of the rows that are worked on at a time.
@@ -178,20 +178,26 @@ impl<'a> Canvas<'a> {
     ///
     /// Errors: `InvalidArgument` for a pixel that is not finite, a result over [`super::MAX_PIXELS`], and as [`Canvas::frame`].
     pub fn shrunk(&self, frame: Frame, most: usize) -> Result<Picture> {
+        self.shrunk_unless(frame, most, &Cancel::new())
+    }
+
+    /// As [`Canvas::shrunk`]; `Cancelled` once the flag is raised, which is looked at with each band of rows or tile.
+    pub fn shrunk_unless(&self, frame: Frame, most: usize, cancel: &Cancel) -> Result<Picture> {
         let frame = self.frame(Some(frame))?;
-        let Some(square) = frame.whole(self.layout.width, self.layout.height) else { return self.sampled(frame, most) };
+        let Some(square) = frame.whole(self.layout.width, self.layout.height) else { return self.sampled(frame, most, cancel) };
         let size = self.layout.format.bytes_per_pixel();
         let (from, to) = (square.width, square.width.min(most));
         check_size("frame", to, to)?;
         let mut shrink = Shrink::new(from, to);
         let layout = self.layout;
         self.bands(square, |first, band| {
-            let narrow = band.par_chunks_exact(from * size).enumerate().map(|(i, bytes)| {
+            cancel.check()?;
+            let narrow = rows::map(band, from * size, |i, bytes| {
                 let mut row = Vec::with_capacity(from * 4);
                 Canvas { bytes: &[], layout }.read(bytes, (square.x, square.y + first + i), &mut row)?;
                 Ok(shrink.narrow(row))
-            });
-            for (i, narrow) in narrow.collect::<Result<Vec<_>>>()?.iter().enumerate() {
+            })?;
+            for (i, narrow) in narrow.iter().enumerate() {
                 shrink.add(first + i, narrow);
             }
             Ok(())
@@ -201,7 +207,7 @@ impl<'a> Canvas<'a> {
 
     /// As [`Canvas::shrunk`], of a frame that was checked, by Keys' kernel around each point: along the picture's axes, so that a frame on whole
     /// pixels gives them, and as wide as the frame is shrunk.
-    fn sampled(&self, frame: Frame, most: usize) -> Result<Picture> {
+    fn sampled(&self, frame: Frame, most: usize, cancel: &Cancel) -> Result<Picture> {
         let side = frame.pixels().min(most);
         check_size("frame", side, side)?;
         let ratio = frame.side / side as f64;
@@ -210,17 +216,18 @@ impl<'a> Canvas<'a> {
         let mut data = vec![0f32; side * side * 4];
         for top in (0..side).step_by(tile) {
             for left in (0..side).step_by(tile) {
+                cancel.check()?;
                 let (right, bottom) = ((left + tile).min(side), (top + tile).min(side));
                 let at = |i: usize| i as f64 * ratio;
                 let [least, most] = frame.around([at(left), at(top)], [at(right), at(bottom)], 2.0 * widen + 1.0);
                 let patch = Patch::read(self, least.map(|v| v.floor() as i64), most.map(|v| v.ceil() as i64))?;
-                let rows = data[top * side * 4..bottom * side * 4].par_chunks_exact_mut(side * 4).enumerate();
-                rows.for_each(|(j, row)| {
+                rows::fill(&mut data[top * side * 4..bottom * side * 4], side * 4, |j, row| {
                     for (i, out) in row[left * 4..right * 4].chunks_exact_mut(4).enumerate() {
                         let [x, y] = frame.point(((left + i) as f64 + 0.5) * ratio, ((top + j) as f64 + 0.5) * ratio);
                         out.copy_from_slice(&patch.sample(&taps_at(x, widen), &taps_at(y, widen)));
                     }
-                });
+                    Ok(())
+                })?;
             }
         }
         straighten(&mut data);
@@ -245,18 +252,18 @@ impl Patch {
         let size = layout.format.bytes_per_pixel();
         let inside = |v: i64, length: usize| v.clamp(0, length as i64 - 1) as usize;
         let (left, right) = (inside(least[0], layout.width), inside(most[0] - 1, layout.width));
-        let rows: Vec<usize> = (least[1]..most[1]).map(|y| inside(y, layout.height)).collect();
+        let lines: Vec<usize> = (least[1]..most[1]).map(|y| inside(y, layout.height)).collect();
         let stored = right - left + 1;
-        let mut bytes = Vec::with_capacity(rows.len() * stored * size);
-        for &y in &rows {
+        let mut bytes = Vec::with_capacity(lines.len() * stored * size);
+        for &y in &lines {
             bytes.extend(canvas.row(left, y, stored).iter().map(Cell::get));
         }
         let width = (most[0] - least[0]) as usize;
-        let mut data = vec![0f32; rows.len() * width * 4];
-        let pairs = bytes.par_chunks_exact(stored * size).zip(data.par_chunks_exact_mut(width * 4)).zip(&rows);
-        pairs.try_for_each(|((bytes, out), &y)| -> Result<()> {
+        let mut data = vec![0f32; lines.len() * width * 4];
+        rows::fill(&mut data, width * 4, |i, out| {
             let mut row = Vec::with_capacity(stored * 4);
-            Canvas { bytes: &[], layout }.read(bytes, (left, y), &mut row)?;
+            let bytes = &bytes[i * stored * size..][..stored * size];
+            Canvas { bytes: &[], layout }.read(bytes, (left, lines[i]), &mut row)?;
             premultiply(&mut row);
             for (i, pixel) in out.chunks_exact_mut(4).enumerate() {
                 let x = inside(least[0] + i as i64, layout.width) - left;
@@ -414,8 +421,8 @@ impl Blend {
             for y in first..first + band.len() / (part.width * in_size) {
                 out.extend(target.row(part.x, part.y + y, part.width).iter().map(Cell::get));
             }
-            let rows = band.par_chunks_exact(part.width * in_size).zip(out.par_chunks_exact_mut(part.width * out_size)).enumerate();
-            rows.for_each(|(i, (bytes, out))| {
+            rows::fill(&mut out, part.width * out_size, |i, out| {
+                let bytes = &band[i * part.width * in_size..][..part.width * in_size];
                 let drawn = drawn_row(first + i);
                 let pixels = bytes.chunks_exact(in_size).zip(out.chunks_exact_mut(out_size)).zip(drawn.chunks_exact(4));
                 for ((input, output), drawn) in pixels {
@@ -446,7 +453,8 @@ impl Blend {
                     let a = if replace { w * a.clamp(0.0, 1.0) } else { a };
                     to.format.store([rgb[0], rgb[1], rgb[2], a], to.transfer, output);
                 }
-            });
+                Ok(())
+            })?;
             for (i, bytes) in out.chunks_exact(part.width * out_size).enumerate() {
                 let into = target.row(part.x, part.y + first + i, part.width);
                 into.iter().zip(bytes).for_each(|(o, b)| o.set(*b));

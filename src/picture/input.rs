@@ -1,9 +1,8 @@
 //! Where the bytes of a picture's file come from.
 
-use super::formats::WANTED;
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::files::{open_ordinary, PictureFormat};
-use crate::progress::Cancel;
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -34,12 +33,17 @@ impl<'a> Input<'a> {
         Self { cancel: cancel.clone(), ..self }
     }
 
+    /// The file, or what errors and warnings call the bytes.
+    pub fn name(&self) -> &'a Path {
+        self.path
+    }
+
     /// From its start, and its length in bytes. Errors as [`open_ordinary`].
     pub(super) fn open(&self) -> Result<(BufReader<Bytes>, u64)> {
         let (from, length) = match &self.memory {
             Some(bytes) => (From::Memory(Cursor::new(bytes.clone())), bytes.len() as u64),
             None => {
-                let (file, length) = open_ordinary(self.path, WANTED)?;
+                let (file, length) = open_ordinary(self.path, "a picture")?;
                 (From::File(file), length)
             }
         };

@@ -9,6 +9,7 @@ mod input;
 mod jpeg;
 pub mod pixels;
 mod resample;
+mod rows;
 mod shrink;
 mod source;
 mod write;

@@ -4,8 +4,8 @@ use super::colour::Colours;
 use super::frame::Region;
 use super::input::Bytes;
 use super::jpeg::Jpeg;
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::progress::Cancel;
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError};
 use std::io::BufReader;
@@ -22,7 +22,7 @@ pub(super) enum Wanted {
 
 /// How the pixels of a decoded row lie, in the machine's byte order.
 #[derive(Clone, Copy)]
-pub(super) struct Layout {
+pub(super) struct RowLayout {
     pub color: ColorType,
     pub alpha: Alpha,
 }
@@ -36,7 +36,7 @@ pub(super) enum Alpha {
     Ignored,
 }
 
-impl Layout {
+impl RowLayout {
     pub(super) fn bytes(self, pixels: usize) -> usize {
         pixels * usize::from(self.color.bytes_per_pixel())
     }
@@ -50,7 +50,7 @@ pub(super) struct Source<'a> {
     pub width: usize,
     pub height: usize,
     pub orientation: Orientation,
-    pub layout: Layout,
+    pub layout: RowLayout,
     pub rows: Conversion<'a>,
     pub pixels: Pixels,
     pub cancel: Cancel,
@@ -66,7 +66,7 @@ pub(super) enum Pixels {
 /// From decoded rows to a [`Picture`]'s numbers.
 pub(super) struct Conversion<'a> {
     pub path: &'a Path,
-    pub layout: Layout,
+    pub layout: RowLayout,
     pub colours: Colours,
 }
 
@@ -120,15 +120,15 @@ impl Conversion<'_> {
     }
 }
 
-/// Where pixels as they are stored are to be seen.
+/// A picture as it is stored, and where its pixels are seen.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Turned {
     pub orientation: Orientation,
     pub width: usize,
     pub height: usize,
 }
 
-impl Place {
+impl Turned {
     pub(super) fn new(orientation: Orientation, width: usize, height: usize) -> Self {
         Self { orientation, width, height }
     }
@@ -187,7 +187,7 @@ impl Place {
 
 impl<'a> Source<'a> {
     pub(super) fn seen(&self) -> (usize, usize) {
-        Place::new(self.orientation, self.width, self.height).seen()
+        Turned::new(self.orientation, self.width, self.height).seen()
     }
 
     /// Gives `each` the rows of `area` in bands from the top: the first row's number in the area, and the rows' bytes without padding. All

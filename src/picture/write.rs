@@ -1,8 +1,9 @@
 //! Pictures into PNG and JPEG files, which say that their numbers are sRGB.
 
 use super::{over_white, Picture};
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::output::{write_atomically, Destination};
+use crate::files::{write_atomically, Destination};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use moxcms::ColorProfile;
@@ -43,19 +44,24 @@ impl Picture {
     ///
     /// Errors: `InvalidArgument` where the fields do not fit together.
     pub fn encoded(&self, encoding: Encoding) -> Result<Vec<u8>> {
+        self.encoded_unless(encoding, &Cancel::new())
+    }
+
+    /// As [`Picture::encoded`]; `Cancelled` once the flag is raised, which is looked at with each row before they are packed.
+    fn encoded_unless(&self, encoding: Encoding, cancel: &Cancel) -> Result<Vec<u8>> {
         match encoding {
-            Encoding::Png => self.to_png(),
-            Encoding::Jpeg => self.to_jpeg(),
+            Encoding::Png => self.to_png_unless(cancel),
+            Encoding::Jpeg => self.to_jpeg(cancel),
         }
     }
 
     /// Writes a file of the encoding that its name asks for ([`Encoding::of`]), to a temporary name in the same folder first, so that a
     /// failure leaves no half file.
     ///
-    /// Errors: those of [`Encoding::of`] and [`Picture::encoded`]; `Io`, `NotFound` (its folder).
+    /// Errors: those of [`Encoding::of`] and [`Picture::encoded`]; `Io`, `NotFound` (its folder); `Cancelled` as [`Destination::unless`] says.
     pub fn save<'a>(&self, to: impl Into<Destination<'a>>) -> Result<()> {
         let to = to.into();
-        write_atomically(to, &self.encoded(Encoding::of(to.path())?)?)
+        write_atomically(to, &self.encoded_unless(Encoding::of(to.path())?, &to.cancel())?)
     }
 
     /// Whether every alpha is 1.
@@ -65,12 +71,17 @@ impl Picture {
 
     /// The bytes of an 8-bit PNG file: RGB when every alpha is 1, else RGBA.
     pub fn to_png(&self) -> Result<Vec<u8>> {
+        self.to_png_unless(&Cancel::new())
+    }
+
+    fn to_png_unless(&self, cancel: &Cancel) -> Result<Vec<u8>> {
         let pixels = self.check()?;
         let opaque = self.is_opaque();
         let channels = if opaque { 3 } else { 4 };
         let mut bytes = Vec::with_capacity(pixels * channels);
-        for pixel in self.data.chunks_exact(4) {
-            bytes.extend(pixel[..channels].iter().map(|v| byte(*v)));
+        for row in self.data.chunks_exact(self.width * 4) {
+            cancel.check()?;
+            row.chunks_exact(4).for_each(|pixel| bytes.extend(pixel[..channels].iter().map(|v| byte(*v))));
         }
         let mut file = Vec::new();
         let mut encoder = png::Encoder::new(&mut file, self.width as u32, self.height as u32);
@@ -92,17 +103,20 @@ impl Picture {
         Ok(file)
     }
 
-    /// Writes [`Picture::to_png`] whatever the path's ending, to a temporary name in the same folder first.
-    pub fn save_png(&self, path: &Path) -> Result<()> {
-        write_atomically(path, &self.to_png()?)
+    /// Writes [`Picture::to_png`] whatever the path's ending, to a temporary name in the same folder first. `Cancelled` as [`Destination::unless`]
+    /// says.
+    pub fn save_png<'a>(&self, to: impl Into<Destination<'a>>) -> Result<()> {
+        let to = to.into();
+        write_atomically(to, &self.to_png_unless(&to.cancel())?)
     }
 
     /// The bytes of a JPEG file.
-    fn to_jpeg(&self) -> Result<Vec<u8>> {
+    fn to_jpeg(&self, cancel: &Cancel) -> Result<Vec<u8>> {
         let pixels = self.check()?;
         let mut bytes = Vec::with_capacity(pixels * 3);
-        for pixel in self.data.chunks_exact(4) {
-            bytes.extend(over_white(pixel).map(byte));
+        for row in self.data.chunks_exact(self.width * 4) {
+            cancel.check()?;
+            row.chunks_exact(4).for_each(|pixel| bytes.extend(over_white(pixel).map(byte)));
         }
         let internal = |e: String| Error::Internal(format!("encoding a JPEG: {e}"));
         let mut file = Vec::new();

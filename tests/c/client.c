@@ -46,6 +46,13 @@ static const char *in_folder(const char *folder, const char *name) {
     return p;
 }
 
+static const char *fingerprint(const nada_generator *generator) {
+    const char *found = NULL;
+    MUST(nada_generator_fingerprint(generator, NULL, &found));
+    CHECK(strlen(found) == 64);
+    return found;
+}
+
 /* What a progress callback is to do and what it saw. */
 struct watch {
     nada_adaptation *adaptation; /* asked for from inside the callback: busy */
@@ -73,7 +80,7 @@ static nada_flow on_progress(const nada_progress *progress, void *user_data) {
     if (watch->adaptation) FAILS(nada_adaptation_snapshot_count(watch->adaptation, &count), NADA_BUSY, "adaptation");
     if (watch->generator) {
         nada_latent *latent = NULL;
-        MUST(nada_generator_sample(watch->generator, 1, 3, 0.7f, &latent));
+        MUST(nada_generator_sample(watch->generator, 1, 3, 0.7f, NULL, &latent));
         nada_latent_free(latent);
     }
     if (watch->cancel && progress->step == watch->at) CHECK(nada_cancel_trigger(watch->cancel) == NADA_OK);
@@ -140,17 +147,17 @@ static void memory(nada_context *context, const nada_generator *generator, const
     CHECK(clip == NULL);
     free(bytes);
 
-    MUST(nada_generator_without_classes(generator, &plain));
-    MUST(nada_generator_save(plain, in_folder(out, "copy.safetensors"), NADA_LAYOUT_NADA, 0));
-    MUST(nada_generator_save(plain, in_folder(out, "copy.pkl"), NADA_LAYOUT_ADA_PYTORCH, 0));
+    MUST(nada_generator_without_classes(generator, NULL, &plain));
+    MUST(nada_generator_save(plain, in_folder(out, "copy.safetensors"), NADA_LAYOUT_NADA, 0, NULL));
+    MUST(nada_generator_save(plain, in_folder(out, "copy.pkl"), NADA_LAYOUT_ADA_PYTORCH, 0, NULL));
     nada_generator_free(plain);
     bytes = contents(in_folder(out, "copy.safetensors"), &size);
     MUST(nada_generator_open_memory(context, bytes, size, "copy", NULL, &again));
-    CHECK(strcmp(nada_generator_fingerprint(again), nada_generator_fingerprint(generator)) == 0);
+    CHECK(strcmp(fingerprint(again), fingerprint(generator)) == 0);
     nada_generator_free(again);
     free(bytes);
 
-    MUST(nada_domain_save(domain, in_folder(out, "kept.safetensors")));
+    MUST(nada_domain_save(domain, in_folder(out, "kept.safetensors"), NULL));
     bytes = contents(in_folder(out, "kept.safetensors"), &size);
     MUST(nada_domain_open_memory(context, bytes, size, NULL, NULL, &other));
     CHECK(strcmp(nada_domain_target(other), nada_domain_target(domain)) == 0);
@@ -160,8 +167,8 @@ static void memory(nada_context *context, const nada_generator *generator, const
     CHECK(strcmp(error.file, "kept") == 0);
     free(bytes);
 
-    MUST(nada_generator_sample(generator, 1, 5, 0.7f, &latent));
-    MUST(nada_latent_save(latent, in_folder(out, "one.safetensors")));
+    MUST(nada_generator_sample(generator, 1, 5, 0.7f, NULL, &latent));
+    MUST(nada_latent_save(latent, in_folder(out, "one.safetensors"), NULL));
     nada_latent_free(latent);
     bytes = contents(in_folder(out, "one.safetensors"), &size);
     MUST(nada_latent_open_memory(context, bytes, size, NULL, NADA_SPACE_W, NULL, &latent));
@@ -260,7 +267,7 @@ static void images(const char *file, const char *out) {
     }
     MUST(nada_image_to_pixels(image, &light));
     CHECK(floats[3] > 0.07f && floats[3] < 0.071f); /* alpha 18 / 255, linear in both */
-    MUST(nada_image_save_png(image, in_folder(out, "small.png")));
+    MUST(nada_image_save_png(image, in_folder(out, "small.png"), NULL));
     MUST(nada_image_open(in_folder(out, "small.png"), NULL, &other));
     CHECK(nada_image_width(other) == 3);
     nada_image_free(other);
@@ -279,6 +286,24 @@ static void images(const char *file, const char *out) {
     nada_image_free(NULL);
 }
 
+/* The table of a generator's layers. */
+static void layers(const nada_generator *generator) {
+    nada_layer layer;
+    size_t count = nada_generator_layer_count(generator), i, inputs = 0, last_row = 0;
+    for (i = 0; i < count; i++) {
+        MUST(nada_generator_layer(generator, i, &layer, sizeof layer));
+        CHECK(layer.struct_size == sizeof layer && strlen(layer.name) > 0 && layer.channels_out > 0);
+        CHECK(layer.width <= nada_generator_width(generator) && layer.height <= nada_generator_height(generator));
+        inputs += layer.kind == NADA_LAYER_INPUT;
+        if (layer.row >= 0 && (size_t)layer.row > last_row) last_row = (size_t)layer.row;
+    }
+    CHECK(count > 0 && inputs == 1 && last_row + 1 == nada_generator_rows(generator));
+    CHECK(layer.kind == NADA_LAYER_TO_RGB && layer.channels_out == nada_generator_channels(generator));
+    FAILS(nada_generator_layer(generator, count, &layer, sizeof layer), NADA_INVALID_ARGUMENT, "layers");
+    FAILS(nada_generator_layer(generator, 0, &layer, 8), NADA_INVALID_ARGUMENT, "nada_layer.struct_size");
+    CHECK(nada_generator_layer_count(NULL) == 0);
+}
+
 static void latents(nada_context *context, nada_generator *generator, const char *out) {
     nada_latent *a = NULL, *b = NULL, *mixed = NULL, *again = NULL;
     nada_generator *of_class = NULL;
@@ -291,22 +316,22 @@ static void latents(nada_context *context, nada_generator *generator, const char
 
     CHECK(width == height && width == nada_generator_size(generator));
     CHECK(nada_generator_channels(generator) == 3 && nada_generator_z_dimension(generator) == dimension);
-    MUST(nada_generator_sample(generator, 2, 7, 0.7f, &a));
-    MUST(nada_generator_sample(generator, 2, 8, 0.7f, &b));
+    MUST(nada_generator_sample(generator, 2, 7, 0.7f, NULL, &a));
+    MUST(nada_generator_sample(generator, 2, 8, 0.7f, NULL, &b));
     CHECK(nada_generator_classes(generator) == 0);
     CHECK(nada_generator_with_class(generator, 0, &of_class) == NADA_INVALID_ARGUMENT && !of_class);
     CHECK(nada_latent_count(a) == 2 && nada_latent_rows(a) == 1 && nada_latent_dimension(a) == dimension);
     MUST(nada_latent_space(a, &space));
     CHECK(space == NADA_SPACE_W);
-    MUST(nada_generator_mix_styles(generator, a, b, rows / 2, &mixed));
+    MUST(nada_generator_mix_styles(generator, a, b, rows / 2, NULL, &mixed));
     CHECK(nada_latent_rows(mixed) == rows);
     nada_latent_free(mixed);
-    MUST(nada_generator_mix_linear(generator, a, b, 0.25f, &mixed));
+    MUST(nada_generator_mix_linear(generator, a, b, 0.25f, NULL, &mixed));
     MUST(nada_latent_copy_data(mixed, data, numbers));
     MUST(nada_latent_copy_data(a, first, 2 * dimension));
     for (i = 0; i < numbers; i++) CHECK(isfinite(data[i]));
     FAILS(nada_latent_copy_data(mixed, data, 3), NADA_INVALID_ARGUMENT, "length");
-    MUST(nada_latent_save(mixed, in_folder(out, "mixed.safetensors")));
+    MUST(nada_latent_save(mixed, in_folder(out, "mixed.safetensors"), NULL));
     MUST(nada_latent_open(context, in_folder(out, "mixed.safetensors"), NADA_SPACE_W_PLUS, NULL, &again));
     CHECK(nada_latent_count(again) == 2);
     nada_latent_free(again);
@@ -357,7 +382,7 @@ static void render_concurrently(const nada_generator *generator) {
     pthread_t threads[2];
     nada_latent *latent = NULL;
     int i;
-    MUST(nada_generator_sample(generator, 1, 5, 0.7f, &latent));
+    MUST(nada_generator_sample(generator, 1, 5, 0.7f, NULL, &latent));
     for (i = 0; i < 2; i++) {
         jobs[i].generator = generator, jobs[i].latent = latent, jobs[i].image = NULL;
         CHECK(pthread_create(&threads[i], NULL, render_in_thread, &jobs[i]) == 0);
@@ -382,17 +407,17 @@ static void relatives(const nada_generator *generator, const nada_generator *ada
     nada_domain *between = NULL, *moved = NULL, *half = NULL;
     uint32_t fits = 9;
     CHECK(strcmp(nada_domain_origin(domain), "adapted") == 0);
-    MUST(nada_domain_fits(domain, generator, &fits));
+    MUST(nada_domain_fits(domain, generator, NULL, &fits));
     CHECK(fits == 1);
-    MUST(nada_domain_fits(domain, adapted, &fits));
+    MUST(nada_domain_fits(domain, adapted, NULL, &fits));
     CHECK(fits == 0);
-    MUST(nada_domain_between(generator, adapted, "a photo", "a sketch", &between));
+    MUST(nada_domain_between(generator, adapted, "a photo", "a sketch", NULL, &between));
     CHECK(strcmp(nada_domain_target(between), "a sketch") == 0);
-    FAILS(nada_domain_between(generator, generator, NULL, NULL, &moved), NADA_MISMATCH, "");
-    MUST(nada_domain_for_generator(domain, adapted, &moved));
-    MUST(nada_domain_fits(moved, adapted, &fits));
+    FAILS(nada_domain_between(generator, generator, NULL, NULL, NULL, &moved), NADA_MISMATCH, "");
+    MUST(nada_domain_for_generator(domain, adapted, NULL, &moved));
+    MUST(nada_domain_fits(moved, adapted, NULL, &fits));
     CHECK(fits == 1);
-    MUST(nada_domain_to_half(domain, &half));
+    MUST(nada_domain_to_half(domain, NULL, &half));
     CHECK(strcmp(nada_domain_target(half), nada_domain_target(domain)) == 0);
     nada_domain_free(half);
     nada_domain_free(moved);
@@ -411,18 +436,18 @@ static void domains(nada_context *context, nada_generator *generator, const nada
     float strength = 0.5f;
     CHECK(strcmp(nada_domain_source(domain), "a photo") == 0);
     CHECK(strcmp(nada_domain_target(domain), "a pencil sketch") == 0);
-    CHECK(strcmp(nada_domain_fingerprint(domain), nada_generator_fingerprint(generator)) == 0);
+    CHECK(strcmp(nada_domain_fingerprint(domain), fingerprint(generator)) == 0);
     CHECK(nada_domain_step(domain) == 2);
     CHECK(nada_domain_clip_count(domain) >= 1);
     MUST(nada_domain_clip_name(domain, 0, &name));
     CHECK(strlen(name) > 0);
     MUST(nada_domain_parameters(domain, &parameters));
     CHECK(parameters == NADA_PARAMETERS_FULL || parameters == NADA_PARAMETERS_STYLESPACE);
-    MUST(nada_domain_save(domain, in_folder(out, "sketch.safetensors")));
+    MUST(nada_domain_save(domain, in_folder(out, "sketch.safetensors"), NULL));
     MUST(nada_domain_open(context, in_folder(out, "sketch.safetensors"), NULL, &again));
     CHECK(strcmp(nada_domain_target(again), "a pencil sketch") == 0);
 
-    MUST(nada_generator_sample(generator, 1, 5, 0.7f, &latent));
+    MUST(nada_generator_sample(generator, 1, 5, 0.7f, NULL, &latent));
     MUST(nada_render_options_init(&render, sizeof render));
     render.noise = NADA_NOISE_NONE;
     MUST(nada_generator_render(generator, latent, &render, NULL, &plain, 1));
@@ -433,7 +458,7 @@ static void domains(nada_context *context, nada_generator *generator, const nada
     render.strengths = &strength;
     MUST(nada_generator_render(generator, latent, &render, NULL, &half, 1));
     CHECK(differ(plain, whole) && differ(half, whole));
-    MUST(nada_generator_with_domains(generator, list, NULL, 1, &adapted));
+    MUST(nada_generator_with_domains(generator, list, NULL, 1, NULL, &adapted));
     render.domain_count = 0;
     MUST(nada_generator_render(adapted, latent, &render, NULL, &same, 1));
     CHECK(!differ(same, whole));
@@ -460,13 +485,13 @@ static void gallery(nada_context *context, const nada_generator *generator, cons
     char file[4096];
     size_t needed = 0;
     uint32_t fits = 0;
-    MUST(nada_gallery_open(context, in_folder(out, "domains"), &gallery));
+    MUST(nada_gallery_open(context, in_folder(out, "domains"), NULL, &gallery));
     CHECK(nada_gallery_count(gallery) == 0 && nada_gallery_skipped(gallery) == 0);
-    MUST(nada_gallery_install(gallery, domain, NULL, picture, file, sizeof file, &needed));
+    MUST(nada_gallery_install(gallery, domain, NULL, picture, NULL, file, sizeof file, &needed));
     CHECK(needed == strlen(file) + 1);
-    MUST(nada_gallery_install(gallery, domain, NULL, NULL, NULL, 0, NULL));
+    MUST(nada_gallery_install(gallery, domain, NULL, NULL, NULL, NULL, 0, NULL));
     nada_gallery_free(gallery);
-    MUST(nada_gallery_open(context, in_folder(out, "domains"), &gallery));
+    MUST(nada_gallery_open(context, in_folder(out, "domains"), NULL, &gallery));
     CHECK(nada_gallery_count(gallery) == 2);
     CHECK(strcmp(nada_gallery_name(gallery, 0), "a-pencil-sketch") == 0);
     CHECK(strcmp(nada_gallery_file(gallery, 0), file) == 0);
@@ -474,7 +499,7 @@ static void gallery(nada_context *context, const nada_generator *generator, cons
     CHECK(strcmp(nada_gallery_target(gallery, 0), "a pencil sketch") == 0);
     CHECK(strcmp(nada_gallery_fingerprint(gallery, 0), nada_domain_fingerprint(domain)) == 0);
     CHECK(strlen(nada_gallery_folder(gallery)) > 0);
-    MUST(nada_gallery_fits(gallery, 0, generator, &fits));
+    MUST(nada_gallery_fits(gallery, 0, generator, NULL, &fits));
     CHECK(fits == 1);
     MUST(nada_gallery_thumbnail(gallery, 0, &thumbnail));
     CHECK(nada_image_width(thumbnail) > 0 && nada_image_width(thumbnail) <= 256);
@@ -583,7 +608,7 @@ static void adapt(nada_context *context, nada_model *model, nada_generator *gene
     MUST(nada_adaptation_result(adaptation, &domain));
     nada_domain_free(domain);
     MUST(nada_adaptation_preview(adaptation, 2, NULL, &preview));
-    MUST(nada_image_save_png(preview, in_folder(out, "preview.png")));
+    MUST(nada_image_save_png(preview, in_folder(out, "preview.png"), NULL));
     nada_image_free(preview);
     FAILS(nada_adaptation_snapshot_domain(adaptation, 99, &domain), NADA_INVALID_ARGUMENT, "index");
     nada_adaptation_free(adaptation);
@@ -626,7 +651,7 @@ static void invert(const nada_model *model, nada_generator *generator, const nad
     CHECK(latent == NULL);
     MUST(nada_generator_restyle(generator, picture, &options, NULL, NULL, &image));
     CHECK(nada_image_width(image) == nada_generator_size(generator));
-    MUST(nada_image_save_png(image, in_folder(out, "restyled.png")));
+    MUST(nada_image_save_png(image, in_folder(out, "restyled.png"), NULL));
     nada_image_free(image);
 }
 
@@ -658,7 +683,7 @@ static void frames(const nada_model *model, const nada_generator *generator) {
         }
     CHECK(outside == 0);
     CHECK(changed > 1000);
-    MUST(nada_image_from_frame(&source, &frame, 16, &square));
+    MUST(nada_image_from_frame(&source, &frame, 16, NULL, &square));
     CHECK(nada_image_width(square) == 16 && nada_image_height(square) == 16);
     MUST(nada_generator_invert(generator, square, &options, NULL, &latent, NULL));
     memset(layer, 0x5a, BYTES);
@@ -675,7 +700,7 @@ static void frames(const nada_model *model, const nada_generator *generator) {
     MUST(nada_generator_render_frame(generator, &source, &where, latent, NULL, NULL, &target));
     CHECK(layer[4 * (21 * WIDTH + 21) + 3] == 0x5a && layer[4 * (40 * WIDTH + 15) + 3] != 0x5a);
     nada_image_free(square);
-    MUST(nada_image_from_frame(&source, &frame, 0, &square));
+    MUST(nada_image_from_frame(&source, &frame, 0, NULL, &square));
     CHECK(nada_image_width(square) == 40);
     nada_latent_free(latent);
     nada_image_free(square);
@@ -712,19 +737,21 @@ int main(int argc, char **argv) {
     CHECK(strlen(nada_model_name(model)) > 0 && strlen(nada_model_folder(model)) > 0);
     MUST(nada_model_phrases(model, warning, sizeof warning, &needed));
     CHECK(needed > 1 && strlen(warning) > 0 && strlen(nada_model_description(model)) > 0);
-    MUST(nada_model_check_text(model, "a pencil sketch", warning, sizeof warning, &needed));
+    CHECK(strcmp(nada_model_warning(model), "") == 0 && strcmp(nada_model_warning(NULL), "") == 0);
+    MUST(nada_model_check_text(model, "a pencil sketch", NULL, warning, sizeof warning, &needed));
     CHECK(needed == 1 && strcmp(warning, "") == 0);
-    MUST(nada_model_check_text(model, "a flibbertigibbet", warning, sizeof warning, &needed));
+    MUST(nada_model_check_text(model, "a flibbertigibbet", NULL, warning, sizeof warning, &needed));
     CHECK(needed > 1 && strstr(warning, "flibbertigibbet"));
-    MUST(nada_model_check_text(model, "a flibbertigibbet", cut, sizeof cut, NULL));
+    MUST(nada_model_check_text(model, "a flibbertigibbet", NULL, cut, sizeof cut, NULL));
     CHECK(strlen(cut) == sizeof cut - 1);
-    MUST(nada_model_check_length(model, "a pencil sketch"));
-    FAILS(nada_model_check_length(model, "a sketch of a sketch of a sketch of a sketch of a sketch of a sketch of a sketch of a sketch"),
+    MUST(nada_model_check_length(model, "a pencil sketch", NULL));
+    FAILS(nada_model_check_length(model, "a sketch of a sketch of a sketch of a sketch of a sketch of a sketch of a sketch of a sketch", NULL),
           NADA_INVALID_ARGUMENT, "too long");
     MUST(nada_cancel_new(&cancel));
     MUST(nada_cancel_trigger(cancel));
     call.cancel = cancel;
     FAILS(nada_model_generator(model, &call, &generator), NADA_CANCELLED, "cancelled");
+    FAILS(nada_model_check_text(model, "a pencil sketch", &call, warning, sizeof warning, &needed), NADA_CANCELLED, "cancelled");
     nada_cancel_free(cancel);
     MUST(nada_model_generator(model, NULL, &generator));
     MUST(nada_model_clip_count(model, NULL, &count));
@@ -733,7 +760,7 @@ int main(int argc, char **argv) {
     CHECK(weight > 0 && nada_clip_resolution(first) > 0 && nada_clip_dimension(first) > 0);
 
     MUST(nada_generator_open(context, in_folder(folder, "generator.safetensors"), NULL, &opened));
-    CHECK(strcmp(nada_generator_fingerprint(generator), nada_generator_fingerprint(opened)) == 0);
+    CHECK(strcmp(fingerprint(generator), fingerprint(opened)) == 0);
     CHECK(nada_generator_size(opened) == nada_generator_size(generator));
     MUST(nada_clip_open(context, in_folder(folder, "clip-a"), NULL, &clip));
     CHECK(strstr(nada_clip_name(clip), "clip-a"));
@@ -746,6 +773,7 @@ int main(int argc, char **argv) {
     MUST(nada_model_open(context, folder, &model));
 
     FAILS(nada_generator_render((nada_generator *)clip, NULL, NULL, NULL, &picture, 0), NADA_INVALID_ARGUMENT, "nada_generator");
+    layers(generator);
     latents(context, generator, out);
     render_concurrently(generator);
     adapt(context, model, generator, clip, picture, argv[2], out);

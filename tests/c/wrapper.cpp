@@ -57,7 +57,18 @@ int main(int argc, char **argv) try {
     nada::cancel stop;
     stop.trigger();
     CHECK(status_of([&] { model.generator(stop); }) == NADA_CANCELLED);
+    CHECK(status_of([&] { model.check_text("a pencil sketch", stop); }) == NADA_CANCELLED && model.warning().empty());
     nada::generator generator = model.generator();
+    CHECK(status_of([&] { generator.fingerprint(stop); }) == NADA_CANCELLED && generator.fingerprint().size() == 64);
+    CHECK(status_of([&] { generator.sample(1, 1, 0.7f, stop); }) == NADA_CANCELLED);
+    size_t layers = 0;
+    for (const nada_layer &layer : generator.layers()) {
+        CHECK(layer.struct_size == sizeof layer && *layer.name && layer.width <= generator.width());
+        CHECK(layer.row < static_cast<int32_t>(generator.rows()) && (layer.kind == NADA_LAYER_INPUT) == (layer.row < 0));
+        layers++;
+    }
+    CHECK(layers > generator.rows() && generator.layers().size() == layers);
+    CHECK(status_of([&] { generator.layers()[layers]; }) == NADA_INVALID_ARGUMENT);
     nada::image picture = nada::image::open(argv[1]);
 
     nada::image moved = std::move(picture);

@@ -86,7 +86,7 @@ bool plugin_canvas_source(const plugin_canvas *canvas, plugin_session *session, 
     if (!done) return false;
     nada_image *image = NULL;
     nada_pixels source = plugin_pixels_const(&pixels);
-    nada_status status = library->image_from_frame(&source, NULL, plugin_session_size(session), &image);
+    nada_status status = library->image_from_frame(&source, NULL, plugin_session_size(session), NULL, &image);
     free(pixels.data);
     if (status != NADA_OK) return plugin_library_fail(library, error);
     plugin_session_set_source(session, image);

@@ -407,7 +407,7 @@ static void fill_domains(panel *p) {
     const plugin_library *library = p->library;
     for (size_t i = 0; gallery && i < library->gallery_count(gallery); i++) {
         /* Domains of other generators cannot be drawn with this one. */
-        if (strcmp(library->gallery_fingerprint(gallery, i), plugin_session_fingerprint(p->session)) != 0) continue;
+        if (!plugin_session_fits(p->session, gallery, i)) continue;
         nada_image *image = NULL;
         GdkPixbuf *thumbnail = NULL;
         if (library->gallery_thumbnail(gallery, i, &image) == NADA_OK && image)

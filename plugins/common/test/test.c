@@ -216,7 +216,7 @@ static void draw_into(plugin_task *task, unsigned char *rgb, int side) {
 static void set_source(plugin_session *session, const unsigned char *rgb, int side) {
     nada_pixels pixels = {rgb, (size_t)side * 3, (uint32_t)side, (uint32_t)side, NADA_FORMAT_RGB8, NADA_TRANSFER_SRGB};
     nada_image *image = NULL;
-    CHECK(library.image_from_frame(&pixels, NULL, plugin_session_size(session), &image) == NADA_OK);
+    CHECK(library.image_from_frame(&pixels, NULL, plugin_session_size(session), NULL, &image) == NADA_OK);
     plugin_session_set_source(session, image);
 }
 
@@ -290,25 +290,32 @@ static void test_session(void) {
     static const char *const UNKNOWN[] = {"The FLIBBERTIGIBBET of a zw\303\266lf", "flibbertigibbet"};
     for (size_t i = 0; i < sizeof UNKNOWN / sizeof *UNKNOWN; i++) {
         plugin_request_text(none.request.target, sizeof none.request.target, UNKNOWN[i], "target", &error);
-        CHECK(!plugin_words_known(&library, pack, &none.request, &error) && strstr(error.text, "target: the model 'starter' knows no word of"));
+        CHECK(!plugin_words_known(&library, pack, &none.request, NULL, &error) && strstr(error.text, "target: the model 'starter' knows no word of"));
         CHECK(work(plugin_work_restyle, &none, 0).state == PLUGIN_FAILED && !plugin_session_inverted(session, &none.request));
         CHECK(work(plugin_work_new_domain, &none, 0).state == PLUGIN_FAILED);
     }
     plugin_request_text(none.request.target, sizeof none.request.target, "flibbertigibbet, SKETCH", "target", &error);
-    CHECK(plugin_words_known(&library, pack, &none.request, &error));
+    CHECK(plugin_words_known(&library, pack, &none.request, NULL, &error));
     plugin_request_text(none.request.source, sizeof none.request.source, "flibbertigibbet", "source", &error);
-    CHECK(!plugin_words_known(&library, pack, &none.request, &error) && strstr(error.text, "source: the model"));
+    CHECK(!plugin_words_known(&library, pack, &none.request, NULL, &error) && strstr(error.text, "source: the model"));
 
     /* So is what does not fit into the model's CLIPs. */
     plugin_request_text(none.request.source, sizeof none.request.source, "a photo", "source", &error);
     char *words = none.request.target;
     for (*words = '\0'; strlen(words) < 130;) strcat(words, "pencil sketch golden statue ");
-    CHECK(!plugin_words_known(&library, pack, &none.request, &error) && strstr(error.text, "too long by 1 token"));
+    CHECK(!plugin_words_known(&library, pack, &none.request, NULL, &error) && strstr(error.text, "too long by 1 token"));
     CHECK(work(plugin_work_restyle, &none, 0).state == PLUGIN_FAILED && !plugin_session_inverted(session, &none.request));
 
     /* Installed with a thumbnail, and found by its name. */
     CHECK(work(plugin_work_install, &task, 0).state == PLUGIN_DONE && strstr(task.file, "/a-pencil-sketch.nada.safetensors"));
     CHECK(plugin_session_reached(session, &task.request).kept);
+    /* It belongs to the session's generator, and to none where no pack is open. */
+    nada_gallery *gallery = plugin_session_gallery(session, &error);
+    CHECK(gallery && library.gallery_count(gallery) == 1 && plugin_session_fits(session, gallery, 0) && !plugin_session_fits(session, gallery, 1));
+    plugin_session *closed = plugin_session_new(&library, &error);
+    CHECK(closed && !plugin_session_fits(closed, gallery, 0));
+    plugin_session_free(closed);
+    library.gallery_free(gallery);
     plugin_session_free(session);
 
     session = task.session = plugin_session_new(&library, &error);
@@ -328,7 +335,7 @@ static void test_session(void) {
     CHECK(library.adaptation_run(adaptation, NULL) == NADA_OK);
     CHECK(library.adaptation_result(adaptation, &domain) == NADA_OK);
     snprintf(file, sizeof file, "%s/own.nada.safetensors", getenv("NADA_DOMAINS"));
-    CHECK(library.domain_save(domain, file) == NADA_OK);
+    CHECK(library.domain_save(domain, file, NULL) == NADA_OK);
     library.domain_free(domain), library.adaptation_free(adaptation), library.generator_free(generator);
     library.model_free(model), library.context_free(context);
 

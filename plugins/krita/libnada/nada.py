@@ -66,7 +66,8 @@ class AdaptationOptions(ctypes.Structure):
         ("mixing", c_float), ("truncation", c_float), ("augment", c_uint32), ("clip_resize", c_uint32), ("noise", c_uint32),
         ("snapshot_every", c_uint32), ("stop_latents", c_uint32), ("stop_every", c_uint32), ("stop_pairing", c_float),
         ("stop_structure", c_float), ("stop_patience", c_uint32), ("stop_earliest", c_uint32), ("stop_plateau", c_float),
-        ("stop_plateau_steps", c_uint32),
+        ("stop_plateau_steps", c_uint32), ("pool", c_uint32), ("train_resolution", c_uint32), ("memory", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -129,7 +130,7 @@ STATUS_FUNCTIONS = {
     "nada_model_generator": [c_void_p, _CALL, _OUT],
     "nada_model_adaptation_options": [c_void_p, POINTER(AdaptationOptions), c_size_t],
     "nada_model_inversion_options": [c_void_p, POINTER(InversionOptions), c_size_t],
-    "nada_model_check_text": [c_void_p, c_char_p] + _TEXT,
+    "nada_model_check_text": [c_void_p, c_char_p, _CALL] + _TEXT,
     "nada_model_phrases": [c_void_p] + _TEXT,
     "nada_adaptation_new": [c_void_p, POINTER(AdaptationOptions), _CALL, _OUT],
     "nada_adaptation_run": [c_void_p, _CALL],
@@ -137,19 +138,21 @@ STATUS_FUNCTIONS = {
     "nada_adaptation_result": [c_void_p, _OUT],
     "nada_domain_open": [c_void_p, c_char_p, _CALL, _OUT],
     "nada_image_from_pixels": [POINTER(Pixels), _OUT],
-    "nada_image_from_frame": [POINTER(Pixels), POINTER(Frame), c_uint32, _OUT],
+    "nada_image_from_frame": [POINTER(Pixels), POINTER(Frame), c_uint32, _CALL, _OUT],
     "nada_image_to_pixels": [c_void_p, POINTER(Pixels)],
     "nada_generator_invert": [c_void_p, c_void_p, POINTER(InversionOptions), _CALL, _OUT, POINTER(c_float)],
-    "nada_generator_sample": [c_void_p, c_size_t, c_uint64, c_float, _OUT],
+    "nada_generator_fingerprint": [c_void_p, _CALL, POINTER(c_char_p)],
+    "nada_generator_sample": [c_void_p, c_size_t, c_uint64, c_float, _CALL, _OUT],
     "nada_generator_render": [c_void_p, c_void_p, POINTER(RenderOptions), _CALL, _OUT, c_size_t],
     "nada_generator_render_frame": [c_void_p, POINTER(Pixels), POINTER(FrameOptions), c_void_p, POINTER(RenderOptions), _CALL,
                                     POINTER(Pixels)],
     "nada_render_options_init": [POINTER(RenderOptions), c_size_t],
     "nada_frame_options_init": [POINTER(FrameOptions), c_size_t],
-    "nada_gallery_open": [c_void_p, c_char_p, _OUT],
+    "nada_gallery_open": [c_void_p, c_char_p, _CALL, _OUT],
+    "nada_gallery_fits": [c_void_p, c_size_t, c_void_p, _CALL, POINTER(c_uint32)],
     "nada_gallery_thumbnail": [c_void_p, c_size_t, _OUT],
     "nada_gallery_domain": [c_void_p, c_size_t, _CALL, _OUT],
-    "nada_gallery_install": [c_void_p, c_void_p, c_char_p, c_void_p] + _TEXT,
+    "nada_gallery_install": [c_void_p, c_void_p, c_char_p, c_void_p, _CALL] + _TEXT,
 }
 # Functions that give a value and cannot fail.
 VALUE_FUNCTIONS = {
@@ -167,12 +170,11 @@ VALUE_FUNCTIONS = {
     "nada_model_name": (c_char_p, [c_void_p]),
     "nada_model_folder": (c_char_p, [c_void_p]),
     "nada_model_description": (c_char_p, [c_void_p]),
+    "nada_model_warning": (c_char_p, [c_void_p]),
     "nada_generator_size": (c_uint32, [c_void_p]),
-    "nada_generator_fingerprint": (c_char_p, [c_void_p]),
     "nada_adaptation_warning": (c_char_p, [c_void_p]),
     "nada_domain_source": (c_char_p, [c_void_p]),
     "nada_domain_target": (c_char_p, [c_void_p]),
-    "nada_domain_fingerprint": (c_char_p, [c_void_p]),
     "nada_image_width": (c_uint32, [c_void_p]),
     "nada_image_height": (c_uint32, [c_void_p]),
     "nada_gallery_folder": (c_char_p, [c_void_p]),
@@ -182,12 +184,11 @@ VALUE_FUNCTIONS = {
     "nada_gallery_file": (c_char_p, [c_void_p, c_size_t]),
     "nada_gallery_source": (c_char_p, [c_void_p, c_size_t]),
     "nada_gallery_target": (c_char_p, [c_void_p, c_size_t]),
-    "nada_gallery_fingerprint": (c_char_p, [c_void_p, c_size_t]),
 }
 HANDLES = ["context", "cancel", "model_list", "model", "adaptation", "domain", "image", "latent", "generator", "gallery"]
 
 ModelEntry = namedtuple("ModelEntry", "name folder description")
-GalleryEntry = namedtuple("GalleryEntry", "name file source target fingerprint")
+GalleryEntry = namedtuple("GalleryEntry", "name file source target")
 # Straight alpha, rows from the top without gaps.
 Bitmap = namedtuple("Bitmap", "width height format data")
 
@@ -354,8 +355,8 @@ class Context(Handle):
     def domain(self, file, cancel=None):
         return self._make(Domain, "nada_domain_open", self, os.fsencode(file), heeding(cancel))
 
-    def gallery(self, folder=None):
-        return self._make(Gallery, "nada_gallery_open", self, os.fsencode(folder) if folder else None)
+    def gallery(self, folder=None, cancel=None):
+        return self._make(Gallery, "nada_gallery_open", self, os.fsencode(folder) if folder else None, heeding(cancel))
 
 
 class ModelList(Handle):
@@ -377,13 +378,18 @@ class Model(Handle):
     def description(self):
         return self._string("nada_model_description")
 
+    @property
+    def warning(self):
+        """What the pack says that this version does not know, or ""."""
+        return self._string("nada_model_warning")
+
     def phrases(self):
         """What the pack's CLIPs know; none where they know natural language."""
         return self._long_string("nada_model_phrases").splitlines()
 
     def check_text(self, text):
         """A sentence on the words that the pack does not know, or ""."""
-        return self._long_string("nada_model_check_text", text.encode())
+        return self._long_string("nada_model_check_text", text.encode(), None)
 
     def generator(self, cancel=None):
         return self._make(Generator, "nada_model_generator", self, heeding(cancel))
@@ -433,10 +439,6 @@ class Domain(Handle):
     def target(self):
         return self._string("nada_domain_target")
 
-    @property
-    def fingerprint(self):
-        return self._string("nada_domain_fingerprint")
-
 
 class Gallery(Handle):
     """The folder of installed domains as it was when it was opened."""
@@ -460,11 +462,17 @@ class Gallery(Handle):
         self.library.dll.nada_gallery_thumbnail(self, index, ctypes.byref(pointer))
         return Image(self.library, pointer.value) if pointer.value else None
 
-    def install(self, domain, name=None, thumbnail=None):
+    def fits(self, index, generator, cancel=None):
+        """Whether domain `index` was made of the generator."""
+        fits = c_uint32()
+        self.library.dll.nada_gallery_fits(self, index, generator, heeding(cancel), ctypes.byref(fits))
+        return bool(fits.value)
+
+    def install(self, domain, name=None, thumbnail=None, cancel=None):
         """The path of the file that was written."""
         buffer, needed = ctypes.create_string_buffer(4096), c_size_t()
-        self.library.dll.nada_gallery_install(self, domain, name.encode() if name else None, thumbnail, buffer, len(buffer),
-                                              ctypes.byref(needed))
+        self.library.dll.nada_gallery_install(self, domain, name.encode() if name else None, thumbnail, heeding(cancel), buffer,
+                                              len(buffer), ctypes.byref(needed))
         return _text(buffer.value)
 
 
@@ -525,7 +533,13 @@ class Generator(Handle):
 
     @property
     def fingerprint(self):
-        return self._string("nada_generator_fingerprint")
+        """What tells generators apart. Takes a while the first time, for a large one."""
+        return self.find_fingerprint()
+
+    def find_fingerprint(self, cancel=None):
+        found = c_char_p()
+        self.library.dll.nada_generator_fingerprint(self, heeding(cancel), ctypes.byref(found))
+        return _text(found.value)
 
     def adaptation(self, model, source, target, cancel=None, **changes):
         """An adaptation by `model`'s recipe to words; `changes` are fields of nada_adaptation_options."""
@@ -544,8 +558,8 @@ class Generator(Handle):
             self.library.dll.nada_generator_invert(self, image, ctypes.byref(options), call, ctypes.byref(latent), ctypes.byref(psnr))
         return Latent(self.library, latent.value), psnr.value
 
-    def sample(self, count, seed, truncation):
-        return self._make(Latent, "nada_generator_sample", self, count, seed, truncation)
+    def sample(self, count, seed, truncation, cancel=None):
+        return self._make(Latent, "nada_generator_sample", self, count, seed, truncation, heeding(cancel))
 
     def render(self, latent, domains=(), cancel=None):
         """The Image of a latent of one point. `domains`: pairs of Domain and strength."""
@@ -600,8 +614,8 @@ def view(data, width, height, format, transfer=SRGB):
     return pixels
 
 
-def image_from_square(library, pixels, max_size):
+def image_from_square(library, pixels, max_size, cancel=None):
     """The largest centred square of `pixels` as an Image of at most `max_size` pixels a side."""
     pointer = c_void_p()
-    library.dll.nada_image_from_frame(pixels, None, max_size, ctypes.byref(pointer))
+    library.dll.nada_image_from_frame(pixels, None, max_size, heeding(cancel), ctypes.byref(pointer))
     return Image(library, pointer.value)

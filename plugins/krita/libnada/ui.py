@@ -173,7 +173,8 @@ class Panel(QWidget):
     def refresh(self):
         """Reads the gallery anew."""
         if self._loaded and self.restyles:
-            self.desk.soon("gallery %d" % id(self), self.engine.gallery, self._on_gallery)
+            model = self._pack.name if self._pack else None
+            self.desk.soon("gallery %d" % id(self), lambda: self.engine.gallery(model), self._on_gallery)
 
     def _on_models(self, models, error):
         if error:
@@ -224,13 +225,13 @@ class Panel(QWidget):
         item.setToolTip("Learns the words below first, and keeps what it learned as a domain")
         self.domains.addItem(item)
         self.domains.setCurrentItem(item)
-        for entry, thumbnail in zip(gallery.entries, gallery.thumbnails):
+        for entry, thumbnail, fits in zip(gallery.entries, gallery.thumbnails, gallery.fits):
             item = QListWidgetItem(entry.name)
             if thumbnail:
                 item.setIcon(QIcon(pixmap(thumbnail, THUMBNAIL, THUMBNAIL)))
             item.setData(Qt.UserRole, entry.file)
             item.setToolTip(literal("From \u201c%s\u201d to \u201c%s\u201d\n%s" % (entry.source, entry.target, entry.file)))
-            if self._pack and entry.fingerprint != self._pack.fingerprint:
+            if not fits:
                 item.setFlags(Qt.NoItemFlags)
                 item.setToolTip(literal("Made for another model than the chosen one\n%s" % entry.file))
             self.domains.addItem(item)

@@ -27,9 +27,9 @@ Report = collections.namedtuple("Report", "stage step total preview")
 Restyled = collections.namedtuple("Restyled", "data label domain psnr warning preview")
 NewDomain = collections.namedtuple("NewDomain", "file warning preview")
 # A model pack, opened, with all that a form shows. `steps`: of inversion, the pack's own.
-Pack = collections.namedtuple("Pack", "name phrases source steps fingerprint size")
-# `thumbnails`: Bitmaps or None.
-Gallery = collections.namedtuple("Gallery", "folder entries thumbnails skipped")
+Pack = collections.namedtuple("Pack", "name phrases source steps size")
+# `thumbnails`: Bitmaps or None. `fits`: whether each was made of the model that was asked for.
+Gallery = collections.namedtuple("Gallery", "folder entries thumbnails fits skipped")
 
 
 class Picture:
@@ -129,8 +129,13 @@ class Engine:
         """The opened pack and its generator."""
         if name not in self._models:
             model = self.context().model(name)
-            self._models[name] = (model, model.generator(self._cancel))
+            generator = model.generator(self._cancel)
+            # It is asked for below where nothing can be cancelled.
+            generator.find_fingerprint(self._cancel)
+            self._models[name] = (model, generator)
             self.log.add("model pack %s from %s" % (model.name, model.folder))
+            if model.warning:
+                self.log.add(model.warning)
         return self._models[name]
 
     def pack(self, name):
@@ -138,7 +143,7 @@ class Engine:
             model, generator = self._model(name)
             options = model.adaptation_options()
             source = (options.source_text or b"a photo").decode()
-            return Pack(name, model.phrases(), source, model.inversion_options().steps, generator.fingerprint, generator.size)
+            return Pack(name, model.phrases(), source, model.inversion_options().steps, generator.size)
 
     def check_text(self, model, text):
         """What an opened pack does not know of a text, in a sentence, or "". At once, also while a job runs."""
@@ -148,10 +153,13 @@ class Engine:
     def token(self):
         return nada.Cancel(self.library)
 
-    def gallery(self):
+    def gallery(self, model=None):
+        """The installed domains; `model` is the name of an opened pack, or None, whose generator draws all as far as is known."""
         with self._lock:
             gallery = self.context().gallery(self.gallery_folder)
             entries = gallery.entries()
+            generator = self._model(model)[1] if model else None
+            fits = [generator is None or gallery.fits(index, generator) for index in range(len(entries))]
             thumbnails = []
             for index, entry in enumerate(entries):
                 try:
@@ -161,7 +169,7 @@ class Engine:
                     # It was removed or replaced since the folder was read: no reason not to show the others.
                     self.log.add("%s: %s" % (entry.file, error))
                     thumbnails.append(None)
-            return Gallery(gallery.folder, entries, thumbnails, gallery.skipped)
+            return Gallery(gallery.folder, entries, thumbnails, fits, gallery.skipped)
 
     def _domain(self, file):
         status = os.stat(file)
@@ -182,16 +190,16 @@ class Engine:
         adaptation.run(on_progress, cancel)
         domain, file = adaptation.result(), ""
         if wish.install:
-            thumbnail = generator.render(self._face(generator), [(domain, 1.0)], cancel)
+            thumbnail = generator.render(self._face(generator, cancel), [(domain, 1.0)], cancel)
             look_at(cancel)
-            file = self.context().gallery(self.gallery_folder).install(domain, wish.name or None, thumbnail)
+            file = self.context().gallery(self.gallery_folder).install(domain, wish.name or None, thumbnail, cancel)
             self.log.add("new domain %s" % file)
         return domain, file, adaptation.warning
 
     @staticmethod
-    def _face(generator):
+    def _face(generator, cancel):
         """What stands for the generator where there is no picture of the user's."""
-        return generator.sample(1, 1, 0.7)
+        return generator.sample(1, 1, 0.7, cancel)
 
     def new_domain(self, wish, report, cancel=None):
         with self._lock, self._watched(cancel):
@@ -233,7 +241,7 @@ class Engine:
             return Restyled(target, domain.target, file, psnr, warning, preview)
 
     def _invert(self, model, generator, wish, view, report, cancel):
-        image = nada.image_from_square(self.library, view, generator.size)
+        image = nada.image_from_square(self.library, view, generator.size, cancel)
         look_at(cancel)
         steps = wish.inversion_steps or model.inversion_options().steps
         digest = hashlib.blake2b(image.bitmap(nada.RGBA32F).data).digest()
@@ -258,7 +266,7 @@ class Engine:
         if self._last and self._last[0] == generator.fingerprint:
             latent = self._last[1]
         else:
-            latent = self._face(generator)
+            latent = self._face(generator, self._cancel)
         return generator.render(latent, [(domain, strength)], self._cancel).bitmap()
 
     def diagnostics(self, host=()):

@@ -21,15 +21,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How the names of domain files end.
-pub const EXTENSION: &str = ".nada.safetensors";
-
 /// How the name of a sheet goes on after its domain's.
 const SHEET: &str = "-before-after";
 
 /// Seed and truncation of the pictures on a contact sheet.
 const SHEET_SEED: u64 = 1;
 const SHEET_TRUNCATION: f32 = 0.8;
+/// In pixels; of larger pictures a contact sheet has half as many.
+const LARGE: usize = 128;
 
 /// Adapt a generator to words (or to pictures): writes a domain
 ///
@@ -196,13 +195,13 @@ impl Adapt {
             };
         let output = self.output.as_ref().map(|path| named("--output", path, Kind::Domain, &request.output)).transpose()?;
         let sheet = self.sheet.as_ref().map(|path| named("--sheet", path, Kind::Picture, &request.sheet)).transpose()?;
-        let mut output = output.map_or_else(|| outputs.made_up(&base, EXTENSION), Ok)?;
+        let mut output = output.map_or_else(|| outputs.made_up(&base, Domain::ENDING), Ok)?;
         let mut sheet = sheet.map_or_else(|| outputs.made_up(&sheet_base(&output.path), ".png"), Ok)?;
         // The name alone is for what was learned to the end: `restyle --to` would take it for that.
         let mut halves = match &self.output {
             Some(_) => None,
             None => {
-                let domain = outputs.made_up(&stopped(&base), EXTENSION)?;
+                let domain = outputs.made_up(&stopped(&base), Domain::ENDING)?;
                 let sheet = outputs.made_up(&sheet_base(&domain.path), ".png")?;
                 Some((domain, sheet))
             }
@@ -382,11 +381,13 @@ pub fn train(job: Job, from: Option<&SavedState>, mut snapshots: Option<&mut Sna
     }
     let before = run.steps_done();
     let bar = ui.bar("adapting", run.settings().steps);
-    let mut keep = |run: &Adaptation, snapshot: &nada::adapt::Snapshot| match &mut snapshots {
-        Some(snapshots) => snapshots.keep(run, snapshot),
-        None => Ok(()),
+    let outcome = match &mut snapshots {
+        Some(snapshots) => {
+            let mut keep = |run: &Adaptation, snapshot: &nada::adapt::Snapshot| snapshots.keep(run, snapshot);
+            run.run_keeping(&ui.cancel, &mut on_bar(&bar), &mut keep)
+        }
+        None => run.run_without_snapshots(&ui.cancel, &mut on_bar(&bar)),
     };
-    let outcome = run.run_keeping(&ui.cancel, &mut on_bar(&bar), &mut keep);
     bar.abandon();
     let steps = run.steps_done();
     let (domain, chosen, ended) = match outcome {
@@ -405,7 +406,9 @@ fn sheet_base(domain: &Path) -> PathBuf {
 }
 
 fn save_sheet(generator: &Generator, domain: &Domain, sheet: &mut Output, ui: &mut Ui) -> Result<()> {
-    let latent = Latent { space: Space::W, tensor: generator.sample_w(COLUMNS, SHEET_SEED, SHEET_TRUNCATION)?, noise: None };
+    // Large pictures take seconds each, and half as many make a sheet as wide as a screen has room for.
+    let columns = if generator.config().size() > LARGE { COLUMNS / 2 } else { COLUMNS };
+    let latent = Latent { space: Space::W, tensor: generator.sample_w(columns, SHEET_SEED, SHEET_TRUNCATION)?, noise: None };
     let draw = |g: &Generator| pictures(&g.render(&latent, 1.0, Noise::Const)?);
     let after = adapted(generator, &[(domain.clone(), 1.0)])?;
     let picture = before_after(&draw(generator)?, &draw(&after)?)?;

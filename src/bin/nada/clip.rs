@@ -8,9 +8,9 @@ use candle_core::Tensor;
 use clap::Args;
 use nada::adapt::{Templates, WeightedClip};
 use nada::checkpoint::{save_safetensors, write_npy};
-use nada::eval::{embed_pictures, embed_text};
+use nada::eval::embed_text;
+use nada::files::Destination;
 use nada::nn::clip::ClipResize;
-use nada::output::Destination;
 use nada::picture::Picture;
 use nada::{Error, Result};
 use serde_json::json;
@@ -98,7 +98,7 @@ impl ClipCommand {
                 ui.cancel.check()?;
                 let picture = for_clip(file, ui)?.to_tensor()?;
                 for (clip, rows) in clips.iter().zip(&mut rows) {
-                    rows[1].push(embed_pictures(&clip.clip, &picture, self.clip_resize)?);
+                    rows[1].push(clip.clip.embed_pictures(&picture, self.clip_resize, &ui.cancel)?);
                 }
                 pictures += 1;
             }

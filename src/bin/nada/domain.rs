@@ -1,6 +1,5 @@
 //! `nada domain`: a domain of two generators, or of another domain.
 
-use crate::adapt::EXTENSION;
 use crate::models::generator_or_pack;
 use crate::outputs::{ForceArgs, Kind, Outputs};
 use crate::ui::{name, plain, Ui};
@@ -71,7 +70,7 @@ impl MakeDomain {
             let thumbnail = generator.map(|generator| thumbnail(&generator, &domain)).transpose()?.flatten();
             Gallery::open(&Gallery::default_folder()?)?.install(&domain, None, thumbnail.as_ref())?
         } else {
-            let made_up = || outputs.made_up(Path::new(&file_name(&domain.description.target)), EXTENSION);
+            let made_up = || outputs.made_up(Path::new(&file_name(&domain.description.target)), Domain::ENDING);
             let mut output = named.map_or_else(made_up, Ok)?;
             output.save(ui, |to| domain.save(to))?;
             output.path

@@ -7,7 +7,7 @@ use nada::checkpoint::{self, Checkpoint};
 use nada::device;
 use nada::nn::clip::Clip;
 use nada::nn::encoders::EncoderFile;
-use nada::nn::generator::{self, Generator, Latent, Layer};
+use nada::nn::generator::{self, Generator, Latent, Layer, Space};
 use nada::pack::{pack_folder, search_folders, ModelPack};
 use nada::picture::{is_picture, FileInfo, Picture};
 use nada::Result;
@@ -151,10 +151,12 @@ fn describe_tensors(file: &Checkpoint, ui: &mut Ui) -> Result<About> {
         return Ok(object(about));
     }
     let keys: Vec<&str> = file.keys().collect();
-    let latents: Vec<&str> = ["z", "w", "wplus"].into_iter().filter(|k| file.contains(k)).collect();
-    let only_latents = keys.iter().all(|k| latents.contains(k) || k.starts_with("noise."));
+    let spaces = [Space::Z, Space::W, Space::WPlus];
+    let latents: Vec<(Space, &str)> =
+        spaces.into_iter().filter_map(|space| Some((space, *space.keys().iter().find(|key| file.contains(key))?))).collect();
+    let only_latents = keys.iter().all(|k| latents.iter().any(|(_, key)| key == k) || k.starts_with("noise."));
     if latents.len() > 1 && only_latents {
-        let shapes: Vec<Value> = latents.iter().map(|k| json!({"space": k, "shape": file.shape(k)})).collect();
+        let shapes: Vec<Value> = latents.iter().map(|(space, k)| json!({"space": space.name(), "shape": file.shape(k)})).collect();
         return Ok(object(json!({"kind": "latents", "latents": shapes, "own_noise": keys.iter().any(|k| k.starts_with("noise."))})));
     }
     if let Some(found) = Latent::describe(file) {
@@ -210,7 +212,7 @@ fn describe_generator(file: &Checkpoint, g: &Generator) -> Result<About> {
     let mut about = object(json!({
         "kind": "generator", "format": format!("{:?}", file.format), "family": c.family.name(), "size": c.size(), "width": c.width(),
         "height": c.height(), "colours": c.colours(), "z_dim": c.z_dim, "style_dim": c.style_dim, "mapping_layers": c.n_mlp,
-        "wplus_rows": c.n_latent(), "layers": g.layers().iter().map(describe_layer).collect::<Vec<_>>(),
+        "w_plus_rows": c.n_latent(), "layers": g.layers().iter().map(describe_layer).collect::<Vec<_>>(),
         "parameters": g.weights().values().map(|t| t.elem_count()).sum::<usize>(), "fingerprint": g.fingerprint()?,
     }));
     let unusual = g.unusual();

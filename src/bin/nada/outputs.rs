@@ -2,7 +2,7 @@
 
 use crate::ui::Ui;
 use clap::Args;
-use nada::output::{check_folder, check_writable, folder, remove_dead, Destination, Place};
+use nada::files::{check_folder, check_writable, folder, remove_dead, Destination, Place};
 use nada::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -275,7 +275,7 @@ impl Outputs {
         let real = folder.canonicalize().map_err(|e| Error::io(folder, e))?;
         let reads = self.reads.values().filter(|path| !own.contains(&path.as_path())).filter_map(|path| path.canonicalize().ok());
         for path in reads.chain(self.written.iter().cloned()) {
-            let there = nada::output::folder(&path).canonicalize().is_ok_and(|folder| folder == real);
+            let there = nada::files::folder(&path).canonicalize().is_ok_and(|folder| folder == real);
             if there && path.file_name().and_then(OsStr::to_str).is_some_and(&ours) {
                 let message =
                     format!("{} has a name that is kept for what this option writes; take another name, or another folder", path.display());
@@ -462,7 +462,7 @@ mod tests {
         let mut output = plan(false).named("-o", &path, Kind::Domain).unwrap();
         std::fs::write(&path, b"theirs").unwrap();
         let mut ui = Ui::new(true, true);
-        output.save(&mut ui, |to| nada::output::write_atomically(to, b"ours")).unwrap();
+        output.save(&mut ui, |to| nada::files::write_atomically(to, b"ours")).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"theirs");
         assert_eq!(output.path, folder.path().join("a-2.nada.safetensors"));
         assert_eq!(std::fs::read(&output.path).unwrap(), b"ours");

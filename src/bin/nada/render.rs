@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 /// Draw latents, with or without domains
 ///
-/// Latents are f32 [N, n] for z and w, [N, n_latent, n] for wplus: a .npy file, a .safetensors file with the key z, w or wplus, or what encoders
-/// and projectors write (.pt, .npz). Truncation moves every w towards the mean w: mean + T * (w - mean). The array of --out-npy is f32
+/// Latents are f32 [N, n] for z and w, [N, n_latent, n] for w_plus: a .npy file, a .safetensors file with the key z, w or w_plus, or what
+/// encoders and projectors write (.pt, .npz). Truncation moves every w towards the mean w: mean + T * (w - mean). The array of --out-npy is f32
 /// [N, colours, height, width] as the network gives it, nominally in [-1, 1], not clamped; 3 colours, or 1 of a generator that draws grey, or 4
 /// with alpha.
 #[derive(Args)]
@@ -29,7 +29,7 @@ pub struct Render {
     /// Latents to draw
     #[arg(long, value_name = "FILE")]
     latents: PathBuf,
-    /// What the latents are [default: what the file's key or its shape says; 3 dimensions are wplus]
+    /// What the latents are [default: what the file's key or its shape says; 3 dimensions are w_plus]
     #[arg(long, value_enum)]
     space: Option<SpaceName>,
     #[arg(long, value_name = "T", default_value_t = 1.0, help = "Truncation; 1 is none")]
@@ -57,7 +57,8 @@ pub struct Render {
 pub enum SpaceName {
     Z,
     W,
-    Wplus,
+    #[value(name = "w_plus", alias = "wplus")]
+    WPlus,
 }
 
 impl From<SpaceName> for Space {
@@ -65,7 +66,7 @@ impl From<SpaceName> for Space {
         match s {
             SpaceName::Z => Space::Z,
             SpaceName::W => Space::W,
-            SpaceName::Wplus => Space::WPlus,
+            SpaceName::WPlus => Space::WPlus,
         }
     }
 }

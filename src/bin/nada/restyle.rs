@@ -1,6 +1,6 @@
 //! `nada restyle`: a picture in, the same picture in another domain out.
 
-use crate::adapt::{source_words, stopped, stopped_after_step, train, Job, EXTENSION};
+use crate::adapt::{source_words, stopped, stopped_after_step, train, Job};
 use crate::invert::{holds_noise, LATENT};
 use crate::models::{invert_recipe, recipe, ClipArgs, DomainArgs, ModelArgs, NoiseArgs, Reads, TemplateArgs};
 use crate::outputs::{ForceArgs, Kind, Output, Outputs};
@@ -97,7 +97,7 @@ impl Restyle {
         let mut learned = match &self.to {
             Some(words) if kept.is_none() => {
                 let base = PathBuf::from(file_name(words));
-                Some(Learned { domain: outputs.made_up(&base, EXTENSION)?, halves: outputs.made_up(&stopped(&base), EXTENSION)? })
+                Some(Learned { domain: outputs.made_up(&base, Domain::ENDING)?, halves: outputs.made_up(&stopped(&base), Domain::ENDING)? })
             }
             _ => None,
         };
@@ -249,5 +249,5 @@ impl Restyle {
 }
 
 fn domain_file(words: &str) -> PathBuf {
-    PathBuf::from(format!("{}{EXTENSION}", file_name(words)))
+    PathBuf::from(file_name(words) + Domain::ENDING)
 }

@@ -1,10 +1,9 @@
 //! The folder of a run's snapshots: of each step a preview, the run's state and the domain, written when it is taken.
 
-use crate::adapt::EXTENSION;
 use crate::outputs::{ForceArgs, Outputs};
 use crate::ui::{name, plain};
 use nada::adapt::{Adaptation, Domain, SavedState, Snapshot, Templates};
-use nada::output::Destination;
+use nada::files::Destination;
 use nada::{Error, Result};
 use serde_json::{json, Value};
 use std::ffi::OsStr;
@@ -21,7 +20,7 @@ fn base(step: usize) -> String {
 
 /// The step of a file that is called as those of a snapshot are.
 fn step_of(file: &str) -> Option<usize> {
-    let name = [EXTENSION, STATE, PREVIEW].into_iter().find_map(|ending| file.strip_suffix(ending))?;
+    let name = [Domain::ENDING, STATE, PREVIEW].into_iter().find_map(|ending| file.strip_suffix(ending))?;
     let step = name.strip_prefix("step-")?.parse().ok()?;
     (base(step) == name).then_some(step)
 }
@@ -50,13 +49,13 @@ pub fn open(file: &Path) -> Result<Resumed> {
     let argument = |message: String| Error::argument("--resume", message);
     let step = file.file_name().and_then(|n| n.to_str()).and_then(step_of);
     let step = step.ok_or_else(|| {
-        argument(format!("{} is no snapshot; want a file of a folder of --snapshots, such as {}{EXTENSION}", name(file), base(50)))
+        argument(format!("{} is no snapshot; want a file of a folder of --snapshots, such as {}{}", name(file), base(50), Domain::ENDING))
     })?;
     let state = file.with_file_name(base(step) + STATE);
     if file.exists() && !state.exists() {
         return Err(argument(format!("{} has no {} beside it, from which the run could go on", name(file), name(&state))));
     }
-    Ok(Resumed { domain: file.with_file_name(base(step) + EXTENSION), state: SavedState::open(&state)?, state_file: state })
+    Ok(Resumed { domain: file.with_file_name(base(step) + Domain::ENDING), state: SavedState::open(&state)?, state_file: state })
 }
 
 pub struct Snapshots {
@@ -94,7 +93,7 @@ impl Snapshots {
     ///
     /// Errors: as [`Snapshots::new`], but only what is of another run and would be overwritten needs --force.
     pub fn going_on(resumed: &Resumed, templates: Templates, asked: String, force: &ForceArgs, outputs: &mut Outputs) -> Result<Self> {
-        let folder = nada::output::folder(&resumed.domain).to_path_buf();
+        let folder = nada::files::folder(&resumed.domain).to_path_buf();
         outputs.folder("--resume", &folder)?;
         let _lock = lock(&folder)?;
         let steps = resumed.state.step() + 1..=resumed.state.settings().steps;
@@ -119,7 +118,7 @@ impl Snapshots {
     /// The state comes first, by which another run knows the files; the domain last: where it is, all is there.
     pub fn keep(&mut self, run: &Adaptation, snapshot: &Snapshot) -> Result<()> {
         let file = |ending: &str| self.folder.join(base(snapshot.step) + ending);
-        let (domain, preview, state) = (file(EXTENSION), file(PREVIEW), file(STATE));
+        let (domain, preview, state) = (file(Domain::ENDING), file(PREVIEW), file(STATE));
         let to = |path| if self.replace { Destination::from(path) } else { Destination::free(path) };
         run.save_state(to(&state), &self.templates, &self.asked)?;
         snapshot.preview.save(to(&preview))?;
@@ -139,7 +138,7 @@ impl Snapshots {
         if !self.written.iter().any(|w| w["step"] == step) {
             self.keep(run, &run.snapshot(None)?)?;
         }
-        Ok(self.folder.join(base(step) + EXTENSION))
+        Ok(self.folder.join(base(step) + Domain::ENDING))
     }
 }
 

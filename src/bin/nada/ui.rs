@@ -45,7 +45,7 @@ impl Ui {
             }
             Some(at) if at.elapsed() < SAME_REQUEST => {}
             _ => {
-                nada::output::remove_unfinished();
+                nada::files::remove_unfinished();
                 std::process::exit(130)
             }
         })

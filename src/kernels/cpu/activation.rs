@@ -37,7 +37,7 @@ const CUBE: f32 = 0.044_715;
 
 impl Activation {
     #[inline(always)]
-    fn value(self, x: f32) -> f32 {
+    pub(crate) fn value(self, x: f32) -> f32 {
         match self {
             Activation::QuickGelu => x * sigmoid(1.702 * x),
             Activation::Gelu => 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
@@ -46,7 +46,7 @@ impl Activation {
     }
 
     #[inline(always)]
-    fn slope(self, x: f32) -> f32 {
+    pub(crate) fn slope(self, x: f32) -> f32 {
         match self {
             Activation::QuickGelu => {
                 let s = sigmoid(1.702 * x);

@@ -1,6 +1,8 @@
 //! Attention of one head after another, its probabilities computed again backward.
 
+use super::conv::Shared;
 use super::gemm::{matmul, Matrix};
+use super::scratch::Scratch;
 use super::simd::vectorised;
 use super::vector::{dot, exp, maximum, sum};
 use crate::kernels::attention::Attention;
@@ -65,11 +67,11 @@ impl Attention {
         let (row, part) = (out_row[0], out_row[1]);
         let [q, k, v] = self.parts(qkv, head);
         let g = Matrix::rows(&gradient[head * width..], self.width);
-        let mut p = vec![0.0; queries * tokens];
+        let mut p = Scratch::new(queries * tokens);
         self.probabilities(qkv, head, (queries, tokens), &mut p);
         let dv = Matrix::rows(&p, tokens).transposed();
         matmul((tokens, width, queries), &mut out[2 * part..], row, false, 1.0, dv, g, false);
-        let mut dp = vec![0.0; queries * tokens];
+        let mut dp = Scratch::new(queries * tokens);
         matmul((queries, tokens, width), &mut dp, tokens, false, 1.0, g, v.transposed(), false);
         vectorised(
             #[inline(always)]
@@ -87,74 +89,47 @@ impl Attention {
         matmul((tokens, width, queries), &mut out[part..], row, false, scale, ds.transposed(), q, false);
     }
 
-    /// qkv [n, tokens, 3 * width] -> out [n, queries, width]; `parallel` spreads samples and heads over rayon's threads.
-    pub(crate) fn forward(&self, qkv: &[f32], (n, queries, tokens): (usize, usize, usize), out: &mut [f32], parallel: bool) {
-        let (width, size) = (self.head_width(), (queries, tokens));
-        let sample = |i: usize| &qkv[i * tokens * 3 * self.width..(i + 1) * tokens * 3 * self.width];
-        if !parallel {
-            let mut scratch = vec![0.0; queries * tokens];
-            for (i, out) in out.chunks_exact_mut(queries * self.width).take(n).enumerate() {
-                for head in 0..self.heads {
-                    self.head(sample(i), head, size, &mut scratch, &mut out[head * width..], self.width);
-                }
+    /// qkv [n, tokens, 3 * width] -> out [n, queries, width], its rows `step` apart.
+    pub(crate) fn forward(&self, qkv: &[f32], (n, queries, tokens): (usize, usize, usize), out: &mut [f32], step: usize) {
+        let (width, packed) = (self.head_width(), tokens * 3 * self.width);
+        assert!(qkv.len() >= n * packed && out.len() >= (n * queries).saturating_sub(1) * step + self.width && step >= self.width);
+        let out = Shared(out.as_mut_ptr());
+        (0..n * self.heads).into_par_iter().for_each(|task| {
+            let (i, head) = (task / self.heads, task % self.heads);
+            let (mut scratch, mut rows) = (Scratch::new(queries * tokens), Scratch::new(queries * width));
+            self.head(&qkv[i * packed..][..packed], head, (queries, tokens), &mut scratch, &mut rows, width);
+            for (q, row) in rows.chunks_exact(width).enumerate() {
+                // SAFETY: inside, as asserted; each head has columns of its own.
+                unsafe { out.write((i * queries + q) * step + head * width, row) };
             }
-            return;
-        }
-        // Heads of one sample lie interleaved in the output: each is computed apart, then copied in.
-        let heads: Vec<Vec<f32>> = (0..n * self.heads)
-            .into_par_iter()
-            .map(|task| {
-                let (mut scratch, mut out) = (vec![0.0; queries * tokens], vec![0.0; queries * width]);
-                self.head(sample(task / self.heads), task % self.heads, size, &mut scratch, &mut out, width);
-                out
-            })
-            .collect();
-        for (task, head) in heads.iter().enumerate() {
-            let (i, column) = (task / self.heads, task % self.heads * width);
-            for (q, row) in head.chunks_exact(width).enumerate() {
-                let at = (i * queries + q) * self.width + column;
-                out[at..at + width].copy_from_slice(row);
-            }
-        }
+        });
     }
 
-    /// out [n, tokens, 3 * width] = gradient of qkv, given that of the output [n, queries, width]; `out` must be zero where a token does not ask.
+    /// out [n, tokens, 3 * width], its rows `step` apart, = gradient of qkv, given that of the output [n, queries, width].
     pub(crate) fn backward(
         &self,
         qkv: &[f32],
         gradient: &[f32],
         (n, queries, tokens): (usize, usize, usize),
         out: &mut [f32],
-        parallel: bool,
+        step: usize,
     ) {
-        let (width, size, packed) = (self.head_width(), (queries, tokens), tokens * 3 * self.width);
-        let sample = |i: usize| (&qkv[i * packed..(i + 1) * packed], &gradient[i * queries * self.width..(i + 1) * queries * self.width]);
-        if !parallel {
-            for (i, out) in out.chunks_exact_mut(packed).take(n).enumerate() {
-                let (qkv, gradient) = sample(i);
-                for head in 0..self.heads {
-                    self.head_backward(qkv, head, size, gradient, &mut out[head * width..], [3 * self.width, self.width]);
-                }
-            }
-            return;
-        }
-        let heads: Vec<Vec<f32>> = (0..n * self.heads)
-            .into_par_iter()
-            .map(|task| {
-                let mut out = vec![0.0; tokens * 3 * width];
-                let (qkv, gradient) = sample(task / self.heads);
-                self.head_backward(qkv, task % self.heads, size, gradient, &mut out, [3 * width, width]);
-                out
-            })
-            .collect();
-        for (task, head) in heads.iter().enumerate() {
-            let (i, column) = (task / self.heads, task % self.heads * width);
-            for (t, row) in head.chunks_exact(3 * width).enumerate() {
+        let (width, packed, asked) = (self.head_width(), tokens * 3 * self.width, queries * self.width);
+        assert!(qkv.len() >= n * packed && gradient.len() >= n * asked && step >= 3 * self.width);
+        assert!(out.len() >= (n * tokens).saturating_sub(1) * step + 3 * self.width);
+        let out = Shared(out.as_mut_ptr());
+        (0..n * self.heads).into_par_iter().for_each(|task| {
+            let (i, head) = (task / self.heads, task % self.heads);
+            // Zeros where a token does not ask.
+            let mut rows = Scratch::zeros(tokens * 3 * width);
+            let gradient = &gradient[i * asked..][..asked];
+            self.head_backward(&qkv[i * packed..][..packed], head, (queries, tokens), gradient, &mut rows, [3 * width, width]);
+            for (t, row) in rows.chunks_exact(3 * width).enumerate() {
                 for (part, values) in row.chunks_exact(width).enumerate() {
-                    let at = i * packed + (t * 3 + part) * self.width + column;
-                    out[at..at + width].copy_from_slice(values);
+                    // SAFETY: as in `forward`.
+                    unsafe { out.write((i * tokens + t) * step + part * self.width + head * width, values) };
                 }
             }
-        }
+        });
     }
 }

@@ -4,8 +4,12 @@ pub(crate) mod activation;
 pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod conv2d;
+pub(crate) mod dense;
 pub(crate) mod gemm;
+#[allow(clippy::needless_range_loop)] // arrays of registers: loops that the compiler unrolls, over several at once
+pub(crate) mod micro;
 pub(crate) mod norm;
+pub(crate) mod patches;
 pub(crate) mod resample;
 pub(crate) mod scratch;
 pub(crate) mod simd;

@@ -42,17 +42,6 @@ pub(crate) unsafe fn store<S: Simd>(p: *mut f32, v: S::f32s) {
     p.cast::<S::f32s>().write_unaligned(v)
 }
 
-/// Every vector type that this machine has, for tests: runs what `make` gives under each.
-#[cfg(test)]
-pub(crate) fn each_level<K: WithSimd>(mut make: impl FnMut() -> K) -> Vec<K::Output> {
-    let mut out = vec![make().with_simd(Scalar256b), dispatch(make())];
-    #[cfg(target_arch = "x86_64")]
-    if let Some(avx2) = pulp::x86::V3::try_new() {
-        out.push(Simd::vectorize(avx2, make()));
-    }
-    out
-}
-
 #[cfg(test)]
 static LEVEL: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(WIDEST);
 #[cfg(test)]

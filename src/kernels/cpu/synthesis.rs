@@ -2,13 +2,13 @@
 //! direction.
 
 use super::conv::{self, Map, Panels, Scaled, Styled, Sums, Winograd, GAIN, PANEL, SLOPE};
-use super::scratch::{zeros, Scratch, Warm};
+use super::scratch::{Scratch, Warm};
 use super::simd::vectorised;
+use crate::cancel::Cancel;
 use crate::kernels::synthesis::{Layer, Network, Role};
-use crate::progress::Cancel;
 use candle_core::Result;
 use rayon::prelude::*;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 const EPSILON: f32 = 1e-8;
 
@@ -20,19 +20,40 @@ pub(crate) struct Packed {
     energy: OnceLock<Vec<f32>>,
 }
 
+/// What `cell` holds. Several threads may make it at the same time, of which one is heard: none may wait for another here, as a thread that waits for
+/// parts of its own work takes up other work, and may meet this cell again.
+fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
+    match cell.get() {
+        Some(made) => made,
+        None => {
+            let made = make();
+            cell.get_or_init(|| made)
+        }
+    }
+}
+
 impl Packed {
+    /// Makes all that a pass will ask for.
+    pub(crate) fn prepare(&self, layer: &Layer, w: &[f32], back: bool) {
+        self.forward(layer, w);
+        self.energy(layer, w);
+        if back {
+            self.back(layer, w);
+        }
+    }
+
     fn forward(&self, layer: &Layer, w: &[f32]) -> &Panels {
-        self.forward.get_or_init(|| Panels::new(w, layer.outputs, layer.inputs, 9))
+        once(&self.forward, || Panels::new(w, layer.outputs, layer.inputs, 9))
     }
 
     fn back(&self, layer: &Layer, w: &[f32]) -> &Panels {
-        self.back.get_or_init(|| Panels::back(w, layer.outputs, layer.inputs, 9, !layer.up))
+        once(&self.back, || Panels::back(w, layer.outputs, layer.inputs, 9, !layer.up))
     }
 
     /// Sum over the kernel of the squared scaled weight: [outputs][inputs].
     fn energy(&self, layer: &Layer, w: &[f32]) -> &[f32] {
         let s2 = layer.scale() * layer.scale();
-        self.energy.get_or_init(|| w.par_chunks(9).map(|k| s2 * k.iter().map(|v| v * v).sum::<f32>()).collect())
+        once::<Vec<f32>>(&self.energy, || w.par_chunks(9).map(|k| s2 * k.iter().map(|v| v * v).sum::<f32>()).collect())
     }
 }
 
@@ -68,6 +89,14 @@ enum Kept {
 pub(crate) type Seen<'a> = dyn FnMut(&Layer, &str, &[f32]) -> Result<()> + 'a;
 
 impl Given<'_> {
+    /// What is made of a layer's weights.
+    fn packed(&self, layer: &Layer) -> Arc<Packed> {
+        match self.net.lean {
+            true => Arc::default(),
+            false => self.net.packed[layer.weight].clone(),
+        }
+    }
+
     /// A layer's style, [n][inputs].
     fn style(&self, layer: &Layer) -> Vec<f32> {
         self.styles.chunks(self.net.styles).flat_map(|s| s[layer.style..][..layer.inputs].iter().copied()).collect()
@@ -75,7 +104,8 @@ impl Given<'_> {
 
     /// The demodulation, [n][outputs].
     fn norms(&self, layer: &Layer, s: &[f32]) -> Vec<f32> {
-        let energy = self.net.packed[layer.weight].energy(layer, self.parameters[layer.weight]);
+        let packed = self.packed(layer);
+        let energy = packed.energy(layer, self.parameters[layer.weight]);
         let of = |s: &[f32]| {
             let squares: Vec<f32> = s.iter().map(|s| s * s).collect();
             let norm = |e: &[f32]| 1.0 / (e.iter().zip(&squares).map(|(e, s)| e * s).sum::<f32>() + EPSILON).sqrt();
@@ -177,7 +207,8 @@ impl Given<'_> {
         seen: Option<&mut Seen>,
     ) -> Result<Scratch> {
         let (weights, k) = (self.parameters[layer.weight], layer.outputs);
-        let panels = self.net.packed[layer.weight].forward(layer, weights);
+        let packed = self.packed(layer);
+        let panels = packed.forward(layer, weights);
         let scaled: Vec<f32> = d.iter().map(|d| d * layer.scale()).collect();
         let (factor, bias) = (conv::padded(&scaled, k), conv::padded(self.parameters[layer.bias], k));
         let area = layer.height * layer.width;
@@ -219,7 +250,7 @@ impl Given<'_> {
                 row.iter().enumerate().for_each(|(i, w)| weights[i * PANEL + o] = *w);
             }
         }
-        let mut out = zeros(self.n * layer.outputs * x.area());
+        let mut out = vec![0.0; self.n * layer.outputs * x.area()];
         conv::points(x, &weights, layer.outputs, bias, &mut out);
         out
     }
@@ -249,6 +280,9 @@ pub(crate) struct Gradients {
     pub styles: Vec<f32>,
     pub parameters: Vec<Vec<f32>>,
     pub noise: Vec<Vec<f32>>,
+    /// Layers that the way back went through, and weights whose gradient was computed, for those who ask what it costs.
+    #[cfg(test)]
+    pub work: [Vec<String>; 2],
 }
 
 /// The way back of a ToRGB layer, on its way to the features that it read.
@@ -269,6 +303,8 @@ impl Given<'_> {
             styles: vec![0.0; n * net.styles],
             parameters: vec![vec![]; need.parameters.len()],
             noise: vec![vec![]; need.noise.len()],
+            #[cfg(test)]
+            work: Default::default(),
         };
         let asked = |i: usize, layer: &Layer| {
             let noise = matches!(layer.role, Role::Convolution { noise, .. } if need.noise[noise]);
@@ -285,6 +321,8 @@ impl Given<'_> {
         let mut of_features: Option<Scratch> = None;
         for (i, layer) in net.layers.iter().enumerate().skip(lowest).rev() {
             self.cancel.check()?;
+            #[cfg(test)]
+            found.work[0].push(layer.name.clone());
             let s = self.style(layer);
             // Layers above this one are done with.
             kept.truncate(i + 1);
@@ -360,6 +398,8 @@ impl Given<'_> {
                     let g = Map::new(&g, n, h, w, k);
                     if need.parameters[layer.weight] {
                         found.parameters[layer.weight] = self.of_weights(layer, x, &s, g, d, &q);
+                        #[cfg(test)]
+                        found.work[1].push(layer.name.clone());
                     }
                     let goes_on = i > lowest || need.parameters[0];
                     if goes_on || need.styles[i] {
@@ -386,26 +426,28 @@ impl Given<'_> {
         let (inputs, scale) = (layer.inputs, layer.scale());
         let each = layer.outputs * inputs;
         let mut ds = vec![0.0; self.n * inputs];
-        let mut dw = vec![0.0; each];
         for (n, products) in sums.colours.chunks(each).enumerate() {
-            for (j, p) in products.iter().enumerate() {
-                ds[n * inputs + j % inputs] += scale * w[j] * p;
-                dw[j] += scale * c.s[n * inputs + j % inputs] * p;
-            }
+            products.iter().enumerate().for_each(|(j, p)| ds[n * inputs + j % inputs] += scale * w[j] * p);
         }
         let index = self.net.layers.iter().position(|l| std::ptr::eq(l, layer));
         if index.is_some_and(|i| need.styles[i]) {
             put_style(&mut found.styles, self.net.styles, layer, &ds);
         }
         if need.parameters[layer.weight] {
+            let mut dw = vec![0.0; each];
+            for (n, products) in sums.colours.chunks(each).enumerate() {
+                products.iter().enumerate().for_each(|(j, p)| dw[j] += scale * c.s[n * inputs + j % inputs] * p);
+            }
             found.parameters[layer.weight] = dw;
+            #[cfg(test)]
+            found.work[1].push(layer.name.clone());
         }
     }
 
     /// Gradients of a convolution's input and style.
     fn of_input(&self, layer: &Layer, x: Map, s: &[f32], g: Map, d: &[f32], q: &[f32]) -> (Scratch, Vec<f32>) {
         let (weights, c, k) = (self.parameters[layer.weight], layer.inputs, layer.outputs);
-        let packed = &self.net.packed[layer.weight];
+        let packed = self.packed(layer);
         let panels = packed.back(layer, weights);
         let scaled: Vec<f32> = s.iter().map(|s| s * layer.scale()).collect();
         let factor = conv::padded(&scaled, c);
@@ -616,4 +658,89 @@ fn reduce(large: &[f32], (h, w): (usize, usize), k: [f32; 4]) -> Vec<f32> {
         }
     });
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::HOST;
+    use crate::rng::Rng;
+    use candle_core::Tensor;
+
+    const CHANNELS: usize = 8;
+
+    /// 4 px to 8 px, each with a ToRGB; parameters by layer: weight, bias, and the noise's strength.
+    fn network() -> Network {
+        let mut rng = Rng::new(4);
+        let mut parameters = vec![rng.normals(&[1, CHANNELS, 4, 4], HOST).unwrap()];
+        let mut layers = vec![];
+        for (i, (name, colours, side, up)) in
+            [("a", false, 4, false), ("a rgb", true, 4, false), ("b", false, 8, true), ("c", false, 8, false), ("c rgb", true, 8, false)]
+                .into_iter()
+                .enumerate()
+        {
+            let (outputs, kernel) = if colours { (3, 1) } else { (CHANNELS, 3) };
+            let mut put = |shape: &[usize]| {
+                parameters.push(rng.normals(shape, HOST).unwrap());
+                parameters.len() - 1
+            };
+            let (weight, bias) = (put(&[outputs, CHANNELS, kernel, kernel]), put(&[outputs]));
+            let noise = layers.iter().filter(|l: &&Layer| l.role != Role::Colours).count();
+            let role = if colours { Role::Colours } else { Role::Convolution { strength: put(&[1]), noise } };
+            let style = i * CHANNELS;
+            layers.push(Layer { name: name.into(), role, inputs: CHANNELS, outputs, height: side, width: side, up, style, weight, bias });
+        }
+        Network::new([CHANNELS, 4, 4], layers, parameters, [0.25, 0.75, 0.75, 0.25], None, None)
+    }
+
+    /// Layers that the way back goes through and weights that get a gradient, where these parameters (by what `of` says of a layer) and the
+    /// styles of these layers are asked for.
+    fn work(of: &dyn Fn(&Layer) -> Vec<usize>, styles: &[&str], constant: bool) -> [Vec<String>; 2] {
+        let net = network();
+        let numbers: Vec<Vec<f32>> = net.parameters.iter().map(|t: &Tensor| t.flatten_all().unwrap().to_vec1().unwrap()).collect();
+        let parameters: Vec<&[f32]> = numbers.iter().map(|v| &v[..]).collect();
+        let asked: Vec<usize> = net.layers.iter().flat_map(of).collect();
+        let need = Need {
+            styles: net.layers.iter().map(|l| styles.contains(&l.name.as_str())).collect(),
+            parameters: (0..parameters.len()).map(|p| asked.contains(&p) || constant && p == 0).collect(),
+            noise: vec![false; 3],
+        };
+        let n = 2;
+        let style = vec![1.0; n * net.styles];
+        let given = Given { net: &net, n, styles: &style, parameters: &parameters, noise: &[&[], &[], &[]], cancel: &Cancel::new() };
+        let (picture, tape) = given.forward(true, None).unwrap();
+        let found = given.backward(tape.unwrap(), &need, &vec![1.0; picture.len()]).unwrap();
+        // What is asked for is there, and nothing else.
+        for (p, gradient) in found.parameters.iter().enumerate() {
+            assert_eq!(gradient.len(), if need.parameters[p] { parameters[p].len() } else { 0 }, "parameter {p}");
+        }
+        for (layer, asked) in net.layers.iter().zip(&need.styles) {
+            let moved = found.styles.chunks(net.styles).any(|s| s[layer.style..][..layer.inputs].iter().any(|v| *v != 0.0));
+            assert_eq!(moved, *asked, "style of {}", layer.name);
+        }
+        found.work
+    }
+
+    const ALL: [&str; 5] = ["a", "a rgb", "b", "c", "c rgb"];
+
+    #[test]
+    fn styles_need_no_gradient_of_weights() {
+        let [layers, weights] = work(&|_| vec![], &ALL, false);
+        assert_eq!((layers.len(), weights), (5, vec![]));
+    }
+
+    #[test]
+    fn weights_get_a_gradient_where_they_are_asked_for_and_nothing_is_gone_through_below() {
+        let of = |name: &'static str| move |l: &Layer| -> Vec<usize> { l.parameters().filter(|_| l.name == name).collect() };
+        for (name, through) in [("c rgb", vec!["c rgb", "c"]), ("c", vec!["c rgb", "c"]), ("b", vec!["c rgb", "c", "b"])] {
+            assert_eq!(work(&of(name), &[], false), [through, vec![name]].map(|v| v.into_iter().map(String::from).collect::<Vec<_>>()));
+        }
+        // A bias and a strength alone.
+        let small = |l: &Layer| l.parameters().filter(|p| l.name == "b" && *p != l.weight).collect();
+        assert_eq!(work(&small, &[], false)[1], [] as [String; 0]);
+        // The constant is below everything.
+        assert_eq!(work(&|_| vec![], &[], true)[0].len(), 5);
+        assert_eq!(work(&|_| vec![], &["a"], false)[0].len(), 5);
+        assert_eq!(work(&|_| vec![], &[], false)[0].len(), 0);
+    }
 }

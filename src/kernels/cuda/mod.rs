@@ -346,19 +346,8 @@ impl Gpu {
         .w()
     }
 
-    /// Those that are there, one behind the other.
-    pub(crate) fn joined(&self, parts: Vec<Option<Numbers>>) -> Result<Numbers> {
-        let parts: Vec<Numbers> = parts.into_iter().flatten().collect();
-        let mut all = self.alloc(parts.iter().map(CudaSlice::len).sum())?;
-        let mut from = 0;
-        for part in &parts {
-            self.device.memcpy_dtod(part, &mut all.slice_mut(from..from + part.len()))?;
-            from += part.len();
-        }
-        Ok(all)
-    }
-
-    fn tensor(&self, numbers: Numbers, shape: Shape) -> Tensor {
+    /// Without a copy; no gradient flows through it.
+    pub(crate) fn tensor(&self, numbers: Numbers, shape: Shape) -> Tensor {
         let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(numbers, self.device.clone()));
         Tensor::from_storage(storage, shape, BackpropOp::none(), false)
     }

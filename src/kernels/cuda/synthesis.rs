@@ -2,9 +2,9 @@
 //! two convolutions in it or in one pass over the features.
 
 use super::{arguments, Argument, At, Gpu, Numbers};
+use crate::cancel::Cancel;
 use crate::kernels::cpu::synthesis::Need;
 use crate::kernels::synthesis::{Layer, Network, Role};
-use crate::progress::Cancel;
 use candle_core::{bail, Result};
 
 /// The most colours that kernels take.

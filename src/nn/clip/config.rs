@@ -1,6 +1,7 @@
 //! The sizes of a CLIP, read from its tensors (and from the configuration where there is one: what tensors do not tell).
 
 use super::described::{Described, Heads, Size, Tower, EPSILON};
+use super::pool::{End, VisionPool};
 use super::weights::{Layout, Weights};
 use crate::error::{Error, Result};
 use crate::kernels::Activation;
@@ -15,15 +16,6 @@ pub struct TransformerConfig {
     pub hidden: usize,
     pub activation: Activation,
     pub epsilon: f32,
-}
-
-/// Which states of a vision transformer's last block are the picture's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VisionPool {
-    /// That of the class token.
-    Class,
-    /// The mean of all others.
-    Mean,
 }
 
 /// A vision transformer.
@@ -61,19 +53,6 @@ pub struct ResNetConfig {
 pub enum VisionConfig {
     Vit(VitConfig),
     ResNet(ResNetConfig),
-}
-
-/// Which token's state is the text's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The one with the largest id (OpenAI: 49407 is the end and the largest).
-    Largest,
-    /// The first with this id.
-    Token(u32),
-    /// The first of the row.
-    First,
-    /// The last of the row, padding included.
-    Last,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -160,6 +139,7 @@ impl Config {
 
     fn read_openai(weights: &Weights, described: Option<&Described>, activation: Activation) -> Result<Self> {
         let [_, embedding] = weights.dims("text_projection")?;
+        Self::check_embedding(weights, "text_projection", embedding)?;
         let vision_tower = described.map(|d| (d, &d.vision));
         let vision = if weights.has("visual.layer1.0.conv1.weight") {
             let [width, ..]: [usize; 4] = weights.dims("visual.layer1.0.conv1.weight")?;
@@ -207,6 +187,7 @@ impl Config {
 
     fn read_hf(weights: &Weights, described: &Described) -> Result<Self> {
         let [embedding, _] = weights.dims("text_projection.weight")?;
+        Self::check_embedding(weights, "text_projection.weight", embedding)?;
         let [_, _, patch, _] = weights.dims("vision_model.embeddings.patch_embedding.weight")?;
         // config.json says the activation of each tower.
         let unused = Activation::QuickGelu;
@@ -218,6 +199,13 @@ impl Config {
         let [context, _] = weights.dims("text_model.embeddings.position_embedding.weight")?;
         let [vocabulary, _] = weights.dims("text_model.embeddings.token_embedding.weight")?;
         Ok(Self { vision, text: Self::text(context, vocabulary, transformer, embedding, Some(described))? })
+    }
+
+    fn check_embedding(weights: &Weights, key: &str, embedding: usize) -> Result<()> {
+        match embedding {
+            0 => Err(weights.format(format!("tensor '{key}': embeddings of length 0"))),
+            _ => Ok(()),
+        }
     }
 
     /// `positions` is the key of the position embedding.

@@ -1,7 +1,7 @@
 //! What a configuration beside the tensors says of a CLIP: Hugging Face's config.json, open_clip's open_clip_config.json.
 
-use super::config::{End, VisionPool};
 use super::fields::{self, Fields};
+use super::pool::{End, VisionPool};
 use super::preprocess::{Described as Preprocess, Interpolation, Shape};
 use crate::error::{Error, Result};
 use crate::kernels::Activation;

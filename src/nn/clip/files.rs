@@ -4,8 +4,8 @@ use super::described::Described;
 use super::fields::Fields;
 use super::weights::Layout;
 use super::{Preprocessing, Tokenizer};
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::progress::Cancel;
 use std::path::{Path, PathBuf};
 
 /// Names of the tensors' file in a folder, best first.

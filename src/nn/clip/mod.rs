@@ -4,6 +4,7 @@ mod config;
 mod described;
 mod fields;
 mod files;
+mod pool;
 mod preprocess;
 mod reader;
 mod resnet;
@@ -15,19 +16,20 @@ mod words;
 
 #[doc(inline)]
 pub use crate::kernels::Activation;
-pub use config::{Config, End, ResNetConfig, TextConfig, TransformerConfig, VisionConfig, VisionPool, VitConfig};
+pub use config::{Config, ResNetConfig, TextConfig, TransformerConfig, VisionConfig, VitConfig};
 pub(crate) use files::{is_common_name, is_described, tensors as tensors_file, BESIDE};
+pub use pool::{End, VisionPool};
 pub use preprocess::{Interpolation, Preprocessing, Shape};
 pub use reader::{warnings, Reader};
 pub use tokenizer::Tokenizer;
 pub(crate) use weights::place;
 pub use words::tidy;
 
+use crate::cancel::Cancel;
 use crate::checkpoint::{self, Checkpoint};
 use crate::device::{Device, HOST};
 use crate::error::{Error, Result};
 use crate::kernels::{unit_rows, LEAST_LENGTH};
-use crate::progress::Cancel;
 use candle_core::{DType, Tensor};
 use described::Described;
 use resnet::ResNet;
@@ -72,6 +74,9 @@ pub struct Clip {
 
 /// Texts that go through the text tower at once: enough to keep the threads busy, few enough that activations stay small.
 pub(crate) const TEXTS_AT_ONCE: usize = 32;
+
+/// The same of pictures.
+const PICTURES_AT_ONCE: usize = 8;
 
 impl Clip {
     /// A folder of Hugging Face (config.json, model.safetensors or its index and parts or pytorch_model.bin, and vocab.json, merges.txt,
@@ -233,6 +238,22 @@ impl Clip {
         self.image_features(input, Some(trace))
     }
 
+    /// Normalised embeddings [n, d] of pictures [n, 3, h, w], nominally in [-1, 1]; a few at a time, so that memory does not grow with their
+    /// number. `Cancelled` once the flag is raised, which is looked at between those.
+    pub fn embed_pictures(&self, pictures: &Tensor, resize: ClipResize, cancel: &Cancel) -> Result<Tensor> {
+        let count = pictures.dim(0)?;
+        if count == 0 {
+            return Err(Error::argument("pictures", "there are none"));
+        }
+        let mut parts = Vec::new();
+        for from in (0..count).step_by(PICTURES_AT_ONCE) {
+            cancel.check()?;
+            let some = pictures.narrow(0, from, PICTURES_AT_ONCE.min(count - from))?;
+            parts.push(self.encode_image(&self.preprocess(&some, resize)?)?);
+        }
+        Ok(unit_rows(&Tensor::cat(&parts, 0)?, LEAST_LENGTH)?)
+    }
+
     fn image_features(&self, input: &Tensor, trace: Option<Trace>) -> Result<Tensor> {
         let r = self.resolution();
         if input.dims().len() != 4 || input.dims()[0] == 0 || input.dims()[1..] != [3, r, r] {
@@ -271,16 +292,21 @@ impl Clip {
         }
         let tokenizer = self.tokenizer()?;
         let context = self.config.text.context;
+        let rows = texts.iter().map(|text| tokenizer.tokenize(text, context, false)).collect::<Result<Vec<_>>>()?;
+        // A batch is as long as the longest of its texts: those of one length go together.
+        let lengths = self.text.lengths(&rows)?;
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|&i| lengths[i]);
         let mut parts = Vec::new();
-        for texts in texts.chunks(TEXTS_AT_ONCE) {
+        for some in order.chunks(TEXTS_AT_ONCE) {
             cancel.check()?;
-            let mut ids = Vec::with_capacity(texts.len() * context);
-            for text in texts {
-                ids.extend(tokenizer.tokenize(text, context, false)?);
-            }
-            parts.push(self.encode_tokens(&Tensor::from_vec(ids, (texts.len(), context), HOST)?)?);
+            let ids: Vec<u32> = some.iter().flat_map(|&i| &rows[i]).copied().collect();
+            parts.push(self.encode_tokens(&Tensor::from_vec(ids, (some.len(), context), HOST)?)?);
         }
+        let mut places = vec![0u32; order.len()];
+        order.iter().enumerate().for_each(|(place, &i)| places[i] = place as u32);
         let features = Tensor::cat(&parts, 0)?.to_dtype(DType::F32)?;
+        let features = features.index_select(&Tensor::from_vec(places, order.len(), features.device())?, 0)?;
         Ok(unit_rows(&features, LEAST_LENGTH)?)
     }
 }

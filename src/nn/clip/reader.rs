@@ -2,10 +2,10 @@
 
 use super::weights::Weights;
 use super::{files, named, place, words, Described, Tokenizer};
+use crate::cancel::Cancel;
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::kernels::Activation;
-use crate::progress::Cancel;
 use std::path::Path;
 use std::sync::OnceLock;
 

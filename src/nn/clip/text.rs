@@ -1,6 +1,7 @@
 //! CLIP's text transformer (Radford et al. 2021, section 2.4).
 
-use super::config::{End, TextConfig};
+use super::config::TextConfig;
+use super::pool::End;
 use super::weights::Weights;
 use super::Trace;
 use crate::device::Device;
@@ -62,6 +63,14 @@ impl TextTower {
             }
         }
         Ok(ends)
+    }
+
+    /// How many tokens of each text are computed where it stands alone.
+    pub(super) fn lengths(&self, tokens: &[Vec<u32>]) -> Result<Vec<usize>> {
+        match self.config.causal {
+            true => Ok(self.ends(tokens)?.into_iter().map(|end| end as usize + 1).collect()),
+            false => Ok(tokens.iter().map(Vec::len).collect()),
+        }
     }
 
     /// Where the weights lie.

@@ -3,9 +3,9 @@
 //! They differ in what happens to a text before it is cut into words: OpenAI's repairs it (ftfy, HTML entities), Hugging Face's
 //! normalises it to NFC; and in the padding, 0 or the end token.
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::files::read_small_unless;
-use crate::progress::Cancel;
+use crate::files::read_text;
 use regex::Regex;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -71,7 +71,7 @@ impl Tokenizer {
 
     /// As [`Tokenizer::open`]; `Cancelled` once the flag is raised.
     pub fn open_unless(vocab: &Path, merges: &Path, cancel: &Cancel) -> Result<Self> {
-        let read = |path: &Path| read(path, cancel);
+        let read = |path: &Path| read_text(path, "a tokenizer's table", MAX_TABLE, cancel);
         let tokens: HashMap<String, u32> = serde_json::from_str(&read(vocab)?)
             .map_err(|e| Error::format(vocab, format!("is not a table of tokens and their numbers: {e}")))?;
         let names = vocab.with_file_name("tokenizer_config.json");
@@ -236,11 +236,6 @@ impl Tokenizer {
         }
         ids.extend(tokens);
     }
-}
-
-fn read(path: &Path, cancel: &Cancel) -> Result<String> {
-    let bytes = read_small_unless(path, "a tokenizer's table", MAX_TABLE, cancel)?;
-    String::from_utf8(bytes).map_err(|_| Error::format(path, "is not UTF-8 text"))
 }
 
 /// GPT-2's printable stand-in for each byte, in the order of their ids in OpenAI's table: printable ones stand for themselves.

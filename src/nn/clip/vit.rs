@@ -1,19 +1,16 @@
 //! CLIP's vision transformer (Radford et al. 2021, section 2.4; Dosovitskiy et al. 2021).
 
-use super::config::{VisionPool, VitConfig};
+use super::config::VitConfig;
+use super::pool::VisionPool;
 use super::weights::Weights;
 use super::Trace;
 use crate::error::Result;
-use crate::kernels::{embed_tokens, layer_norm, linear, patches, Block};
+use crate::kernels::{layer_norm, linear, Block, EmbedWeights, PatchEmbedding};
 use candle_core::Tensor;
 
 pub(super) struct Vit {
     config: VitConfig,
-    /// [width, 3 * patch * patch]
-    convolution: Tensor,
-    class: Tensor,
-    position: Tensor,
-    pre: Option<(Tensor, Tensor)>,
+    embedding: PatchEmbedding,
     blocks: Vec<Block>,
     post: (Tensor, Tensor),
     projection: Tensor,
@@ -36,15 +33,18 @@ impl Vit {
             true => Some(weights.pair(key("visual.ln_pre", "vision_model.pre_layrnorm"), &[d])?),
             false => None,
         };
-        let convolution =
-            weights.get(key("visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight"), &[d, 3, patch, patch])?;
+        let convolution = key("visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight");
+        let class = key("visual.class_embedding", "vision_model.embeddings.class_embedding");
+        let position = key("visual.positional_embedding", "vision_model.embeddings.position_embedding.weight");
+        let embedding = PatchEmbedding::new(&EmbedWeights {
+            convolution: &weights.get(convolution, &[d, 3, patch, patch])?,
+            class: &weights.get(class, &[d])?,
+            position: &weights.get(position, &[side * side + 1, d])?,
+            norm: pre.as_ref().map(|(gamma, beta)| (gamma, beta, t.epsilon)),
+        })?;
         Ok(Self {
             config: config.clone(),
-            convolution: convolution.reshape((d, 3 * patch * patch))?,
-            class: weights.get(key("visual.class_embedding", "vision_model.embeddings.class_embedding"), &[d])?,
-            position: weights
-                .get(key("visual.positional_embedding", "vision_model.embeddings.position_embedding.weight"), &[side * side + 1, d])?,
-            pre,
+            embedding,
             blocks,
             post: weights.pair(key("visual.ln_post", "vision_model.post_layernorm"), &[d])?,
             projection: weights.projection("visual.proj", "visual_projection.weight", config.embedding, d)?,
@@ -55,17 +55,9 @@ impl Vit {
     /// token only, where that is all that is read of it.
     pub(super) fn forward(&self, input: &Tensor, mut trace: Option<Trace>) -> Result<Tensor> {
         let epsilon = self.config.transformer.epsilon;
-        let tokens = linear(&patches(input, self.config.patch)?, &self.convolution, None)?;
+        let mut x = self.embedding.forward(input)?;
         if let Some(trace) = &mut trace {
-            let (n, _, d) = tokens.dims3()?;
-            let side = self.config.resolution / self.config.patch;
-            trace("vit.conv1", &tokens.transpose(1, 2)?.reshape((n, d, side, side))?);
-        }
-        let mut x = embed_tokens(&tokens, &self.class, &self.position)?;
-        if let Some((gamma, beta)) = &self.pre {
-            x = layer_norm(&x, gamma, beta, epsilon)?;
-        }
-        if let Some(trace) = &mut trace {
+            trace("vit.conv1", &self.embedding.convolution(input)?);
             trace("vit.ln_pre", &x);
         }
         let last = self.blocks.len().saturating_sub(1);

@@ -3,10 +3,10 @@
 //! pSp (Richardson et al. 2021), e4e (Tov et al. 2021) and ReStyle (Alaluf et al. 2021) publish one kind of file:
 //! `{state_dict: {encoder.*, decoder.*}, latent_avg, opts}`.
 
+use crate::cancel::Cancel;
 use crate::checkpoint::{self, above, Checkpoint};
 use crate::error::{Error, Result};
 use crate::nn::generator::Generator;
-use crate::progress::Cancel;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 

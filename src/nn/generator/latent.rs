@@ -2,25 +2,25 @@
 //!
 //! | tool | file | read as |
 //! |---|---|---|
-//! | this library | safetensors (any format) with z, w or wplus, and noise.0, noise.1, ... | what the key says |
+//! | this library | safetensors (any format) with z, w or w_plus (wplus before version 0.2), and noise.0, noise.1, ... | what the key says |
 //! | encoders (pSp, e4e, ReStyle), PTI | .pt with one bare tensor | by its shape |
 //! | NVIDIA's projector | .npz with `w` [N, rows, style_dim] | W+ |
 //! | rosinality's projector | .pt, {picture: {img, latent, noise}} | W+ [rows, style_dim] or W [style_dim] a picture, by name, and its noise maps |
-//! | others | a tensor `latent`, `latents`, `w_plus`, `dlatents`, or the only one of the file | by its shape |
+//! | others | a tensor `latent`, `latents`, `dlatents`, `codes`, or the only one of the file | by its shape |
 //!
 //! By its shape: [N, rows, style_dim] is W+, [N, style_dim] and [N, 1, style_dim] are W.
 
+use crate::cancel::Cancel;
 use crate::checkpoint::{self, read_npy_unless, save_safetensors, write_npy, Checkpoint};
 use crate::device::HOST;
 use crate::error::{Error, Result};
-use crate::output::Destination;
-use crate::progress::Cancel;
+use crate::files::Destination;
 use candle_core::{DType, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What other tools call latents of W or W+; "" is a bare tensor.
-const OTHER_NAMES: [&str; 6] = ["", "latent", "latents", "w_plus", "dlatents", "codes"];
+const OTHER_NAMES: [&str; 5] = ["", "latent", "latents", "dlatents", "codes"];
 
 /// What a projector's file has of a picture, behind the picture's name.
 const PROJECTED: &str = ".latent";
@@ -38,8 +38,23 @@ impl Space {
         match self {
             Space::Z => "z",
             Space::W => "w",
-            Space::WPlus => "wplus",
+            Space::WPlus => "w_plus",
         }
+    }
+
+    /// The keys that latents of this space may have in a file; the first is the one that is written.
+    pub fn keys(self) -> &'static [&'static str] {
+        match self {
+            Space::Z => &["z"],
+            Space::W => &["w"],
+            // As version 0.1 wrote it.
+            Space::WPlus => &["w_plus", "wplus"],
+        }
+    }
+
+    /// The key that `file` has latents of this space under.
+    fn key_in(self, file: &Checkpoint) -> Option<&'static str> {
+        self.keys().iter().copied().find(|key| file.contains(key))
     }
 
     fn shape(self) -> &'static str {
@@ -151,14 +166,15 @@ impl Latent {
         };
         let own_noise = file.keys().any(|key| key.starts_with("noise.") || key.contains(".noise."));
         // A tensor that is taken for want of another is no sign that the file is one of latents.
-        known.retain(|key| key.ends_with('.') || OTHER_NAMES.contains(&key.as_str()) || SPACES.iter().any(|space| space.name() == key));
+        let names = |key: &str| OTHER_NAMES.contains(&key) || SPACES.iter().any(|space| space.keys().contains(&key));
+        known.retain(|key| key.ends_with('.') || names(key));
         let known: BTreeSet<String> = known.into_iter().collect();
         // A file may hold as many pictures as it has keys.
         let accounted = |key: &str| known.contains(key) || key.match_indices('.').any(|(i, _)| known.contains(&key[..=i]));
         file.keys().all(accounted).then_some(Described { space, shape, own_noise })
     }
 
-    /// Writes safetensors with the key z, w or wplus, and `noise.<i>` where there are noise maps; or .npy where `path` ends so. As f32, to a
+    /// Writes safetensors with the key z, w or w_plus, and `noise.<i>` where there are noise maps; or .npy where `path` ends so. As f32, to a
     /// temporary name first.
     ///
     /// `InvalidArgument` where the tensor does not have the space's shape, and for .npy with noise maps, which it could not hold.
@@ -222,20 +238,21 @@ fn called(key: &str) -> String {
 fn find(file: &Checkpoint, space: Option<Space>) -> Result<Found> {
     let path = &file.path;
     let rank = |key: &str| file.shape(key).map_or(0, <[usize]>::len);
-    let named: Vec<Space> = SPACES.into_iter().filter(|space| file.contains(space.name())).collect();
+    let named: Vec<(Space, &str)> = SPACES.into_iter().filter_map(|space| Some((space, space.key_in(file)?))).collect();
     // NVIDIA's projector writes an .npz with W+ under the name of W.
     let of_key = |key: Space| if key == Space::W && rank("w") == 3 { Space::of_shape(file.shape("w").unwrap_or(&[])) } else { Some(key) };
+    let known = space.and_then(|space| named.iter().find(|(named, _)| *named == space));
     match (space, &named[..]) {
-        (Some(space), _) if named.contains(&space) => return Ok(Found::Tensor { space, key: space.name().into() }),
+        (Some(space), _) if known.is_some() => return Ok(Found::Tensor { space, key: known.map_or(space.name(), |k| k.1).into() }),
         (Some(Space::WPlus), _) if rank("w") == 3 => return Ok(Found::Tensor { space: Space::WPlus, key: "w".into() }),
         (Some(space), [_, ..]) => {
-            let held: Vec<&str> = named.iter().map(|space| space.name()).collect();
+            let held: Vec<&str> = named.iter().map(|(_, key)| *key).collect();
             let message = format!("has no latents of {0} (tensor '{0}'), but '{1}'", space.name(), held.join("' and '"));
             return Err(Error::format(path, message));
         }
-        (None, [only]) => return Ok(Found::Tensor { space: of_key(*only).unwrap_or(*only), key: only.name().into() }),
+        (None, [(only, key)]) => return Ok(Found::Tensor { space: of_key(*only).unwrap_or(*only), key: (*key).into() }),
         (None, [_, _, ..]) => {
-            let held: Vec<&str> = named.iter().map(|space| space.name()).collect();
+            let held: Vec<&str> = named.iter().map(|(space, _)| space.name()).collect();
             return Err(Error::argument("space", format!("{} holds {}; say which", path.display(), held.join(" and "))));
         }
         (_, []) => {}
@@ -253,7 +270,7 @@ fn find(file: &Checkpoint, space: Option<Space>) -> Result<Found> {
     let only = || file.keys().next().filter(|_| file.keys().nth(1).is_none());
     let Some(key) = OTHER_NAMES.into_iter().find(|key| file.contains(key)).or_else(only) else {
         let some: Vec<String> = file.keys().take(3).map(|key| format!("'{key}' {:?}", file.shape(key).unwrap_or(&[]))).collect();
-        let message = format!("holds no latents: want a tensor named z, w, wplus or latent, or a single one; it has {}", some.join(", "));
+        let message = format!("holds no latents: want a tensor named z, w, w_plus or latent, or a single one; it has {}", some.join(", "));
         return Err(Error::format(path, message));
     };
     let shape = file.shape(key).unwrap_or(&[]);
@@ -262,14 +279,14 @@ fn find(file: &Checkpoint, space: Option<Space>) -> Result<Found> {
         None if shape.len() == 2 => {
             let [n, d] = [shape[0], shape[1]];
             let message = format!(
-                "{} of {} has shape {shape:?}: {n} points of w, or one of wplus [1, {n}, {d}]; say which",
+                "{} of {} has shape {shape:?}: {n} points of w, or one of w_plus [1, {n}, {d}]; say which",
                 called(key),
                 path.display()
             );
             return Err(Error::argument("space", message));
         }
         None => {
-            let want = format!("{} is of w and {} of wplus", Space::W.shape(), Space::WPlus.shape());
+            let want = format!("{} is of w and {} of w_plus", Space::W.shape(), Space::WPlus.shape());
             return Err(Error::format(path, format!("{} has shape {shape:?}, which no latents have: {want}", called(key))));
         }
     };
@@ -371,6 +388,25 @@ mod tests {
         assert_eq!(values(&Latent::open(&path, Space::W).unwrap().tensor), [0.0, 2.0, 4.0, 1.0, 3.0, 5.0]);
     }
 
+    /// The key that version 0.1 wrote, and the settings' name for it.
+    #[test]
+    fn both_names_of_w_plus_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let latent = Latent { space: Space::WPlus, tensor: numbers(&[2, 3, 4]), noise: None };
+        for key in Space::WPlus.keys() {
+            save_safetensors(&path, &BTreeMap::from([(key.to_string(), latent.tensor.clone())]), &BTreeMap::new()).unwrap();
+            for space in [None, Some(Space::WPlus)] {
+                let back = Latent::read(&path, space, &Cancel::new()).unwrap();
+                assert_eq!((back.space, values(&back.tensor)), (Space::WPlus, values(&latent.tensor)), "{key}");
+            }
+            assert_eq!(Latent::describe(&checkpoint::open(&path).unwrap()).unwrap().space, Space::WPlus, "{key}");
+            assert!(Latent::open(&path, Space::W).unwrap_err().to_string().contains(&format!("but '{key}'")));
+        }
+        latent.save(&path).unwrap();
+        assert_eq!(checkpoint::open(&path).unwrap().keys().collect::<Vec<_>>(), ["w_plus"]);
+    }
+
     #[test]
     fn noise_maps_stay_with_their_latents() {
         let folder = tempfile::tempdir().unwrap();
@@ -399,7 +435,7 @@ mod tests {
             e.to_string()
         };
         write_npy(&path, &numbers(&[2, 3, 4, 5])).unwrap();
-        assert!(message(Space::WPlus).ends_with("has shape [2, 3, 4, 5], where latents of wplus have [N, n_latent, style_dim]"));
+        assert!(message(Space::WPlus).ends_with("has shape [2, 3, 4, 5], where latents of w_plus have [N, n_latent, style_dim]"));
         write_npy(&path, &numbers(&[2, 3, 4])).unwrap();
         assert!(message(Space::Z).ends_with("has shape [2, 3, 4], where latents of z have [N, z_dim]"));
         write_npy(&path, &numbers(&[0, 3])).unwrap();
@@ -411,10 +447,10 @@ mod tests {
             save_safetensors(&path, &tensors, &BTreeMap::new()).unwrap();
         };
         save(vec![("w", numbers(&[2, 3])), ("z", numbers(&[2, 3]))]);
-        assert!(message(Space::WPlus).ends_with("has no latents of wplus (tensor 'wplus'), but 'z' and 'w'"));
+        assert!(message(Space::WPlus).ends_with("has no latents of w_plus (tensor 'w_plus'), but 'z' and 'w'"));
         save(vec![("other", numbers(&[2, 3])), ("more", numbers(&[4]))]);
         let e = message(Space::W);
-        assert!(e.ends_with("want a tensor named z, w, wplus or latent, or a single one; it has 'more' [4], 'other' [2, 3]"), "{e}");
+        assert!(e.ends_with("want a tensor named z, w, w_plus or latent, or a single one; it has 'more' [4], 'other' [2, 3]"), "{e}");
         save(vec![("w", numbers(&[3]))]);
         assert!(message(Space::W).contains("tensor 'w' has shape [3], where latents of w have [N, style_dim]"));
         save(vec![("w", Tensor::new(&[[f32::INFINITY]], HOST).unwrap())]);

@@ -68,6 +68,11 @@ impl Layer {
         self.row.map_or(0, |_| self.from.channels)
     }
 
+    /// The longer side of what comes out, in pixels.
+    pub fn size(&self) -> usize {
+        self.to.height.max(self.to.width)
+    }
+
     /// Numbers of its weights and of the affine layer from a w of `style_dim` numbers; biases and strengths of noise are left out.
     pub fn parameters(&self, style_dim: usize) -> usize {
         match self.kind {

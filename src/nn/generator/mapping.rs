@@ -5,6 +5,7 @@ use super::Config;
 use crate::device::{Device, HOST};
 use crate::error::{Error, Result};
 use crate::kernels::bias_act;
+use crate::progress::Cancel;
 use candle_core::{Tensor, D};
 
 /// A linear layer.
@@ -42,10 +43,22 @@ impl Mapping {
     /// z [n, z_dim] -> w [n, style_dim]. Labels are [n or 1, c_dim], for a generator with classes. Differentiable. `trace` sees every
     /// module's output as `map.<i>`, 0 being the normalised z, and `map.embed`.
     pub(super) fn forward(&self, z: &Tensor, labels: Option<&Tensor>, trace: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
+        self.walk(z, labels, &mut |name, x| {
+            trace(name, x);
+            Ok(())
+        })
+    }
+
+    /// As [`Mapping::forward`]; `Cancelled` once the flag is raised, which is looked at after each module.
+    pub(super) fn forward_unless(&self, z: &Tensor, labels: Option<&Tensor>, cancel: &Cancel) -> Result<Tensor> {
+        self.walk(z, labels, &mut |_, _| cancel.check())
+    }
+
+    fn walk(&self, z: &Tensor, labels: Option<&Tensor>, seen: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<Tensor> {
         let mut x = pixel_norm(z)?;
-        trace("map.0", &x);
+        seen("map.0", &x)?;
         if let Some(y) = labels.map(|labels| self.embed(labels)).transpose()?.flatten() {
-            trace("map.embed", &y);
+            seen("map.embed", &y)?;
             let (n, d) = (x.dim(0)?, y.dim(1)?);
             x = Tensor::cat(&[x, pixel_norm(&y)?.broadcast_as((n, d))?.contiguous()?], 1)?;
         }
@@ -54,7 +67,7 @@ impl Mapping {
             let bias = bias.affine(self.rate, 0.0)?;
             let y = x.affine(scale, 0.0)?.matmul(&weight.t()?)?;
             x = bias_act(&y, &bias)?;
-            trace(&format!("map.{}", i + 1), &x);
+            seen(&format!("map.{}", i + 1), &x)?;
         }
         Ok(x)
     }

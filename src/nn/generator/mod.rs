@@ -12,10 +12,10 @@ pub use noise::Noise;
 pub(crate) use stylegan2::to_half;
 pub use stylegan2::{find, Layout, Naming, Place};
 
+use crate::cancel::Cancel;
 use crate::checkpoint::{self, Checkpoint};
 use crate::device::{Device, HOST};
 use crate::error::{Error, Result};
-use crate::progress::Cancel;
 use crate::rng::Rng;
 use candle_core::Tensor;
 use mapping::Mapping;
@@ -119,6 +119,22 @@ impl Config {
         self.width().max(self.height())
     }
 
+    /// Sizes, in pixels of the longer side, at which a network with skips has a picture: the sum of the colours up to there.
+    pub fn sizes(&self) -> Vec<usize> {
+        self.of_kind(Kind::ToRgb).map(Layer::size).collect()
+    }
+
+    /// The layers up to the picture of `size` pixels. `InvalidArgument` that calls it `name` where there is none.
+    pub fn cut(&self, size: usize, name: &str) -> Result<Self> {
+        let sizes = self.sizes();
+        if !sizes.contains(&size) {
+            let sizes = sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+            return Err(Error::argument(name, format!("is {size}, and this generator has pictures of {sizes} pixels")));
+        }
+        let layers = self.layers.iter().filter(|layer| layer.size() <= size).cloned().collect();
+        Ok(Self { layers, ..self.clone() })
+    }
+
     /// The side of its pictures, where `what` needs square ones; an `Unsupported` where they are not.
     pub fn side(&self, what: &str) -> Result<usize> {
         match (self.width(), self.height()) {
@@ -137,6 +153,14 @@ impl Config {
             (width, height) => format!("{width} x {height}"),
         }
     }
+}
+
+/// Points that the mapping network takes at a time: at full size some tenths of a second of work on two cores.
+const MAPPED_TOGETHER: usize = 4096;
+
+/// Parts of a batch as one; at least one part.
+fn joined(mut parts: Vec<Tensor>) -> Result<Tensor> {
+    Ok(if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(&parts, 0)? })
 }
 
 /// How many pictures are drawn at a time, so that a layer of them stays within 64 MiB.
@@ -172,6 +196,13 @@ impl Synthesis {
     fn with(&self, config: &Config, weights: &Weights, offsets: &Weights) -> Result<Self> {
         match self {
             Synthesis::StyleGan2(s) => Ok(Synthesis::StyleGan2(stylegan2::Synthesis::new(config, s.blur(), weights, offsets, Some(s))?)),
+        }
+    }
+
+    /// The same, which keeps nothing that its device makes of weights.
+    fn lean(&self) -> Self {
+        match self {
+            Synthesis::StyleGan2(s) => Synthesis::StyleGan2(s.lean()),
         }
     }
 
@@ -229,13 +260,13 @@ impl Mean {
         Arc::new(Self { mapping: mapping.detached(), label: label.map(Tensor::detach), found: OnceLock::new() })
     }
 
-    fn get(&self, config: &Config) -> Result<Tensor> {
+    fn get(&self, config: &Config, cancel: &Cancel) -> Result<Tensor> {
         if let Some(mean) = self.found.get() {
             return Ok(mean.clone());
         }
         Mapping::check_labels(config, 1, self.label.as_ref())?;
         let z = Rng::stream(0, 2).normals(&[4096, config.z_dim], self.mapping.device())?;
-        let mean = self.mapping.forward(&z, self.label.as_ref(), &mut |_, _| ())?.mean(0)?;
+        let mean = self.mapping.forward_unless(&z, self.label.as_ref(), cancel)?.mean(0)?;
         Ok(self.found.get_or_init(|| mean).clone())
     }
 }
@@ -341,6 +372,12 @@ impl Generator {
     ///
     /// Errors: `InvalidArgument` where no class is set.
     pub fn without_classes(&self) -> Result<Self> {
+        self.without_classes_unless(&Cancel::new())
+    }
+
+    /// As [`Generator::without_classes`]; `Cancelled` once the flag is raised, which is looked at after each layer of the mapping network, where
+    /// the mean of w is to be found.
+    pub fn without_classes_unless(&self, cancel: &Cancel) -> Result<Self> {
         let config = self.config();
         if config.c_dim == 0 {
             return Ok(self.clone());
@@ -354,7 +391,7 @@ impl Generator {
         self.synthesis.store_mapping(config, &mapping, &mut weights);
         let config = Config { c_dim: 0, ..config.clone() };
         let synthesis = self.synthesis.with(&config, &weights, &self.offsets)?;
-        let parts = Parts { config, noise: self.parts.noise.clone(), latent_avg: Some(self.mean_w()?) };
+        let parts = Parts { config, noise: self.parts.noise.clone(), latent_avg: Some(self.mean_w_unless(cancel)?) };
         Self::assemble(parts, synthesis, weights, (*self.offsets).clone())
     }
 
@@ -435,21 +472,64 @@ impl Generator {
         })
     }
 
+    /// The generator up to its picture of `size` pixels ([`Config::sizes`]), which it then draws: what is above is left out, W+ has fewer rows,
+    /// and everything else is shared. Another generator to domains.
+    ///
+    /// Errors: `InvalidArgument` that calls the size `name` where it has no such picture.
+    pub fn cut(&self, size: usize, name: &str) -> Result<Self> {
+        let config = self.config().cut(size, name)?;
+        let keeps = |layer: &str| config.layer(layer).is_some();
+        let stays = |key: &str| self.config().layer_of(key).is_none_or(|layer| keeps(&layer.name));
+        let weights: Weights = self.weights.iter().filter(|(key, _)| stays(key)).map(|(key, t)| (key.clone(), t.clone())).collect();
+        let offsets: Weights = self.offsets.iter().filter(|(layer, _)| keeps(layer)).map(|(layer, t)| (layer.clone(), t.clone())).collect();
+        let noise = self.parts.noise.iter().take(config.of_kind(Kind::Convolution).count()).cloned().collect();
+        Ok(Self {
+            synthesis: self.synthesis.with(&config, &weights, &offsets)?,
+            parts: Arc::new(Parts { config, noise, latent_avg: self.parts.latent_avg.clone() }),
+            weights: Arc::new(weights),
+            offsets: Arc::new(offsets),
+            fingerprints: Arc::default(),
+            ..self.clone()
+        })
+    }
+
+    /// Makes what drawing will ask for: calls that begin at the same time would each make it.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        match &self.synthesis {
+            Synthesis::StyleGan2(s) => s.prepare(),
+        }
+    }
+
+    /// The same generator, which keeps nothing that its device makes of weights: less memory, and somewhat slower. So are those made of it.
+    pub(crate) fn lean(&self) -> Self {
+        Self { synthesis: self.synthesis.lean(), ..self.clone() }
+    }
+
     /// sha256 (hex) over keys, shapes and numbers of every tensor that makes pictures, and over [`Generator::unusual`]; noise maps and the
     /// mean of w are left out, as tools add and drop them. Computed once, a tensor at a time.
     ///
     /// Errors: `Internal` where a tensor cannot be read as f32.
     pub fn fingerprint(&self) -> Result<&str> {
-        Ok(&self.fingerprints()?.now)
+        self.fingerprint_unless(&Cancel::new())
+    }
+
+    /// As [`Generator::fingerprint`]; `Cancelled` once the flag is raised, which is looked at with each piece of a tensor.
+    pub fn fingerprint_unless(&self, cancel: &Cancel) -> Result<&str> {
+        Ok(&self.fingerprints(cancel)?.now)
     }
 
     /// The fingerprint that domains of format 1 have: blur, clamp and learning-rate multiplier were no part of it. The same as
     /// [`Generator::fingerprint`] where nothing is [unusual](Generator::unusual). Errors as there.
     pub fn fingerprint_of_format_1(&self) -> Result<&str> {
-        Ok(&self.fingerprints()?.format_1)
+        self.fingerprint_of_format_1_unless(&Cancel::new())
     }
 
-    fn fingerprints(&self) -> Result<&Fingerprints> {
+    /// As [`Generator::fingerprint_of_format_1`] and [`Generator::fingerprint_unless`].
+    pub fn fingerprint_of_format_1_unless(&self, cancel: &Cancel) -> Result<&str> {
+        Ok(&self.fingerprints(cancel)?.format_1)
+    }
+
+    fn fingerprints(&self, cancel: &Cancel) -> Result<&Fingerprints> {
         if let Some(known) = self.fingerprints.get() {
             return Ok(known);
         }
@@ -461,6 +541,7 @@ impl Generator {
             let numbers = tensor.flatten_all().and_then(|t| t.to_vec1::<f32>());
             let numbers = numbers.map_err(|e| Error::Internal(format!("the fingerprint of a generator: {key} cannot be read: {e}")))?;
             for chunk in numbers.chunks(4096) {
+                cancel.check()?;
                 let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
                 hash.update(&bytes);
             }
@@ -506,30 +587,65 @@ impl Generator {
     /// The mean of w, `[style_dim]`: the checkpoint's, else that of 4096 latents of a fixed seed, which is found once, for all generators
     /// that share the mapping network, and carries no graph.
     pub fn mean_w(&self) -> Result<Tensor> {
+        self.mean_w_unless(&Cancel::new())
+    }
+
+    /// As [`Generator::mean_w`]; `Cancelled` once the flag is raised, which is looked at after each layer of the mapping network.
+    pub fn mean_w_unless(&self, cancel: &Cancel) -> Result<Tensor> {
         match &self.parts.latent_avg {
             Some(mean) => Ok(mean.clone()),
-            None => self.mean.get(self.config()),
+            None => self.mean.get(self.config(), cancel),
         }
     }
 
     /// `n` latents of a seed, truncated: W [n, style_dim].
     pub fn sample_w(&self, n: usize, seed: u64, truncation: f32) -> Result<Tensor> {
+        self.sample_w_unless(n, seed, truncation, &Cancel::new())
+    }
+
+    /// As [`Generator::sample_w`]; `Cancelled` once the flag is raised, which is looked at after each layer of the mapping network, for some
+    /// thousand points at a time.
+    pub fn sample_w_unless(&self, n: usize, seed: u64, truncation: f32, cancel: &Cancel) -> Result<Tensor> {
         if n == 0 {
             return Err(Error::argument("count", "must be at least 1"));
         }
-        let z = Rng::new(seed).normals(&[n, self.config().z_dim], self.device())?;
-        self.truncate(&self.map(&z)?, truncation)
+        let mut rng = Rng::new(seed);
+        let mut parts = vec![];
+        for from in (0..n).step_by(MAPPED_TOGETHER) {
+            cancel.check()?;
+            // The next numbers of one stream: those that a single draw would give.
+            let z = rng.normals(&[MAPPED_TOGETHER.min(n - from), self.config().z_dim], self.device())?;
+            parts.push(self.map_unless(&z, cancel)?);
+        }
+        self.truncate_unless(&joined(parts)?, truncation, cancel)
+    }
+
+    /// As [`Generator::map`], some thousand points at a time; `Cancelled` once the flag is raised, which is looked at after each layer.
+    pub fn map_unless(&self, z: &Tensor, cancel: &Cancel) -> Result<Tensor> {
+        self.check_latent("z", z, Space::Z)?;
+        let n = z.dim(0)?;
+        Mapping::check_labels(self.config(), n, self.label.as_ref())?;
+        let part = |from: usize| -> Result<Tensor> {
+            let z = if n <= MAPPED_TOGETHER { z.clone() } else { z.narrow(0, from, MAPPED_TOGETHER.min(n - from))? };
+            self.mapping.forward_unless(&z, self.label.as_ref(), cancel)
+        };
+        joined((0..n).step_by(MAPPED_TOGETHER).map(part).collect::<Result<_>>()?)
     }
 
     /// mean + truncation * (w - mean), for w [.., style_dim] (Karras et al. 2019, "A Style-Based Generator Architecture", section B).
     pub fn truncate(&self, w: &Tensor, truncation: f32) -> Result<Tensor> {
+        self.truncate_unless(w, truncation, &Cancel::new())
+    }
+
+    /// As [`Generator::truncate`] and [`Generator::mean_w_unless`].
+    pub fn truncate_unless(&self, w: &Tensor, truncation: f32, cancel: &Cancel) -> Result<Tensor> {
         if !truncation.is_finite() {
             return Err(Error::argument("truncation", "must be a number"));
         }
         if truncation == 1.0 {
             return Ok(w.clone());
         }
-        let mean = self.mean_w()?;
+        let mean = self.mean_w_unless(cancel)?;
         Ok(w.broadcast_sub(&mean)?.affine(truncation as f64, 0.0)?.broadcast_add(&mean)?)
     }
 
@@ -548,11 +664,16 @@ impl Generator {
 
     /// Any latent -> W+ [n, n_latent, style_dim], truncated towards the mean.
     pub fn wplus(&self, latent: &Latent, truncation: f32) -> Result<Tensor> {
+        self.wplus_unless(latent, truncation, &Cancel::new())
+    }
+
+    /// As [`Generator::wplus`]; `Cancelled` once the flag is raised, which is looked at after each layer of the mapping network.
+    pub fn wplus_unless(&self, latent: &Latent, truncation: f32, cancel: &Cancel) -> Result<Tensor> {
         let t = &latent.tensor.to_device(self.device())?;
         let wplus = match latent.space {
             Space::Z => {
-                let w = self.map(t)?;
-                return self.broadcast(&self.truncate(&w, truncation)?);
+                let w = self.map_unless(t, cancel)?;
+                return self.broadcast(&self.truncate_unless(&w, truncation, cancel)?);
             }
             Space::W => self.broadcast(t)?,
             Space::WPlus => {
@@ -560,7 +681,7 @@ impl Generator {
                 t.clone()
             }
         };
-        self.truncate(&wplus, truncation)
+        self.truncate_unless(&wplus, truncation, cancel)
     }
 
     /// w [n, style_dim] -> W+ with the same row everywhere.
@@ -656,7 +777,7 @@ impl Generator {
             out.push(part);
             Ok(())
         })?;
-        Ok(if out.len() == 1 { out.remove(0) } else { Tensor::cat(&out, 0)? })
+        joined(out)
     }
 
     /// As [`Generator::render`], with each few pictures [m, colours, height, width] given to `on_part` when they are drawn; an error of it ends the
@@ -674,7 +795,7 @@ impl Generator {
         cancel: &Cancel,
         on_part: &mut dyn FnMut(Tensor) -> Result<()>,
     ) -> Result<()> {
-        let wplus = self.wplus(latent, truncation)?;
+        let wplus = self.wplus_unless(latent, truncation, cancel)?;
         let n = wplus.dim(0)?;
         let slice = slice(self.config());
         let mut noise = match &latent.noise {

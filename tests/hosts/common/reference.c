@@ -151,7 +151,7 @@ static unsigned char *drawing(const char *file, size_t *size) {
     must(nada_render_options_init(&render, sizeof render));
     const nada_domain *domains[] = {domain};
     render.domains = domains, render.domain_count = 1;
-    must(nada_generator_sample(generator, 1, 5, 0.7f, &latent));
+    must(nada_generator_sample(generator, 1, 5, 0.7f, NULL, &latent));
     must(nada_generator_render(generator, latent, &render, NULL, &image, 1));
     uint32_t side = nada_image_width(image);
     *size = (size_t)side * side * 3;
@@ -179,7 +179,7 @@ int main(int argc, char **argv) {
         must(nada_model_adaptation_options(model, &options, sizeof options));
         options.target_text = argv[2], options.steps = (uint32_t)atoi(argv[3]), options.seed = (uint64_t)atoll(argv[4]);
         must(nada_generator_adapt(generator, &options, NULL, &domain));
-        must(nada_domain_save(domain, argv[5]));
+        must(nada_domain_save(domain, argv[5], NULL));
         return 0;
     }
     if (strcmp(verb, "step") == 0 && argc == 3) {
@@ -189,7 +189,7 @@ int main(int argc, char **argv) {
     }
     if (strcmp(verb, "thumbnail") == 0 && argc == 3) {
         nada_gallery *gallery;
-        must(nada_gallery_open(context, NULL, &gallery));
+        must(nada_gallery_open(context, NULL, NULL, &gallery));
         for (size_t i = 0; i < nada_gallery_count(gallery); i++) {
             nada_image *image = NULL;
             if (strcmp(nada_gallery_name(gallery, i), argv[2]) != 0) continue;

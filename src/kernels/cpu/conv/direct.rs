@@ -1,9 +1,9 @@
 //! Convolutions as sums of products over taps, each pixel's channels read where they lie.
 
 use super::epilogue::{Epilogue, Place};
-use super::micro::{group, in_flight, Sink, Terms, PANEL};
 use super::panels::Panels;
 use super::{framed, shares, tiles, Map, Shared};
+use crate::kernels::cpu::micro::{group, in_flight, Sink, Terms, PANEL};
 use crate::kernels::cpu::scratch::Scratch;
 use crate::kernels::cpu::simd::{dispatch, store};
 use pulp::{Scalar, Simd, WithSimd};
@@ -164,7 +164,7 @@ struct Points<'a> {
 }
 
 /// Keeps the sums of a group.
-struct Kept([f32; super::micro::MOST * PANEL]);
+struct Kept([f32; crate::kernels::cpu::micro::MOST * PANEL]);
 
 impl Sink for Kept {
     #[inline(always)]
@@ -178,8 +178,8 @@ impl WithSimd for Points<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let terms = Terms { a: self.x.as_ptr(), taps: &[0], b: self.weights.as_ptr(), b_tap: 0, channels: self.c };
-        let mut kept = Kept([0.0; super::micro::MOST * PANEL]);
-        let mut from = [0; super::micro::MOST];
+        let mut kept = Kept([0.0; crate::kernels::cpu::micro::MOST * PANEL]);
+        let mut from = [0; crate::kernels::cpu::micro::MOST];
         for first in self.pixels.clone().step_by(in_flight::<S>()) {
             let count = in_flight::<S>().min(self.pixels.end - first);
             (0..count).for_each(|r| from[r] = (first + r) * self.c);

@@ -10,21 +10,22 @@
 
 mod direct;
 mod epilogue;
-mod micro;
 mod outer;
 mod panels;
 mod up;
+#[allow(clippy::needless_range_loop)] // arrays of registers: loops that the compiler unrolls, over several at once
 mod winograd;
 
+pub(crate) use crate::kernels::cpu::micro::PANEL;
 pub(crate) use direct::{correlate, parts, points};
 #[cfg(test)]
 pub(crate) use epilogue::Unchanged;
 pub(crate) use epilogue::{Scaled, Styled, Sums, GAIN, SLOPE};
-pub(crate) use micro::PANEL;
 pub(crate) use outer::{weight_gradient, Kind};
 pub(crate) use panels::{unpacked, Panels};
 pub(crate) use up::{parts_back as up_parts_back, up, up_back};
 pub(crate) use winograd::{is_worth, parts as wino_parts, weight_gradient as wino_weight_gradient, Winograd};
+pub(crate) use winograd::{POINTS as WINOGRAD_POINTS, ROOM as WINOGRAD_ROOM};
 
 /// Features [n][h][w][c].
 #[derive(Clone, Copy)]
@@ -53,7 +54,7 @@ impl<'a> Map<'a> {
 
 /// Memory of which several threads write disjoint parts.
 #[derive(Clone, Copy)]
-struct Shared(*mut f32);
+pub(super) struct Shared(pub *mut f32);
 // SAFETY: who shares it sees to it that no two threads use the same place.
 unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
@@ -61,8 +62,14 @@ unsafe impl Sync for Shared {}
 impl Shared {
     /// # Safety
     /// `i` must lie inside.
-    unsafe fn at(self, i: usize) -> *mut f32 {
+    pub(super) unsafe fn at(self, i: usize) -> *mut f32 {
         self.0.add(i)
+    }
+
+    /// # Safety
+    /// Place for `values` must lie inside from `i` on.
+    pub(super) unsafe fn write(self, i: usize, values: &[f32]) {
+        std::ptr::copy_nonoverlapping(values.as_ptr(), self.0.add(i), values.len());
     }
 }
 

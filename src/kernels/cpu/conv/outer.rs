@@ -1,8 +1,8 @@
 //! Gradients of weights as sums of products over pixels.
 
-use super::micro::{in_flight, outer, Outer, MOST, PANEL};
 use super::up::unblurred;
 use super::{framed, Map, Shared, Tile};
+use crate::kernels::cpu::micro::{in_flight, outer, Outer, MOST, PANEL};
 use crate::kernels::cpu::scratch::Scratch;
 use crate::kernels::cpu::simd::{dispatch, vectorised};
 use pulp::{Simd, WithSimd};

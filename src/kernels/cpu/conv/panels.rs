@@ -1,12 +1,13 @@
 //! Weights in the order in which the kernels read them.
 
-use super::micro::PANEL;
+use crate::kernels::cpu::micro::PANEL;
+use crate::kernels::cpu::scratch::Scratch;
 use rayon::prelude::*;
 
 /// Weights as [tap][output channels / 16][input channels][16], the last panel with zeros behind the last output channel. "Output" and "input" are
 /// the convolution's that is computed with them: those of an input gradient are exchanged.
 pub(crate) struct Panels {
-    pub(super) data: Vec<f32>,
+    pub(super) data: Scratch,
     pub taps: usize,
     pub inputs: usize,
     pub outputs: usize,
@@ -27,7 +28,7 @@ impl Panels {
 
     fn from(outputs: usize, inputs: usize, taps: usize, at: impl Fn(usize, usize, usize) -> f32 + Sync) -> Self {
         let count = outputs.div_ceil(PANEL);
-        let mut data = vec![0.0; taps * count * inputs * PANEL];
+        let mut data = Scratch::lasting(taps * count * inputs * PANEL);
         let parts: Vec<(usize, &mut [f32])> = data.chunks_mut(inputs * PANEL).enumerate().collect();
         // A panel at a time, all its taps, so that weights are read from memory once.
         let mut by_panel: Vec<Vec<(usize, &mut [f32])>> = (0..count).map(|_| Vec::with_capacity(taps)).collect();
@@ -47,8 +48,14 @@ impl Panels {
         Self { data, taps, inputs, outputs }
     }
 
+    /// Of one tap, of numbers that are in this order already.
+    pub(crate) fn packed(data: Scratch, outputs: usize, inputs: usize) -> Self {
+        assert_eq!(data.len(), outputs.div_ceil(PANEL) * inputs * PANEL);
+        Self { data, taps: 1, inputs, outputs }
+    }
+
     /// Panels of a tap.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.outputs.div_ceil(PANEL)
     }
 
@@ -57,7 +64,7 @@ impl Panels {
         self.count() * self.inputs * PANEL
     }
 
-    pub(super) fn panel(&self, tap: usize, panel: usize) -> &[f32] {
+    pub(crate) fn panel(&self, tap: usize, panel: usize) -> &[f32] {
         &self.data[(tap * self.count() + panel) * self.inputs * PANEL..][..self.inputs * PANEL]
     }
 }

@@ -3,9 +3,9 @@
 
 use super::direct::Out;
 use super::epilogue::{Epilogue, Place};
-use super::micro::{group, in_flight, Sink, Terms, PANEL};
 use super::panels::Panels;
 use super::{framed, shares, tiles, Map, Shared, Tile};
+use crate::kernels::cpu::micro::{group, in_flight, Sink, Terms, PANEL};
 use crate::kernels::cpu::scratch::Scratch;
 use crate::kernels::cpu::simd::{dispatch, load, store, vectorised};
 use pulp::{Simd, WithSimd};

@@ -6,16 +6,16 @@
 
 use super::direct::Out;
 use super::epilogue::{Epilogue, Place};
-use super::micro::{group, in_flight, outer, Outer, Sink, Terms, PANEL};
 use super::panels::Panels;
 use super::{shares, Map, Shared};
+use crate::kernels::cpu::micro::{group, in_flight, outer, Outer, Sink, Terms, PANEL};
 use crate::kernels::cpu::scratch::Scratch;
 use crate::kernels::cpu::simd::{dispatch, load, store};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Products a tile has.
-const POINTS: usize = 36;
+pub(crate) const POINTS: usize = 36;
 /// Side of a tile's output.
 const STEP: usize = 4;
 /// Output channels that are transformed back at a time.
@@ -122,7 +122,7 @@ fn both<S: Simd, const N: usize, const M: usize>(
 
 /// Whether this way is the faster one, and takes these sizes: weights are transformed too, which many pixels must pay.
 pub(crate) fn is_worth(n: usize, h: usize, w: usize, inputs: usize, outputs: usize) -> bool {
-    inputs % PANEL == 0 && outputs % PANEL == 0 && inputs.min(outputs) >= 32 && h.min(w) >= 8 && n * h * w >= 512
+    inputs.is_multiple_of(PANEL) && outputs.is_multiple_of(PANEL) && inputs.min(outputs) >= 32 && h.min(w) >= 8 && n * h * w >= 512
 }
 
 /// A convolution's weights at the 36 points.
@@ -171,7 +171,7 @@ fn block(inputs: usize, outputs: usize) -> usize {
         wide @ ..=64 => 220 * 1024 / (POINTS * 4 * wide),
         _ => 192 * 1024 / (4 * inputs),
     };
-    (fit / super::micro::MOST * super::micro::MOST).clamp(12, 96)
+    (fit / crate::kernels::cpu::micro::MOST * crate::kernels::cpu::micro::MOST).clamp(12, 96)
 }
 
 /// The pieces of a picture that a convolution sums over one by one.
@@ -181,7 +181,7 @@ pub(crate) fn parts(h: usize, w: usize, inputs: usize, outputs: usize) -> usize 
 
 impl Winograd {
     pub(crate) fn new(panels: &Panels) -> Self {
-        assert!(panels.taps == 9 && panels.outputs % PANEL == 0);
+        assert!(panels.taps == 9 && panels.outputs.is_multiple_of(PANEL));
         let mut data = Scratch::new(POINTS * panels.inputs * panels.outputs);
         let out = Shared(data.as_mut_ptr());
         (0..panels.count()).into_par_iter().for_each(|panel| dispatch(Spread { panels, panel, out }));
@@ -191,7 +191,7 @@ impl Winograd {
     /// As [`super::correlate`]; the parts are as many as [`parts`] says.
     pub(crate) fn correlate<E: Epilogue>(&self, x: Map, factor: &[f32], epilogue: &E, out: &mut [f32]) {
         let (c, k) = (self.inputs, self.outputs);
-        assert!(c == x.c && c % PANEL == 0 && factor.len() == x.n * c && out.len() == x.n * x.area() * k);
+        assert!(c == x.c && c.is_multiple_of(PANEL) && factor.len() == x.n * c && out.len() == x.n * x.area() * k);
         let tiles = x.h.div_ceil(STEP) * x.w.div_ceil(STEP);
         let block = block(c, k);
         let parts = tiles.div_ceil(block);
@@ -454,13 +454,13 @@ impl WithSimd for Sum<'_> {
 }
 
 /// Numbers that the points of tiles may take at a time.
-const ROOM: usize = 12 << 20;
+pub(crate) const ROOM: usize = 12 << 20;
 
 /// dw, as [`Panels`] of outputs g.c and inputs x.c, += the sum over samples and pixels of x times `s` [n][c] and g times `d` [n][k].
 pub(crate) fn weight_gradient(x: Map, s: &[f32], g: Map, d: &[f32], dw: &mut [f32]) {
     let (c, k) = (x.c, g.c);
     assert!((x.n, x.h, x.w) == (g.n, g.h, g.w) && s.len() == x.n * c && d.len() == g.n * k && dw.len() == 9 * c * k);
-    assert!(c % PANEL == 0 && k % PANEL == 0 && c.min(k) >= 32);
+    assert!(c.is_multiple_of(PANEL) && k.is_multiple_of(PANEL) && c.min(k) >= 32);
     let tiles = x.h.div_ceil(STEP) * x.w.div_ceil(STEP);
     let together = (ROOM / (POINTS * (c + k))).clamp(1, tiles);
     let mut inputs = Scratch::new(POINTS * together * c);

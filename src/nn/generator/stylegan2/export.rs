@@ -1,12 +1,12 @@
 //! Generators as files: our own, and those that other programs read.
 
 use super::BLUR;
-use crate::checkpoint::{save_pickle, save_safetensors, save_torch, Object, Python};
+use crate::checkpoint::{save_pickle, save_safetensors_one_by_one, save_torch, Object, Python};
 use crate::device::HOST;
 use crate::error::{Error, Result};
+use crate::files::Destination;
 use crate::nn::generator::layers::{Kind, Layer};
 use crate::nn::generator::{Config, Generator, Synthesis, Weights};
-use crate::output::Destination;
 use candle_core::{DType, Tensor};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -43,15 +43,15 @@ impl Generator {
     /// `half`: f16 instead of f32, which rounds the numbers and so makes another generator, with another fingerprint; for [`Layout::Nada`] only.
     ///
     /// Errors: `InvalidArgument` for `half` with another layout; `Unsupported` where a number is beyond f16, or the layout has no place for a
-    /// generator like this; `Io`.
+    /// generator like this; `Io`; `Cancelled`, as [`Destination::unless`] says.
     pub fn save<'a>(&self, to: impl Into<Destination<'a>>, layout: Layout, half: bool) -> Result<()> {
         self.check_layout(layout, half)?;
         let to = to.into();
         let baked = self.baked()?;
         match layout {
             Layout::Nada => baked.save_nada(to, half),
-            Layout::Rosinality => save_torch(to, &baked.rosinality()?),
-            Layout::AdaPytorch => save_pickle(to, &baked.ada_pytorch()?),
+            Layout::Rosinality => save_torch(to, &baked.rosinality(to)?),
+            Layout::AdaPytorch => save_pickle(to, &baked.ada_pytorch(to)?),
         }
     }
 
@@ -135,34 +135,35 @@ impl Generator {
 
     fn save_nada(&self, to: Destination, half: bool) -> Result<()> {
         let mut tensors = self.state_dict()?;
-        tensors.extend(self.mean()?.map(|mean| ("latent_avg".to_string(), mean)));
-        if half {
-            for (key, tensor) in &mut tensors {
-                *tensor = to_half(key, tensor)?;
-            }
-        }
+        tensors.extend(self.mean(to)?.map(|mean| ("latent_avg".to_string(), mean)));
         let c = self.config();
         let numbers = [("size", c.size().to_string()), ("style_dim", c.style_dim.to_string()), ("n_mlp", c.n_mlp.to_string())];
         let texts = [("format", "stylegan2-rosinality".to_string()), ("lr_mlp", c.lr_mlp.to_string())];
         let clamp = c.conv_clamp.map(|clamp| ("conv_clamp", clamp.to_string()));
         let metadata = numbers.into_iter().chain(texts).chain(clamp).map(|(k, v)| (k.to_string(), v)).collect();
-        save_safetensors(to, &tensors, &metadata)
+        let dtype = if half { DType::F16 } else { DType::F32 };
+        let planned = tensors.iter().map(|(key, tensor)| (key.clone(), dtype, tensor.dims().to_vec())).collect();
+        save_safetensors_one_by_one(to, planned, &metadata, |key| match tensors.get(key) {
+            Some(tensor) if half => to_half(key, tensor),
+            Some(tensor) => Ok(tensor.clone()),
+            None => Err(Error::Internal(format!("generator without {key}"))),
+        })
     }
 
     /// The mean of w, unless it depends on a class that is not set.
-    fn mean(&self) -> Result<Option<Tensor>> {
+    fn mean(&self, to: Destination) -> Result<Option<Tensor>> {
         let known = self.parts.latent_avg.is_some() || self.config().c_dim == 0 || self.label.is_some();
-        known.then(|| self.mean_w()).transpose()
+        known.then(|| self.mean_w_unless(&to.cancel())).transpose()
     }
 
     /// The clamp and an unusual learning-rate multiplier are kept for this library: rosinality's code has no place for them.
-    fn rosinality(&self) -> Result<Python> {
+    fn rosinality(&self, to: Destination) -> Result<Python> {
         let c = self.config();
         if c.c_dim > 0 {
-            return self.without_classes()?.rosinality();
+            return self.without_classes_unless(&to.cancel())?.rosinality(to);
         }
         let tensors = self.state_dict()?.into_iter().map(|(key, tensor)| (key, Python::Tensor(tensor)));
-        let mut file = vec![("g_ema", Python::ordered(tensors)), ("latent_avg", Python::Tensor(self.mean_w()?))];
+        let mut file = vec![("g_ema", Python::ordered(tensors)), ("latent_avg", Python::Tensor(self.mean_w_unless(&to.cancel())?))];
         if c.lr_mlp != DEFAULT_LR_MLP {
             file.push(("lr_mlp", Python::Float(c.lr_mlp)));
         }
@@ -172,9 +173,9 @@ impl Generator {
 
     /// The networks of a stylegan2-ada-pytorch file. There is no discriminator to write, and a loader may insist on a module: an empty one
     /// stands in its place.
-    fn ada_pytorch(&self) -> Result<Python> {
+    fn ada_pytorch(&self, to: Destination) -> Result<Python> {
         let c = self.config();
-        let generator = Ada { g: self, w: c.style_dim as i64 }.generator()?;
+        let generator = Ada { g: self, w: c.style_dim as i64, mean: self.mean(to)? }.generator()?;
         let empty = Object {
             module: "torch.nn.modules.module",
             name: "Module",
@@ -258,6 +259,8 @@ struct Ada<'a> {
     g: &'a Generator,
     /// Length of w.
     w: i64,
+    /// Of w, where it is known.
+    mean: Option<Tensor>,
 }
 
 impl Ada<'_> {
@@ -433,7 +436,7 @@ impl Ada<'_> {
         ];
         let named = sizes.iter().cloned().chain(self.unusual_rate()).collect();
         // A generator with classes whose file had no mean: zeros, as before its training.
-        let mean = self.g.mean()?.map_or_else(|| Tensor::zeros(w, DType::F32, HOST), Ok)?;
+        let mean = self.mean.clone().map_or_else(|| Tensor::zeros(w, DType::F32, HOST), Ok)?;
         let module = Module {
             class: "MappingNetwork",
             parameters: vec![],

@@ -1,11 +1,11 @@
 //! The synthesis network with skips (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", figures 2 and 7).
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::kernels::synthesis::{self, Network, Role};
 use crate::nn::generator::layers::{Kind, Layer};
 use crate::nn::generator::noise::LayerNoise;
 use crate::nn::generator::{Config, Weights};
-use crate::progress::Cancel;
 use candle_core::Tensor;
 use std::sync::Arc;
 
@@ -90,6 +90,16 @@ impl Synthesis {
         let clamp = config.conv_clamp.map(|most| most as f32);
         let network = Network::new([c, h, w], network, parameters, blur, clamp, before.map(|b| &*b.network));
         Ok(Self { layers, network: Arc::new(network) })
+    }
+
+    /// The same, which keeps nothing that its device makes of weights.
+    pub(in super::super) fn lean(&self) -> Self {
+        Self { network: Arc::new(self.network.lean()), ..self.clone() }
+    }
+
+    /// Makes what passes will ask for.
+    pub(in super::super) fn prepare(&self) -> Result<()> {
+        Ok(self.network.prepare()?)
     }
 
     /// Of up-samplings.

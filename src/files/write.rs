@@ -1,15 +1,18 @@
-//! Where results go. A file is written to a temporary name in the folder of its place, synced and renamed: a crash leaves the old file or
-//! the new one. Links are followed, so that what they lead to is replaced and they stay; a file that is replaced keeps its mode and owner;
-//! pipes and devices are written to.
+//! Writing files whole or not at all. A file is written to a temporary name in the folder of its place, synced and renamed: a crash leaves the
+//! old file or the new one. Links are followed, so that what they lead to is replaced and they stay; a file that is replaced keeps its mode
+//! and owner; pipes and devices are written to.
 //!
 //! A temporary file or folder is locked for as long as its process lives, so that what a dead process left can be told from what another
 //! one is writing: [`remove_dead`].
 
+use super::open::PIECE;
+use super::place::{check_folder, folder, open_stream, Destination, Place};
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 use tempfile::{NamedTempFile, TempDir};
@@ -22,155 +25,6 @@ const LETTERS: usize = 6;
 /// Where a file system has no locks, a temporary file that nobody wrote to for so long is left from a process that was killed.
 const STALE: Duration = Duration::from_secs(3600);
 
-/// Links that lead to links, as many as Linux follows.
-const MAX_LINKS: usize = 40;
-
-/// A path to write to, and whether what is there may be replaced. From a path: it may.
-#[derive(Clone, Copy, Debug)]
-pub struct Destination<'a> {
-    path: &'a Path,
-    replace: bool,
-}
-
-impl<'a> Destination<'a> {
-    /// Where nothing is yet. Writing fails with `Io` of the kind `AlreadyExists` where another process was faster.
-    pub fn free(path: &'a Path) -> Self {
-        Self { path, replace: false }
-    }
-
-    /// As it was named: links in it are not followed yet.
-    pub fn path(&self) -> &'a Path {
-        self.path
-    }
-}
-
-impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for Destination<'a> {
-    fn from(path: &'a P) -> Self {
-        Self { path: path.as_ref(), replace: true }
-    }
-}
-
-/// What a path leads to.
-#[derive(Debug)]
-pub enum Place {
-    /// An ordinary file, there or not, by a path without links.
-    File { path: PathBuf, there: Option<Metadata> },
-    /// A pipe or a device: what is written to it is not kept.
-    Stream,
-}
-
-impl Place {
-    /// Follows links. Touches nothing.
-    ///
-    /// Errors: `NotFound` where the folder is missing; `Format` where `path` is a folder or a socket, or leads through a file; `Io`.
-    pub fn of(path: &Path) -> Result<Self> {
-        // Which a path's components do not show.
-        if [&b"/"[..], b"/.", b"/.."].iter().any(|end| path.as_os_str().as_encoded_bytes().ends_with(end)) {
-            return Err(Error::format(path, "names a folder, where a file is to be written"));
-        }
-        match std::fs::metadata(path) {
-            Ok(about) if about.is_dir() => Err(Error::format(path, "is a folder, where a file is to be written")),
-            // An ordinary file that somebody else has open: it is written to where they are in it.
-            Ok(about) if about.is_file() && descriptor(path).is_none() => {
-                let real = path.canonicalize().map_err(|e| Error::io(path, e))?;
-                Ok(Place::File { path: real, there: Some(about) })
-            }
-            Ok(about) if is_socket(&about) => Err(Error::format(path, "is a socket, where a file is to be written")),
-            Ok(_) => Ok(Place::Stream),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let path = end_of_links(path)?;
-                check_folder(folder(&path))?;
-                match path.components().next_back() {
-                    Some(Component::Normal(_)) => Ok(Place::File { path, there: None }),
-                    _ => Err(Error::format(path, "is no file's name")),
-                }
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotADirectory => Err(leads_through_a_file(path)),
-            Err(e) => Err(Error::io(path, e)),
-        }
-    }
-}
-
-/// The number of an open file of this process that `path` stands for, such as /dev/stdout.
-#[cfg(unix)]
-fn descriptor(path: &Path) -> Option<i32> {
-    match path.to_str()? {
-        "/dev/stdin" => Some(0),
-        "/dev/stdout" => Some(1),
-        "/dev/stderr" => Some(2),
-        text => {
-            let number = ["/dev/fd/", "/proc/self/fd/", "/proc/thread-self/fd/"].iter().find_map(|folder| text.strip_prefix(folder));
-            number?.parse().ok()
-        }
-    }
-}
-
-#[cfg(not(unix))]
-fn descriptor(_: &Path) -> Option<i32> {
-    None
-}
-
-/// Opens what is no ordinary file, for writing. An open file of this process is shared, with its position and way of writing.
-fn open_stream(path: &Path) -> io::Result<File> {
-    #[cfg(unix)]
-    if let Some(number) = descriptor(path) {
-        // SAFETY: metadata(2) of its path has just told that it is open, and it is duplicated at once.
-        return unsafe { std::os::fd::BorrowedFd::borrow_raw(number) }.try_clone_to_owned().map(File::from);
-    }
-    OpenOptions::new().write(true).open(path)
-}
-
-#[cfg(unix)]
-fn is_socket(about: &Metadata) -> bool {
-    std::os::unix::fs::FileTypeExt::is_socket(&about.file_type())
-}
-
-#[cfg(not(unix))]
-fn is_socket(_: &Metadata) -> bool {
-    false
-}
-
-/// Where links that end nowhere lead to.
-fn end_of_links(path: &Path) -> Result<PathBuf> {
-    let mut path = path.to_path_buf();
-    for _ in 0..MAX_LINKS {
-        match std::fs::read_link(&path) {
-            // An absolute one replaces the folder.
-            Ok(target) => path = folder(&path).join(target),
-            Err(_) => return Ok(path),
-        }
-    }
-    Err(Error::format(path, "is a link that leads back to itself"))
-}
-
-/// The folder that `path` is in; "." for a name alone.
-pub fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
-/// Whether `folder` is there. Errors: `NotFound` where it is not; `Format` where there is something else; `Io`.
-pub fn check_folder(folder: &Path) -> Result<()> {
-    match std::fs::metadata(folder) {
-        Ok(about) if about.is_dir() => Ok(()),
-        Ok(_) => Err(Error::format(folder, "is a file, where a folder is needed")),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let what = format!("the folder '{}'", folder.display());
-            Err(Error::NotFound { what, message: "make it first, or name a folder that is there".into() })
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotADirectory => Err(leads_through_a_file(folder)),
-        Err(e) => Err(Error::io(folder, e)),
-    }
-}
-
-fn leads_through_a_file(path: &Path) -> Error {
-    let file = path.ancestors().skip(1).find(|p| p.symlink_metadata().is_ok());
-    let file = file.map(|f| f.display().to_string()).unwrap_or_default();
-    Error::format(path, format!("cannot be made: '{file}' is a file, where a folder is needed"))
-}
-
 /// Shows that files can be written into `folder`, by a temporary one that is gone at once.
 ///
 /// Errors: those of [`check_folder`]; `Io` with what the system says.
@@ -182,16 +36,50 @@ pub fn check_writable(folder: &Path) -> Result<()> {
     })
 }
 
+/// What is written goes through this: piece by piece into a file, until the flag is raised.
+pub(crate) type Out<'a> = BufWriter<Pieces<'a>>;
+
+pub(crate) struct Pieces<'a> {
+    file: &'a File,
+    cancel: Option<&'a Cancel>,
+}
+
+impl Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.cancel.is_some_and(Cancel::is_cancelled) {
+            return Err(io::Error::other("cancelled"));
+        }
+        self.file.write(&bytes[..bytes.len().min(PIECE)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Fills `file` by `write`; errors name the path by which the user knows it.
+fn fill(to: Destination, file: &File, write: impl FnOnce(&mut Out) -> Result<io::Result<()>>) -> Result<()> {
+    to.check()?;
+    let mut out = BufWriter::new(Pieces { file, cancel: to.cancel });
+    let written = match write(&mut out) {
+        Ok(written) => written.and_then(|()| out.flush()).map_err(|e| Error::io(to.path, e)),
+        Err(e) => Err(e),
+    };
+    // What is in the buffer of a writing that failed is not wanted.
+    drop(out.into_parts());
+    written.map_err(|e| if to.check().is_err() { Error::Cancelled } else { e })
+}
+
 /// `write` fills the file; its outer error is its own, its inner one belongs to the file.
-pub(crate) fn atomically(to: Destination, write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>) -> Result<()> {
+pub(crate) fn atomically(to: Destination, write: impl FnOnce(&mut Out) -> Result<io::Result<()>>) -> Result<()> {
     let (real, there) = match Place::of(to.path)? {
         Place::File { path, there } => (path, there),
-        Place::Stream => return into_stream(to.path, write),
+        Place::Stream => return fill(to, &open_stream(to.path).map_err(|e| Error::io(to.path, e))?, write),
     };
     if there.is_some() && !to.replace {
         return Err(Error::io(to.path, io::ErrorKind::AlreadyExists.into()));
     }
-    let (file, _unfinished) = temporary(to.path, &real, write)?;
+    let (file, _unfinished) = temporary(to, &real, write)?;
     if let Some(there) = &there {
         // The owner first: changing it takes set-id bits away. Others than root may only give what they have.
         keep_owner(file.as_file(), there);
@@ -207,14 +95,15 @@ pub(crate) fn atomically(to: Destination, write: impl FnOnce(&mut BufWriter<&Fil
 }
 
 /// As [`atomically`], under the first of `paths`, all in one folder, that is not taken; also where other processes take them at the same
-/// time. Returns that path.
+/// time. Returns that path. `Cancelled` once the flag is raised, as [`Destination::unless`] says.
 pub(crate) fn atomically_as_new(
     mut paths: impl Iterator<Item = PathBuf>,
-    write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>,
+    cancel: &Cancel,
+    write: impl FnOnce(&mut Out) -> Result<io::Result<()>>,
 ) -> Result<PathBuf> {
     let none = || Error::Internal("no name is free".into());
     let mut path = paths.next().ok_or_else(none)?;
-    let (mut file, _unfinished) = temporary(&path, &path, write)?;
+    let (mut file, _unfinished) = temporary(Destination::free(&path).unless(cancel), &path, write)?;
     while let Err((e, back)) = persist_new(file, &path) {
         match back.filter(|_| e.kind() == io::ErrorKind::AlreadyExists) {
             Some(back) => (file, path) = (back, paths.next().ok_or_else(none)?),
@@ -246,27 +135,14 @@ pub fn write_atomically<'a>(to: impl Into<Destination<'a>>, bytes: &[u8]) -> Res
     atomically(to.into(), |out| Ok(out.write_all(bytes)))
 }
 
-fn into_stream(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>) -> Result<()> {
-    let io = |e: io::Error| Error::io(path, e);
-    let file = open_stream(path).map_err(io)?;
-    let mut out = BufWriter::new(&file);
-    write(&mut out)?.map_err(io)?;
-    out.flush().map_err(io)
-}
-
-/// A temporary file beside `real`, full and on the disk; errors name `path`, by which the user knows it.
-fn temporary(
-    path: &Path,
-    real: &Path,
-    write: impl FnOnce(&mut BufWriter<&File>) -> Result<io::Result<()>>,
-) -> Result<(NamedTempFile, Unfinished)> {
-    let io = |e: io::Error| Error::io(path, e);
+/// A temporary file beside `real`, full and on the disk; errors name the path by which the user knows it.
+fn temporary(to: Destination, real: &Path, write: impl FnOnce(&mut Out) -> Result<io::Result<()>>) -> Result<(NamedTempFile, Unfinished)> {
+    let io = |e: io::Error| Error::io(to.path, e);
     let (temporary, unfinished) = new_temporary(folder(real)).map_err(io)?;
-    let mut out = BufWriter::new(temporary.as_file());
-    write(&mut out)?.map_err(io)?;
-    out.flush().map_err(io)?;
-    drop(out);
+    fill(to, temporary.as_file(), write)?;
     temporary.as_file().sync_all().map_err(io)?;
+    // The disk may have taken its time.
+    to.check()?;
     Ok((temporary, unfinished))
 }
 
@@ -469,6 +345,33 @@ mod tests {
         write_atomically(&path, b"three").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"three");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// The flag is raised when the first piece of many is through.
+    #[test]
+    fn a_cancelled_writing_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, b"one").unwrap();
+        let cancel = Cancel::new();
+        let to = Destination::from(&path).unless(&cancel);
+        let written = atomically(to, |out| {
+            out.write_all(&[7; 3 * PIECE]).unwrap();
+            cancel.cancel();
+            let refused = out.write_all(&[7; 3 * PIECE]);
+            assert!(refused.is_err());
+            Ok(refused)
+        });
+        assert!(matches!(written, Err(Error::Cancelled)));
+        // Also where all of it fits into the buffer.
+        assert!(matches!(write_atomically(to, b"two"), Err(Error::Cancelled)));
+        let as_new = atomically_as_new([folder.path().join("b")].into_iter(), &cancel, |out| Ok(out.write_all(b"two")));
+        assert!(matches!(as_new, Err(Error::Cancelled)));
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        cancel.reset();
+        write_atomically(to, b"two").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
     }
 
     #[test]

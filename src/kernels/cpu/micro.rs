@@ -1,4 +1,5 @@
-//! The one kernel that all convolutions come down to: a few pixels times sixteen output channels, over taps and input channels.
+//! The one kernel that all convolutions, and products with packed weights, come down to: a few pixels (or rows) times sixteen output channels, over
+//! taps and input channels.
 
 use crate::kernels::cpu::simd::{load, store};
 use pulp::Simd;
@@ -51,6 +52,23 @@ pub(super) unsafe fn group<S: Simd, K: Sink>(simd: S, terms: Terms, pixels: &[us
         16 => block::<S, K, 12, 1>(simd, terms, pixels, sink),
         8 => block::<S, K, 6, 2>(simd, terms, pixels, sink),
         _ => block::<S, K, 6, 4>(simd, terms, pixels, sink),
+    }
+}
+
+/// As [`group`], with fewer accumulators where there are fewer pixels: for products of few rows, of which the last group is a large part.
+///
+/// # Safety
+/// As [`group`].
+#[inline(always)]
+pub(super) unsafe fn fitted<S: Simd, K: Sink>(simd: S, terms: Terms, pixels: &[usize], sink: &mut K) {
+    match (S::F32_LANES, pixels.len()) {
+        (16, 9..) => block::<S, K, 12, 1>(simd, terms, pixels, sink),
+        (16, 5..) => block::<S, K, 8, 1>(simd, terms, pixels, sink),
+        (16, _) => block::<S, K, 4, 1>(simd, terms, pixels, sink),
+        (8, 4..) => block::<S, K, 6, 2>(simd, terms, pixels, sink),
+        (8, _) => block::<S, K, 3, 2>(simd, terms, pixels, sink),
+        (_, 4..) => block::<S, K, 6, 4>(simd, terms, pixels, sink),
+        _ => block::<S, K, 3, 4>(simd, terms, pixels, sink),
     }
 }
 
