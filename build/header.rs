@@ -9,8 +9,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// Files of src/capi in the order in which a program needs what is in them.
-const SECTIONS: [&str; 18] = [
+const SECTIONS: [&str; 19] = [
     "status",
+    "error",
     "version",
     "log",
     "cancel",

@@ -136,8 +136,8 @@ typedef struct nada_clip_measures nada_clip_measures;
 
 /* ============================================================================================================== */
 /**
- * @defgroup nada_status Errors
- * What a call answered, and what went wrong.
+ * @defgroup nada_status Statuses
+ * What a call answered.
  * @{
  */
 
@@ -173,6 +173,28 @@ enum {
 };
 
 /**
+ * The name of a status, such as "NADA_NOT_FOUND"; "NADA_UNKNOWN" for a number that this library does not know.
+ * Threads: any. Owner: the library; valid for ever. Never NULL.
+ */
+const char *nada_status_name(int32_t status);
+
+/**
+ * What a status means in a few English words, without the particulars that nada_last_error_message() has.
+ * Threads: any. Owner: the library; valid for ever. Never NULL.
+ */
+const char *nada_status_description(int32_t status);
+
+/** @} */
+
+
+/* ============================================================================================================== */
+/**
+ * @defgroup nada_error Errors
+ * What went wrong.
+ * @{
+ */
+
+/**
  * What went wrong, for programs that offer help. The library fills it; newer libraries may append fields. Its texts are never NULL: "" where
  * there is nothing to say. They are the thread's, and valid until the next failing call on it.
  */
@@ -196,18 +218,6 @@ struct nada_error {
     /** Always 0. */
     uint32_t reserved;
 };
-
-/**
- * The name of a status, such as "NADA_NOT_FOUND"; "NADA_UNKNOWN" for a number that this library does not know.
- * Threads: any. Owner: the library; valid for ever. Never NULL.
- */
-const char *nada_status_name(int32_t status);
-
-/**
- * What a status means in a few English words, without the particulars that nada_last_error_message() has.
- * Threads: any. Owner: the library; valid for ever. Never NULL.
- */
-const char *nada_status_description(int32_t status);
 
 /**
  * The message of the last call that failed on this thread, in English and UTF-8: it names the file, the key or the argument, and what

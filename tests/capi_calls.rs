@@ -13,6 +13,7 @@ use nada::capi::cancel::*;
 use nada::capi::clip::*;
 use nada::capi::context::*;
 use nada::capi::domain::*;
+use nada::capi::error::*;
 use nada::capi::evaluation::*;
 use nada::capi::frame::*;
 use nada::capi::gallery::*;

@@ -3,14 +3,15 @@
 use super::call::{nada_call, Call};
 use super::clip::{nada_clip, ClipResizeNumber, CLIP_RESIZES};
 use super::domain::{nada_domain, LoadedDomain};
+use super::error::{guard, value};
 use super::generator::nada_generator;
-use super::handle::{borrow, handle, into_raw, out, release, Handle};
+use super::handle::{borrow, handle, handles, into_raw, out, release, Handle};
 use super::image::{nada_image, LoadedImage};
 use super::model::nada_model;
 use super::options::{self, Options};
 use super::runtime::Runtime;
-use super::status::{guard, nada_status, value, Failure, Result};
-use super::values::{array, c_string, choose, count32, finite, flag, handles, number_of, text, texts};
+use super::status::{nada_status, Failure, Result};
+use super::values::{array, c_string, choose, count32, finite, flag, number_of, text, texts};
 use crate::adapt::{
     Adaptation, AutoLayers, Concept, Ended, Judgement, LossWeights, Memory, Mode, Outcome, Parameters, Phase, Settings, Snapshot, StopRule,
     Templates, WeightedClip,

@@ -3,13 +3,14 @@
 use super::call::{nada_call, Call};
 use super::context::nada_context;
 use super::domain::{nada_domain, with_strengths};
+use super::error::{guard, value};
 use super::handle::{borrow, handle, into_raw, not_null, out, release, Handle};
 use super::image::nada_image;
 use super::latent::{nada_latent, shape};
 use super::log::Opening;
 use super::options::{self, Options};
 use super::runtime::Runtime;
-use super::status::{guard, nada_status, value, Failure, Result};
+use super::status::{nada_status, Failure, Result};
 use super::values::{bytes, c_string, choose, count32, flag, number_of, path, product, room_for, within};
 use crate::adapt::{Description, Domain};
 use crate::checkpoint;

@@ -1,10 +1,11 @@
 //! Images: pixels of the host, of files and of generators.
 
 use super::call::{nada_call, Call};
+use super::error::{guard, value};
 use super::handle::{borrow, handle, into_raw, not_null, out, release, Handle};
 use super::log::Opening;
 use super::runtime::run_on_pictures;
-use super::status::{guard, nada_status, value, Failure, Result};
+use super::status::{nada_status, Failure, Result};
 use super::values::{bytes, c_string, choose, count32, path, room_for};
 use crate::files::Destination;
 use crate::picture::pixels::{self, Format, Layout, Transfer};

@@ -2,12 +2,13 @@
 
 use super::call::{nada_call, Call, Callback};
 use super::clip::nada_clip;
+use super::error::guard;
 use super::generator::{nada_generator, nada_render_options, LoadedGenerator, Render};
 use super::handle::{borrow, handle, into_raw, out};
 use super::image::nada_image;
 use super::latent::nada_latent;
 use super::options::{self, Options};
-use super::status::{guard, nada_status, Failure, Result};
+use super::status::{nada_status, Failure, Result};
 use super::values::{choose, flag, number_of, text};
 use crate::invert::{invert, Inversion, Settings, Space};
 use crate::memory::Need;

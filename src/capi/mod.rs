@@ -6,7 +6,7 @@
 //! all functions share (ownership, threads, errors, `struct_size`).
 //!
 //! How soundness is kept:
-//! - Every function body runs inside `status::guard` or `status::value`: a panic becomes `NADA_PANIC` and never unwinds into C.
+//! - Every function body runs inside `error::guard` or `error::value`: a panic becomes `NADA_PANIC` and never unwinds into C.
 //! - Every pointer is checked for NULL, every string for UTF-8, every enum value for its range (enums come in as integers), and every
 //!   handle carries the tag of its type (`handle`).
 //! - A handle's content is `Send + Sync` by a trait bound. All handles are immutable inside except adaptations, which are locked for the
@@ -28,6 +28,7 @@ pub mod cancel;
 pub mod clip;
 pub mod context;
 pub mod domain;
+pub mod error;
 pub mod evaluation;
 pub mod frame;
 pub mod gallery;

@@ -8,6 +8,7 @@ use nada::capi::cancel::*;
 use nada::capi::clip::*;
 use nada::capi::context::*;
 use nada::capi::domain::*;
+use nada::capi::error::*;
 use nada::capi::generator::*;
 use nada::capi::image::*;
 use nada::capi::latent::*;
