@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// Files of src/capi in the order in which a program needs what is in them.
-const SECTIONS: [&str; 19] = [
+const SECTIONS: [&str; 20] = [
     "status",
     "error",
     "version",
@@ -20,6 +20,7 @@ const SECTIONS: [&str; 19] = [
     "model_list",
     "model",
     "image",
+    "image_file",
     "latent",
     "generator",
     "clip",

@@ -695,6 +695,41 @@ struct nada_pixels_mut {
 };
 
 /**
+ * Copies pixels of the caller into an image. Floats outside [0, 1] are clamped; without an alpha channel the image is opaque.
+ * Threads: any. Owner: `pixels` is borrowed for the call; the caller frees *image with nada_image_free().
+ * Fails: NADA_INVALID_ARGUMENT (an empty or huge size, a stride shorter than a row, an unknown format, a pixel that is not finite),
+ * NADA_OUT_OF_MEMORY.
+ */
+nada_status nada_image_from_pixels(const nada_pixels *pixels, nada_image **image);
+
+/**
+ * Copies an image into pixels of the caller, which have the image's size; integers are rounded to the nearest. Formats without alpha
+ * get the image over white; grey is its luma. Bytes between the rows are left alone.
+ * Threads: any, while no other one uses the pixels. Owner: `pixels` is borrowed for the call.
+ * Fails: NADA_INVALID_ARGUMENT; the pixels are then as they were.
+ */
+nada_status nada_image_to_pixels(const nada_image *image, const nada_pixels_mut *pixels);
+
+/** In pixels; 0 for NULL. Threads: any. */
+uint32_t nada_image_width(const nada_image *image);
+
+/** In pixels; 0 for NULL. Threads: any. */
+uint32_t nada_image_height(const nada_image *image);
+
+/** Frees an image; NULL is allowed. Threads: any, once no other thread uses it. */
+void nada_image_free(nada_image *image);
+
+/** @} */
+
+
+/* ============================================================================================================== */
+/**
+ * @defgroup nada_image_file Image files
+ * Pictures that are read and written.
+ * @{
+ */
+
+/**
  * Reads a PNG, JPEG, WebP, TIFF, BMP or GIF file of any depth; the content decides, not the name. Of an animation the first picture is
  * read. The image is turned as the file says, and its numbers become sRGB by what the file says of them: an ICC profile, PNG's cICP, gAMA
  * and cHRM, or a camera's mark. What could not be honoured: nada_image_warning(). `file` is UTF-8; `call` may be
@@ -740,31 +775,6 @@ const char *nada_image_warning(const nada_image *image);
  * Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder), NADA_CANCELLED.
  */
 nada_status nada_image_save_png(const nada_image *image, const char *file, const nada_call *call);
-
-/**
- * Copies pixels of the caller into an image. Floats outside [0, 1] are clamped; without an alpha channel the image is opaque.
- * Threads: any. Owner: `pixels` is borrowed for the call; the caller frees *image with nada_image_free().
- * Fails: NADA_INVALID_ARGUMENT (an empty or huge size, a stride shorter than a row, an unknown format, a pixel that is not finite),
- * NADA_OUT_OF_MEMORY.
- */
-nada_status nada_image_from_pixels(const nada_pixels *pixels, nada_image **image);
-
-/**
- * Copies an image into pixels of the caller, which have the image's size; integers are rounded to the nearest. Formats without alpha
- * get the image over white; grey is its luma. Bytes between the rows are left alone.
- * Threads: any, while no other one uses the pixels. Owner: `pixels` is borrowed for the call.
- * Fails: NADA_INVALID_ARGUMENT; the pixels are then as they were.
- */
-nada_status nada_image_to_pixels(const nada_image *image, const nada_pixels_mut *pixels);
-
-/** In pixels; 0 for NULL. Threads: any. */
-uint32_t nada_image_width(const nada_image *image);
-
-/** In pixels; 0 for NULL. Threads: any. */
-uint32_t nada_image_height(const nada_image *image);
-
-/** Frees an image; NULL is allowed. Threads: any, once no other thread uses it. */
-void nada_image_free(nada_image *image);
 
 /** @} */
 

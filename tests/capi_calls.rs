@@ -19,6 +19,7 @@ use nada::capi::frame::*;
 use nada::capi::gallery::*;
 use nada::capi::generator::*;
 use nada::capi::image::*;
+use nada::capi::image_file::*;
 use nada::capi::inversion::*;
 use nada::capi::latent::*;
 use nada::capi::log::*;

@@ -7,6 +7,7 @@ use nada::capi::context::*;
 use nada::capi::error::*;
 use nada::capi::generator::*;
 use nada::capi::image::*;
+use nada::capi::image_file::*;
 use nada::capi::inversion::*;
 use nada::capi::model::*;
 use nada::capi::status::nada_status::*;

@@ -35,6 +35,7 @@ pub mod gallery;
 pub mod generator;
 mod handle;
 pub mod image;
+pub mod image_file;
 pub mod inversion;
 pub mod latent;
 pub mod log;

@@ -11,6 +11,7 @@ use nada::capi::domain::*;
 use nada::capi::error::*;
 use nada::capi::generator::*;
 use nada::capi::image::*;
+use nada::capi::image_file::*;
 use nada::capi::latent::*;
 use nada::capi::model::*;
 use nada::capi::status::nada_status::*;
