@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// Files of src/capi in the order in which a program needs what is in them.
-const SECTIONS: [&str; 20] = [
+const SECTIONS: [&str; 22] = [
     "status",
     "error",
     "version",
@@ -23,8 +23,10 @@ const SECTIONS: [&str; 20] = [
     "image_file",
     "latent",
     "generator",
+    "render",
     "clip",
     "inversion",
+    "adaptation_options",
     "adaptation",
     "domain",
     "frame",

@@ -120,8 +120,8 @@ typedef struct nada_call nada_call;
 typedef struct nada_context_options nada_context_options;
 typedef struct nada_pixels nada_pixels;
 typedef struct nada_pixels_mut nada_pixels_mut;
-typedef struct nada_render_options nada_render_options;
 typedef struct nada_layer nada_layer;
+typedef struct nada_render_options nada_render_options;
 typedef struct nada_inversion_options nada_inversion_options;
 typedef struct nada_adaptation_options nada_adaptation_options;
 typedef struct nada_snapshot nada_snapshot;
@@ -578,22 +578,6 @@ nada_status nada_model_clip(
     float *weight);
 
 /**
- * Fills `options` with the pack's recipe and sets its field `model`, so that the pack's CLIPs, prompt templates and words are used;
- * struct_size is sizeof(nada_adaptation_options). What is left to set is target_text.
- * Threads: any. Owner: `options` borrows the model. Fails: NADA_INVALID_ARGUMENT.
- */
-nada_status nada_model_adaptation_options(
-    const nada_model *model,
-    nada_adaptation_options *options,
-    size_t struct_size);
-
-/**
- * Fills `options` with the pack's settings of inversion; struct_size is sizeof(nada_inversion_options).
- * Threads: any. Fails: NADA_INVALID_ARGUMENT.
- */
-nada_status nada_model_inversion_options(const nada_model *model, nada_inversion_options *options, size_t struct_size);
-
-/**
  * Says what is wrong with `text` before the CLIPs are read: which words the pack does not know, and which it does (words it never learned
  * change little), words of other languages than a CLIP's, characters that nobody sees, and too many words. Writes NUL-terminated
  * UTF-8 sentences to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
@@ -874,37 +858,9 @@ void nada_latent_free(nada_latent *latent);
 /* ============================================================================================================== */
 /**
  * @defgroup nada_generator Generators
- * What draws pictures of latents; their layers, sampling, mixing, rendering, saving.
+ * What draws pictures of latents; their layers, sampling, mixing, saving.
  * @{
  */
-
-/** The noise of the synthesis layers. */
-typedef int32_t nada_noise;
-enum {
-    /** The maps that came with the generator. */
-    NADA_NOISE_CONST = 0,
-    /** None. */
-    NADA_NOISE_NONE = 1,
-    /** Drawn anew from a seed. */
-    NADA_NOISE_RANDOM = 2,
-};
-
-/** Options of the functions that render and restyle. */
-struct nada_render_options {
-    /** sizeof(nada_render_options) where the program was compiled. */
-    size_t struct_size;
-    /** Domains to add to the generator, all made from it. Borrowed for the call. Default: none. */
-    const nada_domain *const *domains;
-    /** The strength of each domain, in [0, 1.5]; NULL (the default) for 1 each. */
-    const float *strengths;
-    size_t domain_count;
-    /** The seed of NADA_NOISE_RANDOM. Default: 0. */
-    uint64_t noise_seed;
-    /** Draws latents towards the mean: 1 (the default) leaves them, 0 gives the mean; at most 1.5. */
-    float truncation;
-    /** For latents that bring no noise maps of their own. Default: NADA_NOISE_CONST. */
-    nada_noise noise;
-};
 
 /** What a layer of a generator does. */
 typedef int32_t nada_layer_kind;
@@ -1057,20 +1013,6 @@ nada_status nada_generator_fingerprint(
     const char **fingerprint);
 
 /**
- * Makes a generator with domains added, for rendering many times: weights + sum of strength * change. Unchanged weights are shared.
- * `strengths` may be NULL for 1 each, and so may `call`.
- * Threads: any. Owner: arrays are borrowed for the call; the caller frees *adapted with nada_generator_free().
- * Fails: NADA_INVALID_ARGUMENT (a strength outside [0, 1.5]), NADA_MISMATCH (a domain of another generator), NADA_CANCELLED.
- */
-nada_status nada_generator_with_domains(
-    const nada_generator *generator,
-    const nada_domain *const *domains,
-    const float *strengths,
-    size_t domain_count,
-    const nada_call *call,
-    nada_generator **adapted);
-
-/**
  * Draws `count` random points of W from a seed, the same on every machine. `truncation` in [0, 1.5] draws them towards the mean;
  * 0.7 is usual, 1 leaves them. `call` may be NULL.
  * Threads: any. Owner: the caller frees *latent with nada_latent_free().
@@ -1112,6 +1054,67 @@ nada_status nada_generator_mix_linear(
     const nada_call *call,
     nada_latent **latent);
 
+/** Frees a generator; NULL is allowed. Adaptations made with it keep what they need. Threads: any, once no other thread uses it. */
+void nada_generator_free(nada_generator *generator);
+
+/** @} */
+
+
+/* ============================================================================================================== */
+/**
+ * @defgroup nada_render Rendering
+ * Pictures of latents, with domains added to their generator.
+ * @{
+ */
+
+/** The noise of the synthesis layers. */
+typedef int32_t nada_noise;
+enum {
+    /** The maps that came with the generator. */
+    NADA_NOISE_CONST = 0,
+    /** None. */
+    NADA_NOISE_NONE = 1,
+    /** Drawn anew from a seed. */
+    NADA_NOISE_RANDOM = 2,
+};
+
+/** Options of the functions that render and restyle. */
+struct nada_render_options {
+    /** sizeof(nada_render_options) where the program was compiled. */
+    size_t struct_size;
+    /** Domains to add to the generator, all made from it. Borrowed for the call. Default: none. */
+    const nada_domain *const *domains;
+    /** The strength of each domain, in [0, 1.5]; NULL (the default) for 1 each. */
+    const float *strengths;
+    size_t domain_count;
+    /** The seed of NADA_NOISE_RANDOM. Default: 0. */
+    uint64_t noise_seed;
+    /** Draws latents towards the mean: 1 (the default) leaves them, 0 gives the mean; at most 1.5. */
+    float truncation;
+    /** For latents that bring no noise maps of their own. Default: NADA_NOISE_CONST. */
+    nada_noise noise;
+};
+
+/**
+ * Fills `options` with the defaults; struct_size is sizeof(nada_render_options).
+ * Threads: any. Fails: NADA_INVALID_ARGUMENT.
+ */
+nada_status nada_render_options_init(nada_render_options *options, size_t struct_size);
+
+/**
+ * Makes a generator with domains added, for rendering many times: weights + sum of strength * change. Unchanged weights are shared.
+ * `strengths` may be NULL for 1 each, and so may `call`.
+ * Threads: any. Owner: arrays are borrowed for the call; the caller frees *adapted with nada_generator_free().
+ * Fails: NADA_INVALID_ARGUMENT (a strength outside [0, 1.5]), NADA_MISMATCH (a domain of another generator), NADA_CANCELLED.
+ */
+nada_status nada_generator_with_domains(
+    const nada_generator *generator,
+    const nada_domain *const *domains,
+    const float *strengths,
+    size_t domain_count,
+    const nada_call *call,
+    nada_generator **adapted);
+
 /**
  * Renders every point of a latent: `images` has room for `image_count` handles, which must be nada_latent_count(). `options` and
  * `call` may be NULL. Pictures have nada_generator_width() times nada_generator_height() pixels and are opaque, unless the generator
@@ -1128,15 +1131,6 @@ nada_status nada_generator_render(
     const nada_call *call,
     nada_image **images,
     size_t image_count);
-
-/**
- * Fills `options` with the defaults; struct_size is sizeof(nada_render_options).
- * Threads: any. Fails: NADA_INVALID_ARGUMENT.
- */
-nada_status nada_render_options_init(nada_render_options *options, size_t struct_size);
-
-/** Frees a generator; NULL is allowed. Adaptations made with it keep what they need. Threads: any, once no other thread uses it. */
-void nada_generator_free(nada_generator *generator);
 
 /** @} */
 
@@ -1323,6 +1317,12 @@ struct nada_inversion_options {
 nada_status nada_inversion_options_init(nada_inversion_options *options, size_t struct_size);
 
 /**
+ * Fills `options` with the pack's settings of inversion; struct_size is sizeof(nada_inversion_options).
+ * Threads: any. Fails: NADA_INVALID_ARGUMENT.
+ */
+nada_status nada_model_inversion_options(const nada_model *model, nada_inversion_options *options, size_t struct_size);
+
+/**
  * As nada_adaptation_options_set(): "steps", "clip_weight", "space".
  * Threads: any, one at a time for each struct. Fails, and leaves the struct as it was: NADA_INVALID_ARGUMENT.
  */
@@ -1364,8 +1364,8 @@ nada_status nada_generator_restyle(
 
 /* ============================================================================================================== */
 /**
- * @defgroup nada_adaptation Adaptation
- * A generator that learns words or pictures, in one call or step by step.
+ * @defgroup nada_adaptation_options Options of adaptations
+ * What is trained, how, and what judges it.
  * @{
  */
 
@@ -1515,6 +1515,42 @@ struct nada_adaptation_options {
     uint32_t reserved;
 };
 
+/**
+ * Fills `options` with settings for full-size generators; struct_size is sizeof(nada_adaptation_options).
+ * nada_model_adaptation_options() fills it with a pack's recipe instead.
+ * Threads: any. Fails: NADA_INVALID_ARGUMENT.
+ */
+nada_status nada_adaptation_options_init(nada_adaptation_options *options, size_t struct_size);
+
+/**
+ * Fills `options` with the pack's recipe and sets its field `model`, so that the pack's CLIPs, prompt templates and words are used;
+ * struct_size is sizeof(nada_adaptation_options). What is left to set is target_text.
+ * Threads: any. Owner: `options` borrows the model. Fails: NADA_INVALID_ARGUMENT.
+ */
+nada_status nada_model_adaptation_options(
+    const nada_model *model,
+    nada_adaptation_options *options,
+    size_t struct_size);
+
+/**
+ * Sets one setting by its name, with a dot where the field has the first underscore of a group: "steps", "losses.structure",
+ * "stop.pairing"; "stop" and "auto_layers" take "none", "stop" also "default". `value` is text: "400", "true", "texture". docs/settings.md lists all
+ * with their ranges. Both are UTF-8.
+ * Threads: any, one at a time for each struct. Fails, and leaves the struct as it was: NADA_INVALID_ARGUMENT (no such setting, with the
+ * names like it; a value out of its range).
+ */
+nada_status nada_adaptation_options_set(nada_adaptation_options *options, const char *name, const char *value);
+
+/** @} */
+
+
+/* ============================================================================================================== */
+/**
+ * @defgroup nada_adaptation Adaptation
+ * A generator that learns words or pictures, in one call or step by step.
+ * @{
+ */
+
 /** A state of an adaptation that can become a domain. */
 struct nada_snapshot {
     /** As passed to nada_adaptation_snapshot_info(). */
@@ -1556,22 +1592,6 @@ struct nada_outcome {
     /** Always 0. */
     uint32_t reserved;
 };
-
-/**
- * Fills `options` with settings for full-size generators; struct_size is sizeof(nada_adaptation_options).
- * nada_model_adaptation_options() fills it with a pack's recipe instead.
- * Threads: any. Fails: NADA_INVALID_ARGUMENT.
- */
-nada_status nada_adaptation_options_init(nada_adaptation_options *options, size_t struct_size);
-
-/**
- * Sets one setting by its name, with a dot where the field has the first underscore of a group: "steps", "losses.structure",
- * "stop.pairing"; "stop" and "auto_layers" take "none", "stop" also "default". `value` is text: "400", "true", "texture". docs/settings.md lists all
- * with their ranges. Both are UTF-8.
- * Threads: any, one at a time for each struct. Fails, and leaves the struct as it was: NADA_INVALID_ARGUMENT (no such setting, with the
- * names like it; a value out of its range).
- */
-nada_status nada_adaptation_options_set(nada_adaptation_options *options, const char *name, const char *value);
 
 /**
  * Adapts a generator in one call: trains until the steps are done or the stop rule ends it, and gives the domain that the rule chose or

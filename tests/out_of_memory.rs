@@ -4,7 +4,7 @@
 mod common;
 
 use common::random_generator::Random;
-use nada::capi::{adaptation::*, context::*, error::*, generator::*, image::*, image_file::*, model::*, status::*};
+use nada::capi::{adaptation::*, adaptation_options::*, context::*, error::*, generator::*, image::*, image_file::*, model::*, status::*};
 use std::ffi::{c_char, CStr, CString};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Domains: what adaptations make of a generator.
 
-use super::adaptation::{ParametersNumber, PARAMETERS};
+use super::adaptation_options::{ParametersNumber, PARAMETERS};
 use super::call::{nada_call, Call};
 use super::context::nada_context;
 use super::error::{guard, value};

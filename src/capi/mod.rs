@@ -1,6 +1,6 @@
 //! The C ABI: opaque handles, statuses, options that grow, and a panic boundary around every function.
 //!
-//! One file per handle, and nothing in them but translation and safety: what a function computes lives in the modules below. The doc
+//! One file per section of the header, and nothing in them but translation and safety: what a function computes lives in the modules below. The doc
 //! comments here are what C programmers read; build.rs writes them into `include/nada.h` (cbindgen translates, build/header.rs puts them in
 //! the order of use, a file's first sentence as the heading of its section), whose head states the rules that
 //! all functions share (ownership, threads, errors, `struct_size`).
@@ -23,6 +23,7 @@ compile_error!(
 );
 
 pub mod adaptation;
+pub mod adaptation_options;
 pub mod call;
 pub mod cancel;
 pub mod clip;
@@ -42,6 +43,7 @@ pub mod log;
 pub mod model;
 pub mod model_list;
 mod options;
+pub mod render;
 mod runtime;
 pub mod status;
 mod values;

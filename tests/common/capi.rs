@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test program uses a part
 
 use nada::capi::adaptation::*;
+use nada::capi::adaptation_options::*;
 use nada::capi::call::*;
 use nada::capi::cancel::*;
 use nada::capi::clip::*;
