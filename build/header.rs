@@ -9,8 +9,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// Files of src/capi in the order in which a program needs what is in them.
-const SECTIONS: [&str; 18] = [
+const SECTIONS: [&str; 22] = [
     "status",
+    "error",
     "version",
     "log",
     "cancel",
@@ -19,10 +20,13 @@ const SECTIONS: [&str; 18] = [
     "model_list",
     "model",
     "image",
+    "image_file",
     "latent",
     "generator",
+    "render",
     "clip",
     "inversion",
+    "adaptation_options",
     "adaptation",
     "domain",
     "frame",

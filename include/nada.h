@@ -120,8 +120,8 @@ typedef struct nada_call nada_call;
 typedef struct nada_context_options nada_context_options;
 typedef struct nada_pixels nada_pixels;
 typedef struct nada_pixels_mut nada_pixels_mut;
-typedef struct nada_render_options nada_render_options;
 typedef struct nada_layer nada_layer;
+typedef struct nada_render_options nada_render_options;
 typedef struct nada_inversion_options nada_inversion_options;
 typedef struct nada_adaptation_options nada_adaptation_options;
 typedef struct nada_snapshot nada_snapshot;
@@ -136,8 +136,8 @@ typedef struct nada_clip_measures nada_clip_measures;
 
 /* ============================================================================================================== */
 /**
- * @defgroup nada_status Errors
- * What a call answered, and what went wrong.
+ * @defgroup nada_status Statuses
+ * What a call answered.
  * @{
  */
 
@@ -173,6 +173,28 @@ enum {
 };
 
 /**
+ * The name of a status, such as "NADA_NOT_FOUND"; "NADA_UNKNOWN" for a number that this library does not know.
+ * Threads: any. Owner: the library; valid for ever. Never NULL.
+ */
+const char *nada_status_name(int32_t status);
+
+/**
+ * What a status means in a few English words, without the particulars that nada_last_error_message() has.
+ * Threads: any. Owner: the library; valid for ever. Never NULL.
+ */
+const char *nada_status_description(int32_t status);
+
+/** @} */
+
+
+/* ============================================================================================================== */
+/**
+ * @defgroup nada_error Errors
+ * What went wrong.
+ * @{
+ */
+
+/**
  * What went wrong, for programs that offer help. The library fills it; newer libraries may append fields. Its texts are never NULL: "" where
  * there is nothing to say. They are the thread's, and valid until the next failing call on it.
  */
@@ -196,18 +218,6 @@ struct nada_error {
     /** Always 0. */
     uint32_t reserved;
 };
-
-/**
- * The name of a status, such as "NADA_NOT_FOUND"; "NADA_UNKNOWN" for a number that this library does not know.
- * Threads: any. Owner: the library; valid for ever. Never NULL.
- */
-const char *nada_status_name(int32_t status);
-
-/**
- * What a status means in a few English words, without the particulars that nada_last_error_message() has.
- * Threads: any. Owner: the library; valid for ever. Never NULL.
- */
-const char *nada_status_description(int32_t status);
 
 /**
  * The message of the last call that failed on this thread, in English and UTF-8: it names the file, the key or the argument, and what
@@ -572,22 +582,6 @@ nada_status nada_model_clip(
     float *weight);
 
 /**
- * Fills `options` with the pack's recipe and sets its field `model`, so that the pack's CLIPs, prompt templates and words are used;
- * struct_size is sizeof(nada_adaptation_options). What is left to set is target_text.
- * Threads: any. Owner: `options` borrows the model. Fails: NADA_INVALID_ARGUMENT.
- */
-nada_status nada_model_adaptation_options(
-    const nada_model *model,
-    nada_adaptation_options *options,
-    size_t struct_size);
-
-/**
- * Fills `options` with the pack's settings of inversion; struct_size is sizeof(nada_inversion_options).
- * Threads: any. Fails: NADA_INVALID_ARGUMENT.
- */
-nada_status nada_model_inversion_options(const nada_model *model, nada_inversion_options *options, size_t struct_size);
-
-/**
  * Says what is wrong with `text` before the CLIPs are read: which words the pack does not know, and which it does (words it never learned
  * change little), words of other languages than a CLIP's, characters that nobody sees, and too many words. Writes NUL-terminated
  * UTF-8 sentences to `warning`, which has room for `size` bytes ("" where all is well, cut at a character where it does not fit), and
@@ -689,6 +683,41 @@ struct nada_pixels_mut {
 };
 
 /**
+ * Copies pixels of the caller into an image. Floats outside [0, 1] are clamped; without an alpha channel the image is opaque.
+ * Threads: any. Owner: `pixels` is borrowed for the call; the caller frees *image with nada_image_free().
+ * Fails: NADA_INVALID_ARGUMENT (an empty or huge size, a stride shorter than a row, an unknown format, a pixel that is not finite),
+ * NADA_OUT_OF_MEMORY.
+ */
+nada_status nada_image_from_pixels(const nada_pixels *pixels, nada_image **image);
+
+/**
+ * Copies an image into pixels of the caller, which have the image's size; integers are rounded to the nearest. Formats without alpha
+ * get the image over white; grey is its luma. Bytes between the rows are left alone.
+ * Threads: any, while no other one uses the pixels. Owner: `pixels` is borrowed for the call.
+ * Fails: NADA_INVALID_ARGUMENT; the pixels are then as they were.
+ */
+nada_status nada_image_to_pixels(const nada_image *image, const nada_pixels_mut *pixels);
+
+/** In pixels; 0 for NULL. Threads: any. */
+uint32_t nada_image_width(const nada_image *image);
+
+/** In pixels; 0 for NULL. Threads: any. */
+uint32_t nada_image_height(const nada_image *image);
+
+/** Frees an image; NULL is allowed. Threads: any, once no other thread uses it. */
+void nada_image_free(nada_image *image);
+
+/** @} */
+
+
+/* ============================================================================================================== */
+/**
+ * @defgroup nada_image_file Image files
+ * Pictures that are read and written.
+ * @{
+ */
+
+/**
  * Reads a PNG, JPEG, WebP, TIFF, BMP or GIF file of any depth; the content decides, not the name. Of an animation the first picture is
  * read. The image is turned as the file says, and its numbers become sRGB by what the file says of them: an ICC profile, PNG's cICP, gAMA
  * and cHRM, or a camera's mark. What could not be honoured: nada_image_warning(). `file` is UTF-8; `call` may be
@@ -734,31 +763,6 @@ const char *nada_image_warning(const nada_image *image);
  * Threads: any. Fails: NADA_INVALID_ARGUMENT, NADA_IO, NADA_NOT_FOUND (its folder), NADA_CANCELLED.
  */
 nada_status nada_image_save_png(const nada_image *image, const char *file, const nada_call *call);
-
-/**
- * Copies pixels of the caller into an image. Floats outside [0, 1] are clamped; without an alpha channel the image is opaque.
- * Threads: any. Owner: `pixels` is borrowed for the call; the caller frees *image with nada_image_free().
- * Fails: NADA_INVALID_ARGUMENT (an empty or huge size, a stride shorter than a row, an unknown format, a pixel that is not finite),
- * NADA_OUT_OF_MEMORY.
- */
-nada_status nada_image_from_pixels(const nada_pixels *pixels, nada_image **image);
-
-/**
- * Copies an image into pixels of the caller, which have the image's size; integers are rounded to the nearest. Formats without alpha
- * get the image over white; grey is its luma. Bytes between the rows are left alone.
- * Threads: any, while no other one uses the pixels. Owner: `pixels` is borrowed for the call.
- * Fails: NADA_INVALID_ARGUMENT; the pixels are then as they were.
- */
-nada_status nada_image_to_pixels(const nada_image *image, const nada_pixels_mut *pixels);
-
-/** In pixels; 0 for NULL. Threads: any. */
-uint32_t nada_image_width(const nada_image *image);
-
-/** In pixels; 0 for NULL. Threads: any. */
-uint32_t nada_image_height(const nada_image *image);
-
-/** Frees an image; NULL is allowed. Threads: any, once no other thread uses it. */
-void nada_image_free(nada_image *image);
 
 /** @} */
 
@@ -858,37 +862,9 @@ void nada_latent_free(nada_latent *latent);
 /* ============================================================================================================== */
 /**
  * @defgroup nada_generator Generators
- * What draws pictures of latents; their layers, sampling, mixing, rendering, saving.
+ * What draws pictures of latents; their layers, sampling, mixing, saving.
  * @{
  */
-
-/** The noise of the synthesis layers. */
-typedef int32_t nada_noise;
-enum {
-    /** The maps that came with the generator. */
-    NADA_NOISE_CONST = 0,
-    /** None. */
-    NADA_NOISE_NONE = 1,
-    /** Drawn anew from a seed. */
-    NADA_NOISE_RANDOM = 2,
-};
-
-/** Options of the functions that render and restyle. */
-struct nada_render_options {
-    /** sizeof(nada_render_options) where the program was compiled. */
-    size_t struct_size;
-    /** Domains to add to the generator, all made from it. Borrowed for the call. Default: none. */
-    const nada_domain *const *domains;
-    /** The strength of each domain, in [0, 1.5]; NULL (the default) for 1 each. */
-    const float *strengths;
-    size_t domain_count;
-    /** The seed of NADA_NOISE_RANDOM. Default: 0. */
-    uint64_t noise_seed;
-    /** Draws latents towards the mean: 1 (the default) leaves them, 0 gives the mean; at most 1.5. */
-    float truncation;
-    /** For latents that bring no noise maps of their own. Default: NADA_NOISE_CONST. */
-    nada_noise noise;
-};
 
 /** What a layer of a generator does. */
 typedef int32_t nada_layer_kind;
@@ -1041,20 +1017,6 @@ nada_status nada_generator_fingerprint(
     const char **fingerprint);
 
 /**
- * Makes a generator with domains added, for rendering many times: weights + sum of strength * change. Unchanged weights are shared.
- * `strengths` may be NULL for 1 each, and so may `call`.
- * Threads: any. Owner: arrays are borrowed for the call; the caller frees *adapted with nada_generator_free().
- * Fails: NADA_INVALID_ARGUMENT (a strength outside [0, 1.5]), NADA_MISMATCH (a domain of another generator), NADA_CANCELLED.
- */
-nada_status nada_generator_with_domains(
-    const nada_generator *generator,
-    const nada_domain *const *domains,
-    const float *strengths,
-    size_t domain_count,
-    const nada_call *call,
-    nada_generator **adapted);
-
-/**
  * Draws `count` random points of W from a seed, the same on every machine. `truncation` in [0, 1.5] draws them towards the mean;
  * 0.7 is usual, 1 leaves them. `call` may be NULL.
  * Threads: any. Owner: the caller frees *latent with nada_latent_free().
@@ -1096,6 +1058,67 @@ nada_status nada_generator_mix_linear(
     const nada_call *call,
     nada_latent **latent);
 
+/** Frees a generator; NULL is allowed. Adaptations made with it keep what they need. Threads: any, once no other thread uses it. */
+void nada_generator_free(nada_generator *generator);
+
+/** @} */
+
+
+/* ============================================================================================================== */
+/**
+ * @defgroup nada_render Rendering
+ * Pictures of latents, with domains added to their generator.
+ * @{
+ */
+
+/** The noise of the synthesis layers. */
+typedef int32_t nada_noise;
+enum {
+    /** The maps that came with the generator. */
+    NADA_NOISE_CONST = 0,
+    /** None. */
+    NADA_NOISE_NONE = 1,
+    /** Drawn anew from a seed. */
+    NADA_NOISE_RANDOM = 2,
+};
+
+/** Options of the functions that render and restyle. */
+struct nada_render_options {
+    /** sizeof(nada_render_options) where the program was compiled. */
+    size_t struct_size;
+    /** Domains to add to the generator, all made from it. Borrowed for the call. Default: none. */
+    const nada_domain *const *domains;
+    /** The strength of each domain, in [0, 1.5]; NULL (the default) for 1 each. */
+    const float *strengths;
+    size_t domain_count;
+    /** The seed of NADA_NOISE_RANDOM. Default: 0. */
+    uint64_t noise_seed;
+    /** Draws latents towards the mean: 1 (the default) leaves them, 0 gives the mean; at most 1.5. */
+    float truncation;
+    /** For latents that bring no noise maps of their own. Default: NADA_NOISE_CONST. */
+    nada_noise noise;
+};
+
+/**
+ * Fills `options` with the defaults; struct_size is sizeof(nada_render_options).
+ * Threads: any. Fails: NADA_INVALID_ARGUMENT.
+ */
+nada_status nada_render_options_init(nada_render_options *options, size_t struct_size);
+
+/**
+ * Makes a generator with domains added, for rendering many times: weights + sum of strength * change. Unchanged weights are shared.
+ * `strengths` may be NULL for 1 each, and so may `call`.
+ * Threads: any. Owner: arrays are borrowed for the call; the caller frees *adapted with nada_generator_free().
+ * Fails: NADA_INVALID_ARGUMENT (a strength outside [0, 1.5]), NADA_MISMATCH (a domain of another generator), NADA_CANCELLED.
+ */
+nada_status nada_generator_with_domains(
+    const nada_generator *generator,
+    const nada_domain *const *domains,
+    const float *strengths,
+    size_t domain_count,
+    const nada_call *call,
+    nada_generator **adapted);
+
 /**
  * Renders every point of a latent: `images` has room for `image_count` handles, which must be nada_latent_count(). `options` and
  * `call` may be NULL. Pictures have nada_generator_width() times nada_generator_height() pixels and are opaque, unless the generator
@@ -1112,15 +1135,6 @@ nada_status nada_generator_render(
     const nada_call *call,
     nada_image **images,
     size_t image_count);
-
-/**
- * Fills `options` with the defaults; struct_size is sizeof(nada_render_options).
- * Threads: any. Fails: NADA_INVALID_ARGUMENT.
- */
-nada_status nada_render_options_init(nada_render_options *options, size_t struct_size);
-
-/** Frees a generator; NULL is allowed. Adaptations made with it keep what they need. Threads: any, once no other thread uses it. */
-void nada_generator_free(nada_generator *generator);
 
 /** @} */
 
@@ -1307,6 +1321,12 @@ struct nada_inversion_options {
 nada_status nada_inversion_options_init(nada_inversion_options *options, size_t struct_size);
 
 /**
+ * Fills `options` with the pack's settings of inversion; struct_size is sizeof(nada_inversion_options).
+ * Threads: any. Fails: NADA_INVALID_ARGUMENT.
+ */
+nada_status nada_model_inversion_options(const nada_model *model, nada_inversion_options *options, size_t struct_size);
+
+/**
  * As nada_adaptation_options_set(): "steps", "clip_weight", "space".
  * Threads: any, one at a time for each struct. Fails, and leaves the struct as it was: NADA_INVALID_ARGUMENT.
  */
@@ -1348,8 +1368,8 @@ nada_status nada_generator_restyle(
 
 /* ============================================================================================================== */
 /**
- * @defgroup nada_adaptation Adaptation
- * A generator that learns words or pictures, in one call or step by step.
+ * @defgroup nada_adaptation_options Options of adaptations
+ * What is trained, how, and what judges it.
  * @{
  */
 
@@ -1499,6 +1519,42 @@ struct nada_adaptation_options {
     uint32_t reserved;
 };
 
+/**
+ * Fills `options` with settings for full-size generators; struct_size is sizeof(nada_adaptation_options).
+ * nada_model_adaptation_options() fills it with a pack's recipe instead.
+ * Threads: any. Fails: NADA_INVALID_ARGUMENT.
+ */
+nada_status nada_adaptation_options_init(nada_adaptation_options *options, size_t struct_size);
+
+/**
+ * Fills `options` with the pack's recipe and sets its field `model`, so that the pack's CLIPs, prompt templates and words are used;
+ * struct_size is sizeof(nada_adaptation_options). What is left to set is target_text.
+ * Threads: any. Owner: `options` borrows the model. Fails: NADA_INVALID_ARGUMENT.
+ */
+nada_status nada_model_adaptation_options(
+    const nada_model *model,
+    nada_adaptation_options *options,
+    size_t struct_size);
+
+/**
+ * Sets one setting by its name, with a dot where the field has the first underscore of a group: "steps", "losses.structure",
+ * "stop.pairing"; "stop" and "auto_layers" take "none", "stop" also "default". `value` is text: "400", "true", "texture". docs/settings.md lists all
+ * with their ranges. Both are UTF-8.
+ * Threads: any, one at a time for each struct. Fails, and leaves the struct as it was: NADA_INVALID_ARGUMENT (no such setting, with the
+ * names like it; a value out of its range).
+ */
+nada_status nada_adaptation_options_set(nada_adaptation_options *options, const char *name, const char *value);
+
+/** @} */
+
+
+/* ============================================================================================================== */
+/**
+ * @defgroup nada_adaptation Adaptation
+ * A generator that learns words or pictures, in one call or step by step.
+ * @{
+ */
+
 /** A state of an adaptation that can become a domain. */
 struct nada_snapshot {
     /** As passed to nada_adaptation_snapshot_info(). */
@@ -1540,22 +1596,6 @@ struct nada_outcome {
     /** Always 0. */
     uint32_t reserved;
 };
-
-/**
- * Fills `options` with settings for full-size generators; struct_size is sizeof(nada_adaptation_options).
- * nada_model_adaptation_options() fills it with a pack's recipe instead.
- * Threads: any. Fails: NADA_INVALID_ARGUMENT.
- */
-nada_status nada_adaptation_options_init(nada_adaptation_options *options, size_t struct_size);
-
-/**
- * Sets one setting by its name, with a dot where the field has the first underscore of a group: "steps", "losses.structure",
- * "stop.pairing"; "stop" and "auto_layers" take "none", "stop" also "default". `value` is text: "400", "true", "texture". docs/settings.md lists all
- * with their ranges. Both are UTF-8.
- * Threads: any, one at a time for each struct. Fails, and leaves the struct as it was: NADA_INVALID_ARGUMENT (no such setting, with the
- * names like it; a value out of its range).
- */
-nada_status nada_adaptation_options_set(nada_adaptation_options *options, const char *name, const char *value);
 
 /**
  * Adapts a generator in one call: trains until the steps are done or the stop rule ends it, and gives the domain that the rule chose or

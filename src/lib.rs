@@ -4,7 +4,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`capi`] | the C ABI: one file per handle, translation and safety only |
+//! | [`capi`] | the C ABI: one file per section of the header, translation and safety only |
 //! | [`eval`], [`gallery`] | measuring domains; the folder of installed ones |
 //! | [`pipeline`] | picture in, restyled picture out |
 //! | [`memory`] | what a call will need, told before it begins |

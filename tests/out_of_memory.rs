@@ -4,7 +4,7 @@
 mod common;
 
 use common::random_generator::Random;
-use nada::capi::{adaptation::*, context::*, generator::*, image::*, model::*, status::*};
+use nada::capi::{adaptation::*, adaptation_options::*, context::*, error::*, generator::*, image::*, image_file::*, model::*, status::*};
 use std::ffi::{c_char, CStr, CString};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -157,7 +157,12 @@ fn the_program_says_what_it_lacks() {
         (&["invert", face.to_str().unwrap(), "--invert-optimise-noise", "true"], "inverting", "without optimised noise"),
         (&["sample", "-n", "500"], "rendering", " at a time would need about "),
     ] {
-        let out = limited(&mut nada(arguments), libc::RLIMIT_AS, LIMIT / 2 * if what == "adapting" { 2 } else { 1 });
+        let limit = match what {
+            "adapting" => LIMIT,
+            "inverting" => LIMIT / 3,
+            _ => LIMIT / 2,
+        };
+        let out = limited(&mut nada(arguments), libc::RLIMIT_AS, limit);
         let text = printed(&out);
         assert_eq!(out.status.code(), Some(1), "{text}");
         assert!(text.starts_with(&format!("error: {what} would need about ")), "{text}");

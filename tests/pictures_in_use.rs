@@ -4,12 +4,13 @@ mod common;
 
 use common::data;
 use nada::capi::context::*;
+use nada::capi::error::*;
 use nada::capi::generator::*;
 use nada::capi::image::*;
+use nada::capi::image_file::*;
 use nada::capi::inversion::*;
 use nada::capi::model::*;
 use nada::capi::status::nada_status::*;
-use nada::capi::status::*;
 use nada::picture::Picture;
 use serde_json::Value;
 use std::ffi::{c_char, CStr, CString};

@@ -1,10 +1,11 @@
 //! Calls that may take long: their progress, and what ends them.
 
 use super::cancel::{nada_cancel, token};
+use super::error::guard;
 use super::handle::{into_raw, release};
 use super::image::nada_image;
 use super::options::{self, Options};
-use super::status::{guard, nada_status, Result};
+use super::status::{nada_status, Result};
 use crate::picture::Picture;
 use crate::progress::{Cancel, Flow};
 use std::ffi::c_void;

@@ -1,7 +1,8 @@
 //! Cancel tokens: flags that end calls.
 
+use super::error::{guard, value};
 use super::handle::{handle, into_raw, out, release, Handle};
-use super::status::{guard, nada_status, value, Result};
+use super::status::{nada_status, Result};
 use crate::progress::Cancel;
 
 /// A flag that any thread may raise to end the calls that it was given to: see nada_call.

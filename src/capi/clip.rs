@@ -2,12 +2,13 @@
 
 use super::call::{nada_call, Call};
 use super::context::nada_context;
-use super::handle::{borrow, handle, into_raw, not_null, out, release, Handle};
+use super::error::{guard, value};
+use super::handle::{borrow, handle, handles, into_raw, not_null, out, release, Handle};
 use super::image::{nada_image, LoadedImage};
 use super::log::Opening;
 use super::runtime::Runtime;
-use super::status::{guard, nada_status, value, Failure, Result};
-use super::values::{bytes, c_string, choose, count32, handles, path, texts};
+use super::status::{nada_status, Failure, Result};
+use super::values::{bytes, c_string, choose, count32, path, texts};
 use crate::adapt::Templates;
 use crate::device::Device;
 use crate::eval::embed_text_unless;

@@ -1,9 +1,10 @@
 //! Contexts: where and with how many threads the library computes, and where it looks for model packs.
 
+use super::error::{guard, value};
 use super::handle::{into_raw, out, release, Handle};
 use super::options::{self, Options};
 use super::runtime::Runtime;
-use super::status::{guard, nada_status, value, Failure, Result};
+use super::status::{nada_status, Failure, Result};
 use super::values::{array, count32, path, text};
 use crate::device;
 use std::ffi::c_char;

@@ -1,13 +1,14 @@
 //! Domains: what adaptations make of a generator.
 
-use super::adaptation::{ParametersNumber, PARAMETERS};
+use super::adaptation_options::{ParametersNumber, PARAMETERS};
 use super::call::{nada_call, Call};
 use super::context::nada_context;
+use super::error::{guard, value};
 use super::generator::nada_generator;
-use super::handle::{borrow, handle, into_raw, out, release, Handle};
+use super::handle::{borrow, handle, handles, into_raw, out, release, Handle};
 use super::log::Opening;
-use super::status::{guard, nada_status, value, Failure, Result};
-use super::values::{array, bytes, c_string, count32, handles, number_of, path, text};
+use super::status::{nada_status, Failure, Result};
+use super::values::{array, bytes, c_string, count32, number_of, path, text};
 use crate::adapt::Domain;
 use crate::checkpoint;
 use crate::files::Destination;

@@ -2,11 +2,12 @@
 
 use super::call::{nada_call, Call};
 use super::domain::{nada_domain, with_strengths};
+use super::error::{guard, value};
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::image::nada_image;
 use super::model::nada_model;
 use super::options::{self, Options};
-use super::status::{guard, nada_status, value, Failure};
+use super::status::{nada_status, Failure};
 use super::values::{c_string, count32, text};
 use crate::eval::{self, ClipFigures, Report};
 use crate::picture::Picture;

@@ -1,14 +1,16 @@
 //! Frames: square parts of large pictures, turned by an angle, restyled and blended back where they are.
 
 use super::call::{nada_call, Call};
-use super::generator::{nada_generator, nada_render_options, Render};
+use super::error::guard;
+use super::generator::nada_generator;
 use super::handle::{handle, into_raw, not_null, out};
 use super::image::{nada_image, nada_pixels, nada_pixels_mut};
 use super::inversion::{nada_inversion_options, Search};
 use super::latent::nada_latent;
 use super::options::{self, Options};
+use super::render::{nada_render_options, Render};
 use super::runtime::run_on_pictures;
-use super::status::{guard, nada_status, Failure, Result};
+use super::status::{nada_status, Failure, Result};
 use super::values::{finite, flag, within};
 use crate::memory::Need;
 use crate::picture::frame::{Blend, Canvas, Frame, Hard};

@@ -3,12 +3,13 @@
 use super::call::{nada_call, Call};
 use super::context::nada_context;
 use super::domain::{extent, nada_domain, LoadedDomain};
+use super::error::{guard, value};
 use super::generator::nada_generator;
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::image::nada_image;
 use super::log::Opening;
 use super::runtime::Runtime;
-use super::status::{guard, nada_status, value, Failure, Result};
+use super::status::{nada_status, Failure, Result};
 use super::values::{c_path, c_string, give_text, path, text};
 use crate::adapt::Domain;
 use crate::gallery::{Gallery, Installed};

@@ -1,6 +1,8 @@
 //! Opaque handles: a box with the tag of its type in front, behind a pointer to a type that C cannot look into.
 
+use super::error::value;
 use super::status::{Failure, Result};
+use super::values::array;
 
 /// A C handle type. `Value` is what its box holds; the bound is what lets a handle be shared between threads.
 pub(super) trait Handle: Sized {
@@ -54,11 +56,17 @@ pub(super) unsafe fn borrow<'a, H: Handle>(pointer: *const H, argument: &str) ->
     Ok(&(*check(pointer, argument)?).value)
 }
 
+/// # Safety
+/// As [`array`], and each element as [`borrow`].
+pub(super) unsafe fn handles<'a, H: Handle>(pointer: *const *const H, count: usize, argument: &str) -> Result<Vec<&'a H::Value>> {
+    array(pointer, count, argument)?.iter().enumerate().map(|(i, h)| borrow(*h, &format!("{argument}[{i}]"))).collect()
+}
+
 /// Frees a handle; NULL and handles of another type are left alone.
 /// # Safety
 /// `pointer` is NULL or a handle that nobody uses any more.
 pub(super) unsafe fn release<H: Handle>(pointer: *mut H) {
-    super::status::value((), || {
+    value((), || {
         if let Ok(tagged) = check(pointer, "handle") {
             let tagged = tagged.cast_mut();
             // So that a second free of a box whose memory is not yet in use again is noticed.

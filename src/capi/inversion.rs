@@ -2,12 +2,15 @@
 
 use super::call::{nada_call, Call, Callback};
 use super::clip::nada_clip;
-use super::generator::{nada_generator, nada_render_options, LoadedGenerator, Render};
+use super::error::guard;
+use super::generator::{nada_generator, LoadedGenerator};
 use super::handle::{borrow, handle, into_raw, out};
 use super::image::nada_image;
 use super::latent::nada_latent;
+use super::model::nada_model;
 use super::options::{self, Options};
-use super::status::{guard, nada_status, Failure, Result};
+use super::render::{nada_render_options, Render};
+use super::status::{nada_status, Failure, Result};
 use super::values::{choose, flag, number_of, text};
 use crate::invert::{invert, Inversion, Settings, Space};
 use crate::memory::Need;
@@ -136,6 +139,20 @@ impl Search {
 #[no_mangle]
 pub unsafe extern "C" fn nada_inversion_options_init(options: *mut nada_inversion_options, struct_size: usize) -> nada_status {
     guard(|| options::write(options, struct_size, &nada_inversion_options::defaults(struct_size)))
+}
+
+/// Fills `options` with the pack's settings of inversion; struct_size is sizeof(nada_inversion_options).
+/// Threads: any. Fails: NADA_INVALID_ARGUMENT.
+#[no_mangle]
+pub unsafe extern "C" fn nada_model_inversion_options(
+    model: *const nada_model,
+    options: *mut nada_inversion_options,
+    struct_size: usize,
+) -> nada_status {
+    guard(|| {
+        let settings = handle!(model).pack().invert_settings()?;
+        options::write(options, struct_size, &nada_inversion_options::from_settings(struct_size, &settings))
+    })
 }
 
 /// As nada_adaptation_options_set(): "steps", "clip_weight", "space".

@@ -2,9 +2,10 @@
 
 use super::call::{nada_call, Call};
 use super::context::nada_context;
+use super::error::{guard, value};
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::log::Opening;
-use super::status::{guard, nada_status, value, Failure};
+use super::status::{nada_status, Failure};
 use super::values::{array, bytes, choose, number_of, path, product, room_for};
 use crate::device::HOST;
 use crate::files::Destination;

@@ -1,6 +1,7 @@
 //! The library's log: what it does, for those who look for a fault.
 
-use super::status::{guard, nada_status, Failure};
+use super::error::guard;
+use super::status::{nada_status, Failure};
 use super::values::{c_string, choose};
 use std::cell::Cell;
 use std::ffi::{c_char, c_void};

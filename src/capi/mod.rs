@@ -1,12 +1,12 @@
 //! The C ABI: opaque handles, statuses, options that grow, and a panic boundary around every function.
 //!
-//! One file per handle, and nothing in them but translation and safety: what a function computes lives in the modules below. The doc
+//! One file per section of the header, and nothing in them but translation and safety: what a function computes lives in the modules below. The doc
 //! comments here are what C programmers read; build.rs writes them into `include/nada.h` (cbindgen translates, build/header.rs puts them in
 //! the order of use, a file's first sentence as the heading of its section), whose head states the rules that
 //! all functions share (ownership, threads, errors, `struct_size`).
 //!
 //! How soundness is kept:
-//! - Every function body runs inside `status::guard` or `status::value`: a panic becomes `NADA_PANIC` and never unwinds into C.
+//! - Every function body runs inside `error::guard` or `error::value`: a panic becomes `NADA_PANIC` and never unwinds into C.
 //! - Every pointer is checked for NULL, every string for UTF-8, every enum value for its range (enums come in as integers), and every
 //!   handle carries the tag of its type (`handle`).
 //! - A handle's content is `Send + Sync` by a trait bound. All handles are immutable inside except adaptations, which are locked for the
@@ -23,23 +23,27 @@ compile_error!(
 );
 
 pub mod adaptation;
+pub mod adaptation_options;
 pub mod call;
 pub mod cancel;
 pub mod clip;
 pub mod context;
 pub mod domain;
+pub mod error;
 pub mod evaluation;
 pub mod frame;
 pub mod gallery;
 pub mod generator;
 mod handle;
 pub mod image;
+pub mod image_file;
 pub mod inversion;
 pub mod latent;
 pub mod log;
 pub mod model;
 pub mod model_list;
 mod options;
+pub mod render;
 mod runtime;
 pub mod status;
 mod values;

@@ -1,16 +1,14 @@
 //! Model packs: folders that bring a generator, CLIPs, the words they know and a recipe.
 
-use super::adaptation::nada_adaptation_options;
 use super::call::{nada_call, Call};
 use super::clip::{nada_clip, LoadedClip};
 use super::context::{nada_context, Context};
+use super::error::{guard, value};
 use super::generator::{extent, nada_generator, LoadedGenerator};
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
-use super::inversion::nada_inversion_options;
 use super::log::Opening;
-use super::options;
 use super::runtime::Runtime;
-use super::status::{guard, nada_status, value, Failure, Result};
+use super::status::{nada_status, Failure, Result};
 use super::values::{c_path, c_string, give_text, text};
 use crate::adapt::{Templates, WeightedClip};
 use crate::error::Error;
@@ -247,36 +245,6 @@ pub unsafe extern "C" fn nada_model_clip(
         }
         *clip = into_raw(LoadedClip::new(model.runtime.clone(), found.clip.clone()));
         Ok(())
-    })
-}
-
-/// Fills `options` with the pack's recipe and sets its field `model`, so that the pack's CLIPs, prompt templates and words are used;
-/// struct_size is sizeof(nada_adaptation_options). What is left to set is target_text.
-/// Threads: any. Owner: `options` borrows the model. Fails: NADA_INVALID_ARGUMENT.
-#[no_mangle]
-pub unsafe extern "C" fn nada_model_adaptation_options(
-    model: *const nada_model,
-    options: *mut nada_adaptation_options,
-    struct_size: usize,
-) -> nada_status {
-    guard(|| {
-        let pack = handle!(model);
-        let filled = nada_adaptation_options { model, ..nada_adaptation_options::from_settings(struct_size, &pack.pack.settings()?) };
-        options::write(options, struct_size, &filled)
-    })
-}
-
-/// Fills `options` with the pack's settings of inversion; struct_size is sizeof(nada_inversion_options).
-/// Threads: any. Fails: NADA_INVALID_ARGUMENT.
-#[no_mangle]
-pub unsafe extern "C" fn nada_model_inversion_options(
-    model: *const nada_model,
-    options: *mut nada_inversion_options,
-    struct_size: usize,
-) -> nada_status {
-    guard(|| {
-        let settings = handle!(model).pack.invert_settings()?;
-        options::write(options, struct_size, &nada_inversion_options::from_settings(struct_size, &settings))
     })
 }
 

@@ -1,9 +1,10 @@
 //! The model packs that are found.
 
 use super::context::nada_context;
+use super::error::{guard, value};
 use super::handle::{borrow, handle, into_raw, out, release, Handle};
 use super::model::folders;
-use super::status::{guard, nada_status, value};
+use super::status::nada_status;
 use super::values::{c_path, c_string};
 use crate::pack::{leads_nowhere, search_warnings, ModelPack};
 use std::collections::BTreeSet;

@@ -1,6 +1,5 @@
 //! What comes in from C: strings, arrays, flags, sizes.
 
-use super::handle::{borrow, Handle};
 use super::status::{nada_status, Failure, Result};
 use std::ffi::{c_char, c_void, CStr, CString};
 use std::path::{Path, PathBuf};
@@ -68,12 +67,6 @@ pub(super) unsafe fn array<'a, T>(pointer: *const T, count: usize, argument: &st
         return Err(Failure::argument(argument, format_args!("cannot hold {count} values (misaligned pointer or absurd count)")));
     }
     Ok(std::slice::from_raw_parts(pointer, count))
-}
-
-/// # Safety
-/// As [`array`], and each element as [`borrow`].
-pub(super) unsafe fn handles<'a, H: Handle>(pointer: *const *const H, count: usize, argument: &str) -> Result<Vec<&'a H::Value>> {
-    array(pointer, count, argument)?.iter().enumerate().map(|(i, h)| borrow(*h, &format!("{argument}[{i}]"))).collect()
 }
 
 /// # Safety

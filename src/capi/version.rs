@@ -1,6 +1,7 @@
 //! Versions: whether library and program fit together.
 
-use super::status::{guard, nada_status, Failure};
+use super::error::guard;
+use super::status::{nada_status, Failure};
 use std::ffi::{c_char, CStr};
 
 /// The ABI that this header describes. Its low 16 bits grow when something is added that older libraries lack; its high 16 bits, which are the

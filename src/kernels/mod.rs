@@ -25,6 +25,7 @@ mod pyramid;
 mod resize;
 mod resize_rgb8;
 pub(crate) mod synthesis;
+mod synthesis_network;
 mod transformer;
 mod unit_rows;
 mod upfirdn;

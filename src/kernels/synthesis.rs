@@ -9,131 +9,15 @@
 //! `y[o] = d[o] * sum over i of w[o][i] * (s[i] * x[i])`, `d[o] = (sum over i, k of (s[i] * w[o][i][k])^2 + 1e-8)^(-1/2)`; then noise, bias and
 //! `sqrt(2) * leaky_relu` of slope 0.2.
 
-use super::cpu::synthesis::{Given, Need, Packed, Tape};
+use super::cpu::synthesis::{Given, Need, Tape};
 use super::cpu::{self, View};
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::op::{apply, run1, Backward, Differentiable, Op};
+pub(crate) use super::synthesis_network::{Layer, Network, Role};
 use crate::cancel::Cancel;
 use candle_core::{bail, DType, Error, Result, Shape, Tensor};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// What a layer is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Role {
-    /// A modulated 3x3 convolution with demodulation, noise, bias and activation.
-    Convolution {
-        /// The parameter that noise is multiplied with.
-        strength: usize,
-        /// From 0 among the convolutions.
-        noise: usize,
-    },
-    /// ToRGB: a modulated 1x1 convolution without demodulation, whose colours are added to those before, enlarged.
-    Colours,
-}
-
-/// A layer that has a style. Parameters are counted as in [`Network::parameters`].
-#[derive(Clone, Debug)]
-pub(crate) struct Layer {
-    /// For those who see it go by.
-    pub name: String,
-    pub role: Role,
-    pub inputs: usize,
-    pub outputs: usize,
-    /// Of its output.
-    pub height: usize,
-    pub width: usize,
-    /// Doubles the resolution.
-    pub up: bool,
-    /// Where its style begins among all styles.
-    pub style: usize,
-    /// [outputs, inputs, k, k]
-    pub weight: usize,
-    /// [outputs]
-    pub bias: usize,
-}
-
-impl Layer {
-    /// Run-time scale of the weights: 1 / sqrt(fan-in).
-    pub(super) fn scale(&self) -> f32 {
-        let kernel = if self.role == Role::Colours { 1 } else { 9 };
-        1.0 / ((self.inputs * kernel) as f32).sqrt()
-    }
-
-    pub(super) fn parameters(&self) -> impl Iterator<Item = usize> {
-        let strength = match self.role {
-            Role::Convolution { strength, .. } => Some(strength),
-            Role::Colours => None,
-        };
-        [Some(self.weight), Some(self.bias), strength].into_iter().flatten()
-    }
-}
-
-/// A synthesis network. What its device makes of weights (another order of them) is kept as long as it lives: one that is made of variables
-/// must be made anew after they have changed.
-#[derive(Clone)]
-pub(crate) struct Network {
-    /// Of the constant that the first layer reads: channels, height, width.
-    pub start: [usize; 3],
-    /// In the order of drawing; each ToRGB reads the convolution before it.
-    pub layers: Vec<Layer>,
-    /// The constant [1, c, h, w], then those that layers name.
-    pub parameters: Vec<Tensor>,
-    /// Numbers of all styles.
-    pub styles: usize,
-    /// Taps of the blur of up-samplings; their sum is 2, to make up for the zeros between.
-    pub blur: [f32; 4],
-    /// Features and colours are clamped to +- this.
-    pub clamp: Option<f32>,
-    /// By parameter; those of layers that the network before had too are its own.
-    pub(super) packed: Vec<Arc<Packed>>,
-    /// Whether what a device makes of weights is dropped after each use.
-    pub(super) lean: bool,
-}
-
-impl Network {
-    /// `before`: another network of the same layers; what is the same tensor there is not packed again.
-    pub(crate) fn new(
-        start: [usize; 3],
-        layers: Vec<Layer>,
-        parameters: Vec<Tensor>,
-        blur: [f32; 4],
-        clamp: Option<f32>,
-        before: Option<&Network>,
-    ) -> Self {
-        let styles = layers.last().map_or(0, |layer| layer.style + layer.inputs);
-        let old =
-            |i: usize, t: &Tensor| before.filter(|b| b.parameters.get(i).is_some_and(|p| p.id() == t.id())).map(|b| b.packed[i].clone());
-        // What is trained changes where it lies.
-        let packed = parameters.iter().enumerate().map(|(i, t)| old(i, t).filter(|_| !t.track_op()).unwrap_or_default()).collect();
-        Self { start, layers, parameters, styles, blur, clamp, packed, lean: before.is_some_and(|b| b.lean) }
-    }
-
-    /// The same, which keeps nothing that its device makes of weights, nor will those that come after it.
-    pub(crate) fn lean(&self) -> Self {
-        let packed = self.parameters.iter().map(|_| Arc::default()).collect();
-        Self { packed, lean: true, ..self.clone() }
-    }
-
-    /// Makes what passes will ask for, those back too where gradients are tracked: passes that begin at the same time would each make it.
-    /// A GPU has nothing to make.
-    pub(crate) fn prepare(&self) -> Result<()> {
-        if !self.parameters[0].device().is_cpu() {
-            return Ok(());
-        }
-        let back = self.parameters.iter().any(Tensor::track_op);
-        for layer in self.layers.iter().filter(|layer| layer.role != Role::Colours && !self.lean) {
-            let weight = self.parameters[layer.weight].contiguous()?;
-            let (storage, layout) = weight.storage_and_layout();
-            self.packed[layer.weight].prepare(layer, cpu::on_host(&storage, layout, Synthesis::NAME)?, back);
-        }
-        Ok(())
-    }
-
-    fn convolutions(&self) -> usize {
-        self.layers.iter().filter(|layer| layer.role != Role::Colours).count()
-    }
-}
 
 /// Styles [n, channels of the layer], one a layer -> pictures [n, colours, h, w]. `noise`: a map [n or 1, 1, h, w] a convolution, or none at all.
 ///

@@ -44,7 +44,8 @@ mod tests {
         // On a thread of its own: the caller's number of threads is then seen to be none.
         let own = std::thread::spawn(move || {
             let this = std::thread::current().id();
-            alone(|| map(&[0; 9], 3, |_, _| Ok(assert_eq!(std::thread::current().id(), this))).unwrap());
+            let threads = alone(|| map(&[0; 9], 3, |_, _| Ok(std::thread::current().id()))).unwrap();
+            assert_eq!(threads, [this; 3]);
         });
         own.join().unwrap();
         assert_eq!(alone(both), both());

@@ -3,13 +3,16 @@
 #![allow(dead_code)] // each test program uses a part
 
 use nada::capi::adaptation::*;
+use nada::capi::adaptation_options::*;
 use nada::capi::call::*;
 use nada::capi::cancel::*;
 use nada::capi::clip::*;
 use nada::capi::context::*;
 use nada::capi::domain::*;
+use nada::capi::error::*;
 use nada::capi::generator::*;
 use nada::capi::image::*;
+use nada::capi::image_file::*;
 use nada::capi::latent::*;
 use nada::capi::model::*;
 use nada::capi::status::nada_status::*;

@@ -1,61 +1,16 @@
 //! A StyleGAN2 synthesis network with skips on the CPU: features channels-last from the constant to the pictures, one pass over them a layer and
 //! direction.
 
-use super::conv::{self, Map, Panels, Scaled, Styled, Sums, Winograd, GAIN, PANEL, SLOPE};
+use super::conv::{self, Map, Scaled, Styled, Sums, Winograd, GAIN, PANEL, SLOPE};
 use super::scratch::{Scratch, Warm};
 use super::simd::vectorised;
 use crate::cancel::Cancel;
-use crate::kernels::synthesis::{Layer, Network, Role};
+use crate::kernels::synthesis_network::{Layer, Network, Packed, Role};
 use candle_core::Result;
 use rayon::prelude::*;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 const EPSILON: f32 = 1e-8;
-
-/// What is made of a layer's weights, once for as long as they stay the same.
-#[derive(Default)]
-pub(crate) struct Packed {
-    forward: OnceLock<Panels>,
-    back: OnceLock<Panels>,
-    energy: OnceLock<Vec<f32>>,
-}
-
-/// What `cell` holds. Several threads may make it at the same time, of which one is heard: none may wait for another here, as a thread that waits for
-/// parts of its own work takes up other work, and may meet this cell again.
-fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
-    match cell.get() {
-        Some(made) => made,
-        None => {
-            let made = make();
-            cell.get_or_init(|| made)
-        }
-    }
-}
-
-impl Packed {
-    /// Makes all that a pass will ask for.
-    pub(crate) fn prepare(&self, layer: &Layer, w: &[f32], back: bool) {
-        self.forward(layer, w);
-        self.energy(layer, w);
-        if back {
-            self.back(layer, w);
-        }
-    }
-
-    fn forward(&self, layer: &Layer, w: &[f32]) -> &Panels {
-        once(&self.forward, || Panels::new(w, layer.outputs, layer.inputs, 9))
-    }
-
-    fn back(&self, layer: &Layer, w: &[f32]) -> &Panels {
-        once(&self.back, || Panels::back(w, layer.outputs, layer.inputs, 9, !layer.up))
-    }
-
-    /// Sum over the kernel of the squared scaled weight: [outputs][inputs].
-    fn energy(&self, layer: &Layer, w: &[f32]) -> &[f32] {
-        let s2 = layer.scale() * layer.scale();
-        once::<Vec<f32>>(&self.energy, || w.par_chunks(9).map(|k| s2 * k.iter().map(|v| v * v).sum::<f32>()).collect())
-    }
-}
 
 /// What a pass is given.
 #[derive(Clone, Copy)]
