@@ -320,12 +320,8 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::cpu::noise;
     use crate::kernels::cpu::simd::at_each_level;
-
-    fn noise(n: usize, seed: u64) -> Vec<f32> {
-        let mut rng = crate::rng::Rng::new(seed);
-        (0..n).map(|_| rng.normal()).collect()
-    }
 
     /// Sizes of transformers, and odd ones: rows in several parts, sums in several parts, last panels that are not whole, few rows.
     #[test]

@@ -61,3 +61,10 @@ pub(crate) fn on_host<'a>(storage: &'a Storage, layout: &Layout, name: &str) -> 
 pub(crate) fn tensor(values: Vec<f32>, shape: Shape) -> Result<Tensor> {
     Tensor::from_vec(values, shape, HOST)
 }
+
+/// Normally distributed numbers, for tests.
+#[cfg(test)]
+pub(crate) fn noise(n: usize, seed: u64) -> Vec<f32> {
+    let mut rng = crate::rng::Rng::new(seed);
+    (0..n).map(|_| rng.normal()).collect()
+}

@@ -167,12 +167,8 @@ impl Finish for Pictures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::cpu::noise;
     use crate::kernels::cpu::simd::at_each_level;
-
-    fn noise(n: usize, seed: u64) -> Vec<f32> {
-        let mut rng = crate::rng::Rng::new(seed);
-        (0..n).map(|_| rng.normal()).collect()
-    }
 
     /// Without a norm: the strided convolution and its gradient in f64, for pictures with a rest beside the patches. With one: as the norm's
     /// own operation after that.

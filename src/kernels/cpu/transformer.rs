@@ -197,12 +197,8 @@ impl<F: Fn(f32) -> f32 + Sync> Finish for Sloped<'_, F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::cpu::noise;
     use crate::kernels::cpu::simd::at_each_level;
-
-    fn noise(n: usize, seed: u64) -> Vec<f32> {
-        let mut rng = crate::rng::Rng::new(seed);
-        (0..n).map(|_| rng.normal()).collect()
-    }
 
     fn wide(v: &[f32]) -> Vec<f64> {
         v.iter().map(|v| f64::from(*v)).collect()

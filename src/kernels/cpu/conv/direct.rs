@@ -2,7 +2,7 @@
 
 use super::epilogue::{Epilogue, Place};
 use super::panels::Panels;
-use super::{framed, shares, tiles, Map, Shared};
+use super::{framed, over_tiles, tiles, Map, Share, Shared};
 use crate::kernels::cpu::micro::{group, in_flight, Sink, Terms, PANEL};
 use crate::kernels::cpu::scratch::Scratch;
 use crate::kernels::cpu::simd::{dispatch, store};
@@ -96,12 +96,8 @@ impl<E: Epilogue> WithSimd for Job<'_, E> {
 /// many as [`parts`] says.
 pub(crate) fn correlate<E: Epilogue>(x: Map, factor: &[f32], panels: &Panels, epilogue: &E, out: &mut [f32]) {
     assert!(panels.taps == 9 && panels.inputs == x.c && factor.len() == x.n * x.c && out.len() == x.n * x.area() * panels.outputs);
-    let tiles = tiles(x.h, x.w, SIDE);
-    let shares = shares(x.n * tiles.len(), panels.count());
     let shared = Shared(out.as_mut_ptr());
-    (0..x.n * tiles.len() * shares).into_par_iter().for_each(|job| {
-        let (n, part, share) = (job / shares / tiles.len(), job / shares % tiles.len(), job % shares);
-        let tile = tiles[part];
+    over_tiles(x.n, &tiles(x.h, x.w, SIDE), panels, |Share { n, part, tile, panels: range }| {
         let row = (tile.w + 2) * x.c;
         let mut frame = Scratch::new((tile.h + 2) * row);
         let factor = &factor[n * x.c..][..x.c];
@@ -113,14 +109,13 @@ pub(crate) fn correlate<E: Epilogue>(x: Map, factor: &[f32], panels: &Panels, ep
         let from: Vec<usize> = each().map(|(r, q)| r * row + q * x.c).collect();
         let pixels: Vec<usize> = each().map(|(r, q)| (tile.y + r) * x.w + tile.x + q).collect();
         let taps: Vec<usize> = (0..9).map(|t| t / 3 * row + t % 3 * x.c).collect();
-        let count = panels.count();
         dispatch(Job {
             frame: &frame,
             taps: &taps,
             from: &from,
             pixels: &pixels,
             panels,
-            range: count * share / shares..count * (share + 1) / shares,
+            range,
             out: Out { epilogue, out: shared, area: x.area(), channels: panels.outputs, n, part, channel: 0, pixels: &[] },
         });
     });

@@ -27,6 +27,9 @@ pub(crate) use up::{parts_back as up_parts_back, up, up_back};
 pub(crate) use winograd::{is_worth, parts as wino_parts, weight_gradient as wino_weight_gradient, Winograd};
 pub(crate) use winograd::{POINTS as WINOGRAD_POINTS, ROOM as WINOGRAD_ROOM};
 
+use rayon::prelude::*;
+use std::ops::Range;
+
 /// Features [n][h][w][c].
 #[derive(Clone, Copy)]
 pub(crate) struct Map<'a> {
@@ -104,6 +107,25 @@ fn tiles(h: usize, w: usize, side: usize) -> Vec<Tile> {
 /// Into how many parts the panels of a job are divided, so that there are a few jobs for each of some threads: of shapes alone.
 fn shares(jobs: usize, panels: usize) -> usize {
     16usize.div_ceil(jobs).min(panels).max(1)
+}
+
+/// One of the jobs that a convolution is divided into: a tile of a sample, and some panels.
+struct Share {
+    n: usize,
+    /// Which tile it is.
+    part: usize,
+    tile: Tile,
+    panels: Range<usize>,
+}
+
+/// Runs `job` on all threads for every sample, tile and share of the panels.
+fn over_tiles(n: usize, tiles: &[Tile], panels: &Panels, job: impl Fn(Share) + Sync) {
+    let (count, shares) = (panels.count(), shares(n * tiles.len(), panels.count()));
+    (0..n * tiles.len() * shares).into_par_iter().for_each(|i| {
+        let (at, share) = (i / shares, i % shares);
+        let part = at % tiles.len();
+        job(Share { n: at / tiles.len(), part, tile: tiles[part], panels: count * share / shares..count * (share + 1) / shares });
+    });
 }
 
 /// The pixels of `tile` and one more on each side, each channel times its factor, zeros where the picture ends: [tile.h + 2][tile.w + 2][c].

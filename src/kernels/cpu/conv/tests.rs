@@ -1,12 +1,8 @@
 //! Each convolution and each of its gradients against the definition in f64, at every vector width.
 
 use super::*;
+use crate::kernels::cpu::noise;
 use crate::kernels::cpu::simd::at_each_level;
-
-fn noise(n: usize, seed: u64) -> Vec<f32> {
-    let mut rng = crate::rng::Rng::new(seed);
-    (0..n).map(|_| rng.normal()).collect()
-}
 
 const BLUR: [f32; 4] = [0.3, 0.7, 0.8, 0.2];
 

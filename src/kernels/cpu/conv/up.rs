@@ -4,12 +4,11 @@
 use super::direct::Out;
 use super::epilogue::{Epilogue, Place};
 use super::panels::Panels;
-use super::{framed, shares, tiles, Map, Shared, Tile};
+use super::{framed, over_tiles, tiles, Map, Share, Shared, Tile};
 use crate::kernels::cpu::micro::{group, in_flight, Sink, Terms, PANEL};
 use crate::kernels::cpu::scratch::Scratch;
 use crate::kernels::cpu::simd::{dispatch, load, store, vectorised};
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
 /// Side of a tile, in pixels of the small picture.
 const SIDE: usize = 32;
@@ -37,12 +36,8 @@ fn flipped(taps: [f32; 4]) -> [f32; 4] {
 /// with itself, finished by `epilogue`.
 pub(crate) fn up<E: Epilogue>(x: Map, factor: &[f32], panels: &Panels, blur: [f32; 4], epilogue: &E, out: &mut [f32]) {
     assert!(panels.taps == 9 && panels.inputs == x.c && factor.len() == x.n * x.c && out.len() == 4 * x.n * x.area() * panels.outputs);
-    let tiles = tiles(x.h, x.w, SIDE);
-    let shares = shares(x.n * tiles.len(), panels.count());
     let shared = Shared(out.as_mut_ptr());
-    (0..x.n * tiles.len() * shares).into_par_iter().for_each(|job| {
-        let (n, part, share) = (job / shares / tiles.len(), job / shares % tiles.len(), job % shares);
-        let tile = tiles[part];
+    over_tiles(x.n, &tiles(x.h, x.w, SIDE), panels, |Share { n, part, tile, panels: range }| {
         let mut frame = Scratch::new((tile.h + 2) * (tile.w + 2) * x.c);
         let factor = &factor[n * x.c..][..x.c];
         vectorised(
@@ -53,7 +48,6 @@ pub(crate) fn up<E: Epilogue>(x: Map, factor: &[f32], panels: &Panels, blur: [f3
         let mut between = Scratch::new((2 * tile.h + 3) * wide * PANEL);
         let mut row = Scratch::new(wide * PANEL);
         let phases: Vec<Phase> = (0..4).map(|phase| Phase::new(phase, tile, x.c)).collect();
-        let count = panels.count();
         dispatch(Job {
             frame: &frame,
             between: &mut between,
@@ -62,7 +56,7 @@ pub(crate) fn up<E: Epilogue>(x: Map, factor: &[f32], panels: &Panels, blur: [f3
             tile,
             across: 2 * x.w,
             panels,
-            range: count * share / shares..count * (share + 1) / shares,
+            range,
             blur: flipped(blur),
             out: Out { epilogue, out: shared, area: 4 * x.area(), channels: panels.outputs, n, part, channel: 0, pixels: &[] },
         });
@@ -233,12 +227,8 @@ pub(super) fn unblurred(
 pub(crate) fn up_back<E: Epilogue>(g: Map, factor: &[f32], panels: &Panels, blur: [f32; 4], epilogue: &E, out: &mut [f32]) {
     let (h, w, k) = (g.h / 2, g.w / 2, g.c);
     assert!(panels.taps == 9 && panels.inputs == k && factor.len() == g.n * k && out.len() == g.n * h * w * panels.outputs);
-    let tiles = tiles(h, w, side_back(k));
-    let shares = shares(g.n * tiles.len(), panels.count());
     let shared = Shared(out.as_mut_ptr());
-    (0..g.n * tiles.len() * shares).into_par_iter().for_each(|job| {
-        let (n, part, share) = (job / shares / tiles.len(), job / shares % tiles.len(), job % shares);
-        let tile = tiles[part];
+    over_tiles(g.n, &tiles(h, w, side_back(k)), panels, |Share { n, part, tile, panels: range }| {
         let row = (2 * tile.w + 1) * k;
         let mut frame = Scratch::new((2 * tile.h + 1) * row);
         let factor = &factor[n * k..][..k];
@@ -250,14 +240,13 @@ pub(crate) fn up_back<E: Epilogue>(g: Map, factor: &[f32], panels: &Panels, blur
         let from: Vec<usize> = each().map(|(r, q)| 2 * r * row + 2 * q * k).collect();
         let pixels: Vec<usize> = each().map(|(r, q)| (tile.y + r) * w + tile.x + q).collect();
         let taps: Vec<usize> = (0..9).map(|t| t / 3 * row + t % 3 * k).collect();
-        let count = panels.count();
         dispatch(super::direct::Job {
             frame: &frame,
             taps: &taps,
             from: &from,
             pixels: &pixels,
             panels,
-            range: count * share / shares..count * (share + 1) / shares,
+            range,
             out: Out { epilogue, out: shared, area: h * w, channels: panels.outputs, n, part, channel: 0, pixels: &[] },
         });
     });
