@@ -220,6 +220,7 @@ pub fn domains(
     for WeightedClip { clip, .. } in clips {
         cancel.check()?;
         let text = embed_text_unless(clip, target, templates, cancel)?;
+        clip.release_texts();
         let (before, after) = (clip.embed_pictures(&plain_signed, resize, cancel)?, clip.embed_pictures(&drawn, resize, cancel)?);
         figures.push(ClipFigures {
             clip: clip.name.clone(),

@@ -61,7 +61,7 @@ fn graph(config: &Config) -> usize {
 /// The widest layer on the way back of `n` pictures: the gradients of its output and input; where weights are trained, tiles at Winograd's points
 /// and the weights' gradient in both orders; and the pictures' gradient, and that of colours. What is kept from layer to layer keeps
 /// the weights at Winograd's points in each of their sizes, each a quarter of the one before.
-fn way_back(config: &Config, n: usize, weights: bool) -> usize {
+fn backward(config: &Config, n: usize, weights: bool) -> usize {
     let features = |l: &Layer| n * (l.from.numbers() + l.to.numbers());
     let tiles = |l: &Layer| if weights { WINOGRAD_ROOM.min(3 * features(l)) + points(l) / 2 } else { 0 };
     largest(config, |l| features(l) + tiles(l)) + largest(config, points) * 4 / 3 + 3 * n * picture(config)
@@ -75,7 +75,7 @@ fn scratch(config: &Config, n: usize) -> usize {
 }
 
 /// What a CLIP takes for one picture: with gradients what its graph keeps and one block's work, without them only that.
-fn looking(clip: &clip::Config, gradients: bool) -> usize {
+fn image_tower(clip: &clip::Config, gradients: bool) -> usize {
     match &clip.vision {
         VisionConfig::Vit(c) => {
             let (width, hidden) = (c.transformer.width, c.transformer.hidden);
@@ -103,10 +103,12 @@ fn maps(config: &Config) -> usize {
     config.of_kind(Kind::Convolution).map(|l| l.to.area()).sum()
 }
 
-/// Embedding the prompts of one text, so many at a time.
-fn reading(clip: &clip::Config, templates: usize) -> usize {
+/// Embedding the prompts of one text, so many at a time, with the tower that is read for it.
+fn texts(clip: &clip::Config, templates: usize) -> usize {
     let t = &clip.text.transformer;
-    templates.min(clip::TEXTS_AT_ONCE) * clip.text.context * (7 * t.width + 2 * t.hidden)
+    let tower =
+        t.layers * t.width * (4 * t.width + 2 * t.hidden) + (clip.text.vocabulary + clip.text.context + clip.text.embedding) * t.width;
+    tower + templates.min(clip::TEXTS_AT_ONCE) * clip.text.context * (7 * t.width + 2 * t.hidden)
 }
 
 fn bytes(numbers: usize) -> u64 {
@@ -130,9 +132,9 @@ pub fn invert(config: &Config, settings: &invert::Settings, clip: Option<&clip::
         true => 24 * maps,
         false => 0,
     };
-    let seen = clip.filter(|_| settings.clip_weight > 0.0).map_or(0, |c| looking(c, true));
+    let seen = clip.filter(|_| settings.clip_weight > 0.0).map_or(0, |c| image_tower(c, true));
     // The picture, what is wanted, and the averages of both with their gradients.
-    bytes(2 * packed(config) + graph(config) + noise + seen + way_back(config, 1, false) + scratch(config, 1) + 8 * picture(config))
+    bytes(2 * packed(config) + graph(config) + noise + seen + backward(config, 1, false) + scratch(config, 1) + 8 * picture(config))
 }
 
 /// Adapting a generator on so many threads.
@@ -145,13 +147,13 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
         Parameters::Stylespace => 0,
         Parameters::Full => trained_weights(config, settings),
     };
-    let eyes = |gradients: bool| clips.iter().map(|c| looking(c, gradients)).sum::<usize>();
+    let towers = |gradients: bool| clips.iter().map(|c| image_tower(c, gradients)).sum::<usize>();
     let n = settings.batch;
     let pictures = n * 2 * picture(config);
     let judged = settings.stop.map_or(0, |rule| {
         let together = judge::together(config);
         let groups = rule.latents.div_ceil(together).min(judge::side_by_side(config, threads));
-        groups * (drawing(config, together) + together * eyes(false))
+        groups * (drawing(config, together) + together * towers(false))
     });
     // The graph stays from drawing until the end of the step; beside it one of: the frozen twin at its widest, the CLIPs, the way back
     // with the weights' gradients. Between steps the stop rule looks. Parts of the batch run side by side, each with gradients of its own, or
@@ -160,8 +162,8 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let parts = settings.parts(n).len();
     let side_by_side = if low { 1 } else { parts.min(threads.max(1)) };
     let at_once = n.div_ceil(parts) * side_by_side;
-    let back = way_back(config, at_once, trained > 0) + if low { parts.min(2) } else { parts } * trained;
-    let phases = [drawing(config, at_once), if low { n } else { at_once } * eyes(true), back];
+    let back = backward(config, at_once, trained > 0) + if low { parts.min(2) } else { parts } * trained;
+    let phases = [drawing(config, at_once), if low { n } else { at_once } * towers(true), back];
     let small = 4 * n * largest(config, |l| l.to.numbers()) < GIVEN_BACK;
     let beside = if small { phases.iter().sum::<usize>() + judged } else { phases.into_iter().max().unwrap_or(0) };
     // Noise is drawn before a step begins, that of the selection before each of its iterations.
@@ -170,16 +172,16 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let drawn = (twins * n).max(settings.auto_layers.map_or(0, |a| a.batch)) * maps;
     let step = if low { 1 } else { n } * graph(config) + pictures + beside + scratch(config, n);
     // One graph from W+ through all CLIPs, kept until its way back ends.
-    let selected = graph(config) + picture(config) + eyes(true);
+    let selected = graph(config) + picture(config) + towers(true);
     // Parts of it one after the other, small pictures' on all threads.
     let scored = |batch: usize| {
         let parts = settings.parts(batch).len();
         batch.div_ceil(parts) * judge::side_by_side(config, threads).min(parts)
     };
-    let selection = settings.auto_layers.map_or(0, |a| scored(a.batch) * selected + way_back(config, scored(a.batch), false));
+    let selection = settings.auto_layers.map_or(0, |a| scored(a.batch) * selected + backward(config, scored(a.batch), false));
     // What pictures as a target are compared with.
-    let own = drawing(config, slice(config)) + 16 * (picture(config) + eyes(false));
-    let embedded = clips.iter().map(|c| reading(c, templates)).sum();
+    let own = drawing(config, slice(config)) + 16 * (picture(config) + towers(false));
+    let embedded = clips.iter().map(|c| texts(c, templates)).sum();
     // Each snapshot keeps its change, and so does the one that the stop rule chose.
     let snapshots = match settings.snapshot_every {
         0 => 0,

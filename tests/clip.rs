@@ -12,6 +12,7 @@ use nada::picture::Picture;
 use nada::progress::Cancel;
 use nada::Kind;
 use serde_json::{json, Value};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -208,6 +209,41 @@ fn of_picture(clip: &Clip, path: &Path) -> Vec<f32> {
 
 fn of_text(clip: &Clip, words: &str) -> Vec<f32> {
     embed_text(clip, words, &Templates(vec!["{}".into()])).unwrap().squeeze(0).unwrap().to_vec1().unwrap()
+}
+
+/// What reads texts is read when it is needed, again after it was let go of, and only from the file that was opened.
+#[test]
+fn texts_are_read_from_the_file_that_was_opened() {
+    let folder = open_clip(&config("plain"), |_| {});
+    let file = folder.path().join("open_clip_model.safetensors");
+    let (clip, words) = (Clip::open(folder.path()).unwrap(), "a pencil sketch");
+    let first = of_text(&clip, words);
+    clip.release_texts();
+    assert_eq!(of_text(&clip, words), first);
+    let moved = folder.path().join("elsewhere.safetensors");
+    std::fs::rename(&file, &moved).unwrap();
+    // It is there still.
+    assert_eq!(of_text(&clip, words), first);
+    clip.release_texts();
+    let embed = || embed_text(&clip, words, &Templates(vec!["{}".into()])).map(|_| ()).unwrap_err();
+    assert_eq!(embed().kind(), Kind::NotFound);
+    std::fs::rename(&moved, &file).unwrap();
+    assert_eq!(of_text(&clip, words), first);
+    clip.release_texts();
+    let mut longer = std::fs::read(&file).unwrap();
+    longer.extend([0; 8]);
+    std::fs::write(&file, longer).unwrap();
+    let error = embed();
+    assert!(error.kind() == Kind::Format && error.to_string().contains("open_clip_model.safetensors"), "{error}");
+    assert!(error.to_string().contains("changed since the CLIP was opened"), "{error}");
+
+    // Shapes are looked at when it is opened.
+    let folder = open_clip(&config("plain"), |tensors| {
+        let short = tensors["ln_final.weight"].narrow(0, 0, 3).unwrap().contiguous().unwrap();
+        tensors.insert("ln_final.weight".into(), short);
+    });
+    let error = Clip::open(folder.path()).err().unwrap().to_string();
+    assert!(error.contains("'ln_final.weight' has shape [3]"), "{error}");
 }
 
 fn row(value: &Value) -> Vec<f32> {
@@ -412,10 +448,14 @@ fn other_fields_of_open_clip_are_honoured() {
     let face = data("clip/open_clip/face32.png");
     let wide = data("clip/open_clip/wide.png");
     let words = "a pencil sketch";
+    let folders = RefCell::new(vec![]);
     let opened = |changes: &[(&str, Value)], change: fn(&mut BTreeMap<String, Tensor>)| {
         let mut changed = config("plain");
         changes.iter().for_each(|(place, value)| set(&mut changed, place, value.clone()));
-        Clip::open(open_clip(&changed, change).path()).unwrap()
+        let folder = open_clip(&changed, change);
+        let clip = Clip::open(folder.path()).unwrap();
+        folders.borrow_mut().push(folder);
+        clip
     };
     let plain = opened(&[], |_| {});
     let square = opened(&[("model_cfg.vision_cfg.image_size", json!([32, 32]))], |_| {});

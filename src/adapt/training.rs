@@ -314,7 +314,12 @@ impl Adaptation {
         };
         let guides = clips
             .par_iter()
-            .map(|c| Guide::new(c, &rules, &source, &target, templates, own.as_ref(), cancel))
+            .map(|c| {
+                let guide = Guide::new(c, &rules, &source, &target, templates, own.as_ref(), cancel);
+                // Nothing of the training reads another text.
+                c.clip.release_texts();
+                guide
+            })
             .collect::<Result<Vec<_>>>()?;
         let preview = Rng::stream(settings.seed, PREVIEW).normals(&[PREVIEW_PICTURES, generator.config().z_dim], generator.device())?;
         let trainable = Trainable::new(&generator, &start, &settings)?;

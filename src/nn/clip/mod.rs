@@ -35,7 +35,7 @@ use described::Described;
 use resnet::ResNet;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use text::TextTower;
+use text::Text;
 use vit::Vit;
 use weights::Weights;
 
@@ -59,14 +59,14 @@ enum Vision {
     ResNet(ResNet),
 }
 
-/// A CLIP with frozen weights, in f32. Threads may share it.
+/// A CLIP with frozen weights, in f32. Threads may share it. What reads texts is read from its file when it is first needed.
 pub struct Clip {
     /// For domains' descriptions: the folder's or file's name.
     pub name: String,
     config: Config,
     preprocessing: Preprocessing,
     vision: Vision,
-    text: TextTower,
+    text: Text,
     reader: Reader,
     logit_scale: f32,
     warnings: Vec<String>,
@@ -104,17 +104,17 @@ impl Clip {
 
     /// As [`Clip::open_as`], for a device.
     pub fn open_on(path: &Path, activation: Option<Activation>, device: &Device, cancel: &Cancel) -> Result<Self> {
-        Self::load(path, &checkpoint::open_unless(&files::tensors(path)?, cancel)?.on(device), activation)
+        Self::load(path, &checkpoint::open_unless(&files::tensors(path)?, cancel)?.on(device), activation, true)
     }
 
     /// As [`Clip::open`], of a file that is open already, with what stands beside it.
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
-        Self::load(&checkpoint.path, checkpoint, None)
+        Self::load(&checkpoint.path, checkpoint, None, false)
     }
 
     /// As [`Clip::open_as`], of a file in memory, which has nothing beside it: what a configuration would say is known of OpenAI's files alone.
     pub fn from_bytes(name: &Path, bytes: Vec<u8>, activation: Option<Activation>, device: &Device, cancel: &Cancel) -> Result<Self> {
-        Self::load_beside(name, &checkpoint::open_bytes_unless(name, bytes, cancel)?.on(device), activation, None)
+        Self::load_beside(name, &checkpoint::open_bytes_unless(name, bytes, cancel)?.on(device), activation, None, false)
     }
 
     /// The CLIP's tensors in a file, without what trainers put before their names and beside them.
@@ -122,13 +122,19 @@ impl Clip {
         place(file)
     }
 
-    /// `path` is what the user named: the file, or its folder.
-    fn load(path: &Path, checkpoint: &Checkpoint, activation: Option<Activation>) -> Result<Self> {
-        Self::load_beside(path, checkpoint, activation, checkpoint.path.parent())
+    /// `path` is what the user named: the file, or its folder. `again`: what [`place`] finds in `checkpoint` is all that it shows of its file.
+    fn load(path: &Path, checkpoint: &Checkpoint, activation: Option<Activation>, again: bool) -> Result<Self> {
+        Self::load_beside(path, checkpoint, activation, checkpoint.path.parent(), again)
     }
 
-    /// `beside`: the folder in which there may be more files of the CLIP.
-    fn load_beside(path: &Path, checkpoint: &Checkpoint, activation: Option<Activation>, beside: Option<&Path>) -> Result<Self> {
+    /// `beside`: the folder in which there may be more files of the CLIP. `again`: the tensors can be read from their file when they are needed.
+    fn load_beside(
+        path: &Path,
+        checkpoint: &Checkpoint,
+        activation: Option<Activation>,
+        beside: Option<&Path>,
+        again: bool,
+    ) -> Result<Self> {
         let folder = checkpoint.path.parent().unwrap_or(Path::new(""));
         let checkpoint = &place(checkpoint);
         let weights = Weights::new(checkpoint)?;
@@ -143,7 +149,7 @@ impl Clip {
             VisionConfig::Vit(c) => (Vision::Vit(Vit::new(&weights, c)?), c.resolution),
             VisionConfig::ResNet(c) => (Vision::ResNet(ResNet::new(&weights, c)?), c.resolution),
         };
-        let text = TextTower::new(&weights, &config.text)?;
+        let text = Text::new(&weights, &config.text, again.then_some(checkpoint))?;
         let (preprocessing, warning) = files::preprocessing(folder, weights.layout(), described.as_mut(), resolution)?;
         let guesses = activation.is_none() && !weights.is_openais_own();
         let reader = Reader::new(
@@ -265,14 +271,21 @@ impl Clip {
         }
     }
 
-    /// Token ids [n, up to context] u32 -> features [n, d], not normalised.
+    /// Lets go of the weights that read texts, which are most of a CLIP beside those that look at pictures; they are read from the file again when they are
+    /// needed. Nothing happens to a CLIP that was opened from memory.
+    pub fn release_texts(&self) {
+        self.text.release();
+    }
+
+    /// Token ids [n, up to context] u32 -> features [n, d], not normalised. Errors: as those of opening the file, from which the weights are read where
+    /// they are not there ([`Clip::release_texts`]); `Format` where it has changed.
     pub fn encode_tokens(&self, tokens: &Tensor) -> Result<Tensor> {
-        self.text.forward(tokens, None)
+        self.text.forward(tokens, None, &Cancel::new())
     }
 
     /// [`Clip::encode_tokens`] that shows each layer to `trace`: `text.block.<i>` [n, t, width].
     pub fn encode_tokens_traced(&self, tokens: &Tensor, trace: Trace) -> Result<Tensor> {
-        self.text.forward(tokens, Some(trace))
+        self.text.forward(tokens, Some(trace), &Cancel::new())
     }
 
     /// As [`Reader::tokenizer`].
@@ -301,7 +314,7 @@ impl Clip {
         for some in order.chunks(TEXTS_AT_ONCE) {
             cancel.check()?;
             let ids: Vec<u32> = some.iter().flat_map(|&i| &rows[i]).copied().collect();
-            parts.push(self.encode_tokens(&Tensor::from_vec(ids, (some.len(), context), HOST)?)?);
+            parts.push(self.text.forward(&Tensor::from_vec(ids, (some.len(), context), HOST)?, None, cancel)?);
         }
         let mut places = vec![0u32; order.len()];
         order.iter().enumerate().for_each(|(place, &i)| places[i] = place as u32);

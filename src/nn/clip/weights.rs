@@ -1,9 +1,10 @@
 //! A checkpoint's tensors under either of the key layouts that CLIPs come in.
 
 use crate::checkpoint::{Checkpoint, Format};
+use crate::device::{Device, HOST};
 use crate::error::{Error, Result};
 use crate::kernels::BlockWeights;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use std::borrow::Cow;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub(super) struct Weights<'a> {
     layout: Layout,
     /// The text tower's keys begin with `text.`.
     text_apart: bool,
+    /// Tensors are looked for, and not read: see [`Weights::shapes_alone`].
+    unread: bool,
 }
 
 const OPENAI: &str = "visual.conv1.weight";
@@ -33,7 +36,7 @@ pub(crate) fn place(file: &Checkpoint) -> Checkpoint {
     file.with_prefix(&file.find_prefix(&NAMES, &[OPENAI, HUGGING_FACE]).unwrap_or_default())
 }
 
-type Pair = (Tensor, Tensor);
+pub(super) type Pair = (Tensor, Tensor);
 
 /// Relatives of CLIP whose other keys are the same: they would give wrong numbers.
 const RELATIVES: [(&str, &str); 12] = [
@@ -125,7 +128,7 @@ impl<'a> Weights<'a> {
             );
             return Err(Error::format(&checkpoint.path, message));
         };
-        Ok(Self { checkpoint, layout, text_apart: layout == Layout::OpenAi && has("text.token_embedding.weight") })
+        Ok(Self { checkpoint, layout, text_apart: layout == Layout::OpenAi && has("text.token_embedding.weight"), unread: false })
     }
 
     /// Whether the file is OpenAI's own: only those keep the sizes beside the weights, as TorchScript archives or what became of them.
@@ -168,8 +171,22 @@ impl<'a> Weights<'a> {
         })
     }
 
+    /// The same with zeros, which take no memory, in the place of every tensor that has the shape that is asked for; errors are those of reading it.
+    pub(super) fn shapes_alone(&self) -> Self {
+        Self { unread: true, ..*self }
+    }
+
+    /// Where tensors are put.
+    pub(super) fn device(&self) -> &Device {
+        self.checkpoint.device()
+    }
+
     pub(super) fn get(&self, key: &str, shape: &[usize]) -> Result<Tensor> {
-        self.checkpoint.f32(&self.name(key), Some(shape))
+        let key = self.name(key);
+        if self.unread && self.checkpoint.shape(&key) == Some(shape) {
+            return Ok(Tensor::zeros((), DType::F32, HOST)?.broadcast_as(shape)?);
+        }
+        self.checkpoint.f32(&key, Some(shape))
     }
 
     /// `<key>.weight` and `<key>.bias`.
