@@ -7,7 +7,7 @@
 use crate::adapt::{judge, Domain, Memory, Parameters, Settings, SNAPSHOT_PICTURES};
 use crate::error::{Error, Result};
 use crate::invert;
-use crate::kernels::{GREY_SIDE, PANEL, WINOGRAD_POINTS, WINOGRAD_ROOM};
+use crate::kernels::{is_worth, GREY_SIDE, PANEL, WINOGRAD_POINTS, WINOGRAD_ROOM};
 use crate::machine::{self, size, Room};
 use crate::nn::clip::{self, VisionConfig};
 use crate::nn::generator::{slice, Config, Kind, Layer};
@@ -35,10 +35,9 @@ fn pixels(config: &Config) -> usize {
     config.width() * config.height()
 }
 
-/// Drawing `n` pictures together without gradients, at the widest layer: its input and output, and its weights at Winograd's points; and the
-/// pictures with the smaller ones below them.
+/// Drawing `n` pictures together without gradients, at the widest layer: its input and output; and the pictures with the smaller ones below them.
 fn drawing(config: &Config, n: usize) -> usize {
-    largest(config, |l| n * (l.from.numbers() + l.to.numbers()) + points(l)) + 3 * n * picture(config)
+    largest(config, |l| n * (l.from.numbers() + l.to.numbers())) + 3 * n * picture(config)
 }
 
 /// A convolution's weights at the 36 points of Winograd's tiles; those of narrow layers hardly count.
@@ -46,9 +45,18 @@ fn points(layer: &Layer) -> usize {
     WINOGRAD_POINTS * layer.from.channels * layer.to.channels
 }
 
-/// The weights of all convolutions in the order in which the kernels read them, for one direction, and their energy.
-fn packed(config: &Config) -> usize {
-    config.of_kind(Kind::Convolution).map(|l| 10 * l.from.channels * l.to.channels.next_multiple_of(PANEL)).sum()
+/// The weights of all convolutions in the order in which the kernels read them for `n` pictures, for one direction, and their energy. Those that stay the
+/// same are kept at Winograd's points.
+fn packed(config: &Config, n: usize, frozen: bool) -> usize {
+    let each = |l: &Layer| match frozen && is_winograd(l, n) {
+        true => WINOGRAD_POINTS + 1,
+        false => 10,
+    };
+    config.of_kind(Kind::Convolution).map(|l| each(l) * l.from.channels * l.to.channels.next_multiple_of(PANEL)).sum()
+}
+
+fn is_winograd(layer: &Layer, n: usize) -> bool {
+    layer.from.area() == layer.to.area() && is_worth(n, layer.to.height, layer.to.width, layer.from.channels, layer.to.channels)
 }
 
 /// What one picture's way there keeps for the way back: the output of each layer, and where colours are clamped, theirs.
@@ -120,7 +128,7 @@ pub fn render(config: &Config, count: usize, changed: usize) -> u64 {
     let handed_out = count.saturating_mul(picture(config) + 4 * pixels(config));
     let at_once = count.min(slice(config));
     // The changed weights, in the kernels' order too, and one more of the largest while they are added up.
-    let weights = packed(config) + 2 * changed + changed / 4;
+    let weights = packed(config, at_once, true) + 2 * changed + changed / 4;
     bytes((weights + drawing(config, at_once) + scratch(config, at_once)).saturating_add(handed_out))
 }
 
@@ -134,7 +142,9 @@ pub fn invert(config: &Config, settings: &invert::Settings, clip: Option<&clip::
     };
     let seen = clip.filter(|_| settings.clip_weight > 0.0).map_or(0, |c| image_tower(c, true));
     // The picture, what is wanted, and the averages of both with their gradients.
-    bytes(2 * packed(config) + graph(config) + noise + seen + backward(config, 1, false) + scratch(config, 1) + 8 * picture(config))
+    bytes(
+        2 * packed(config, 1, true) + graph(config) + noise + seen + backward(config, 1, false) + scratch(config, 1) + 8 * picture(config),
+    )
 }
 
 /// Adapting a generator on so many threads.
@@ -196,7 +206,8 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let packs = match low {
         // Of the layer that is being gone through.
         true => largest(config, |l| 10 * l.from.channels * l.to.channels),
-        false => (if trained > 0 { 3 } else { 2 }) * packed(config),
+        false if trained > 0 => packed(config, at_once, true) + 2 * packed(config, at_once, false),
+        false => 2 * packed(config, at_once, true),
     };
     bytes(kept.saturating_add(packs + drawn + step.max(selection).max(judged).max(embedded).max(own).max(previewed)))
 }

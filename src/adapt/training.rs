@@ -445,9 +445,9 @@ impl Adaptation {
         let ranges = self.settings.parts(batch);
         let low = untracked.is_some();
         if ranges.len() > 1 && !low {
-            trained.prepare()?;
+            trained.prepare(ranges[0].len())?;
             if let Latents::Drawn(_) = latents {
-                self.twin.prepare()?;
+                self.twin.prepare(ranges[0].len())?;
             }
         }
         let parts = match untracked {

@@ -1,9 +1,10 @@
 //! What a synthesis network is made of, for the operation and for the devices that compute it.
 
 use super::cpu;
-use super::cpu::conv::Panels;
+use super::cpu::conv::{is_worth, Panels, Winograd};
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 /// What a layer is.
@@ -48,6 +49,11 @@ impl Layer {
         1.0 / ((self.inputs * kernel) as f32).sqrt()
     }
 
+    /// Whether `n` pictures go through it by Winograd's products, in either direction.
+    pub(super) fn is_winograd(&self, n: usize) -> bool {
+        !self.up && is_worth(n, self.height, self.width, self.inputs, self.outputs)
+    }
+
     pub(super) fn parameters(&self) -> impl Iterator<Item = usize> {
         let strength = match self.role {
             Role::Convolution { strength, .. } => Some(strength),
@@ -62,7 +68,26 @@ impl Layer {
 pub(crate) struct Packed {
     forward: OnceLock<Panels>,
     back: OnceLock<Panels>,
+    /// At Winograd's points, four times as large: where weights stay the same for many passes, so that these are transformed once.
+    points: OnceLock<Winograd>,
+    points_back: OnceLock<Winograd>,
     energy: OnceLock<Vec<f32>>,
+}
+
+/// Weights at Winograd's points, for as long as the layer or for one pass.
+pub(super) enum Points<'a> {
+    Kept(&'a Winograd),
+    Made(Winograd),
+}
+
+impl Deref for Points<'_> {
+    type Target = Winograd;
+    fn deref(&self) -> &Winograd {
+        match self {
+            Points::Kept(points) => points,
+            Points::Made(points) => points,
+        }
+    }
 }
 
 /// What `cell` holds. Several threads may make it at the same time, of which one is heard: none may wait for another here, as a thread that waits for
@@ -78,12 +103,34 @@ fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
 }
 
 impl Packed {
-    /// Makes all that a pass will ask for.
-    pub(crate) fn prepare(&self, layer: &Layer, w: &[f32], back: bool) {
-        self.forward(layer, w);
+    /// Makes all that a pass of `n` pictures will ask for.
+    fn prepare(&self, layer: &Layer, n: usize, w: &[f32], keep: bool, back: bool) {
+        match keep && layer.is_winograd(n) {
+            true => drop(self.points(layer, w, true)),
+            false => drop(self.forward(layer, w)),
+        }
         self.energy(layer, w);
         if back {
-            self.back(layer, w);
+            match keep && layer.is_winograd(n) {
+                true => drop(self.points_back(layer, w, true)),
+                false => drop(self.back(layer, w)),
+            }
+        }
+    }
+
+    /// `keep`: for those who come later, and then without keeping what they are made of.
+    pub(super) fn points(&self, layer: &Layer, w: &[f32], keep: bool) -> Points<'_> {
+        match keep {
+            true => Points::Kept(once(&self.points, || Winograd::lasting(&Panels::new(w, layer.outputs, layer.inputs, 9)))),
+            false => Points::Made(Winograd::new(self.forward(layer, w))),
+        }
+    }
+
+    /// As [`Packed::points`], of the input gradient.
+    pub(super) fn points_back(&self, layer: &Layer, w: &[f32], keep: bool) -> Points<'_> {
+        match keep {
+            true => Points::Kept(once(&self.points_back, || Winograd::lasting(&Panels::back(w, layer.outputs, layer.inputs, 9, true)))),
+            false => Points::Made(Winograd::new(self.back(layer, w))),
         }
     }
 
@@ -148,9 +195,9 @@ impl Network {
         Self { packed, lean: true, ..self.clone() }
     }
 
-    /// Makes what passes will ask for, those back too where gradients are tracked: passes that begin at the same time would each make it.
+    /// Makes what passes of `n` pictures will ask for, those back too where gradients are tracked: passes that begin at the same time would each make it.
     /// A GPU has nothing to make.
-    pub(crate) fn prepare(&self) -> Result<()> {
+    pub(crate) fn prepare(&self, n: usize) -> Result<()> {
         if !self.parameters[0].device().is_cpu() {
             return Ok(());
         }
@@ -158,9 +205,14 @@ impl Network {
         for layer in self.layers.iter().filter(|layer| layer.role != Role::Colours && !self.lean) {
             let weight = self.parameters[layer.weight].contiguous()?;
             let (storage, layout) = weight.storage_and_layout();
-            self.packed[layer.weight].prepare(layer, cpu::on_host(&storage, layout, "synthesis")?, back);
+            self.packed[layer.weight].prepare(layer, n, cpu::on_host(&storage, layout, "synthesis")?, self.keeps_points(layer), back);
         }
         Ok(())
+    }
+
+    /// Whether a layer's weights are kept at Winograd's points: those that are trained change after each step.
+    pub(super) fn keeps_points(&self, layer: &Layer) -> bool {
+        !self.lean && !self.parameters[layer.weight].track_op()
     }
 
     pub(super) fn convolutions(&self) -> usize {

@@ -1,7 +1,7 @@
 //! A StyleGAN2 synthesis network with skips on the CPU: features channels-last from the constant to the pictures, one pass over them a layer and
 //! direction.
 
-use super::conv::{self, Map, Scaled, Styled, Sums, Winograd, GAIN, PANEL, SLOPE};
+use super::conv::{self, Map, Scaled, Styled, Sums, GAIN, PANEL, SLOPE};
 use super::scratch::{Scratch, Warm};
 use super::simd::vectorised;
 use crate::cancel::Cancel;
@@ -77,10 +77,6 @@ impl Given<'_> {
             w.chunks(layer.inputs).flat_map(row).collect::<Vec<f32>>()
         };
         s.chunks(layer.inputs).flat_map(of).collect()
-    }
-
-    fn is_winograd(&self, layer: &Layer, inputs: usize, outputs: usize) -> bool {
-        !layer.up && conv::is_worth(self.n, layer.height, layer.width, inputs, outputs)
     }
 
     /// The constant for each picture, [n][h][w][c].
@@ -163,7 +159,6 @@ impl Given<'_> {
     ) -> Result<Scratch> {
         let (weights, k) = (self.parameters[layer.weight], layer.outputs);
         let packed = self.packed(layer);
-        let panels = packed.forward(layer, weights);
         let scaled: Vec<f32> = d.iter().map(|d| d * layer.scale()).collect();
         let (factor, bias) = (conv::padded(&scaled, k), conv::padded(self.parameters[layer.bias], k));
         let area = layer.height * layer.width;
@@ -178,10 +173,10 @@ impl Given<'_> {
             clamp: self.net.clamp,
         };
         let mut y = Scratch::new(self.n * area * k);
-        let run = |finish: &Styled, y: &mut [f32]| match (layer.up, self.is_winograd(layer, layer.inputs, k)) {
-            (true, _) => conv::up(x, s, panels, self.net.blur, finish, y),
-            (false, true) => Winograd::new(panels).correlate(x, s, finish, y),
-            (false, false) => conv::correlate(x, s, panels, finish, y),
+        let run = |finish: &Styled, y: &mut [f32]| match (layer.up, layer.is_winograd(self.n)) {
+            (true, _) => conv::up(x, s, packed.forward(layer, weights), self.net.blur, finish, y),
+            (false, true) => packed.points(layer, weights, self.net.keeps_points(layer)).correlate(x, s, finish, y),
+            (false, false) => conv::correlate(x, s, packed.forward(layer, weights), finish, y),
         };
         if let Some(seen) = seen {
             finish.activate = false;
@@ -403,10 +398,9 @@ impl Given<'_> {
     fn of_input(&self, layer: &Layer, x: Map, s: &[f32], g: Map, d: &[f32], q: &[f32]) -> (Scratch, Vec<f32>) {
         let (weights, c, k) = (self.parameters[layer.weight], layer.inputs, layer.outputs);
         let packed = self.packed(layer);
-        let panels = packed.back(layer, weights);
         let scaled: Vec<f32> = s.iter().map(|s| s * layer.scale()).collect();
         let factor = conv::padded(&scaled, c);
-        let winograd = self.is_winograd(layer, k, c);
+        let winograd = layer.is_winograd(self.n);
         let parts = match (layer.up, winograd) {
             (true, _) => conv::up_parts_back(x.h, x.w, k),
             (false, true) => conv::wino_parts(x.h, x.w, k, c),
@@ -416,9 +410,9 @@ impl Given<'_> {
         let mut dx = Scratch::new(x.data.len());
         let finish = Scaled::new(&factor, x, &mut sums);
         match (layer.up, winograd) {
-            (true, _) => conv::up_back(g, d, panels, self.net.blur, &finish, &mut dx),
-            (false, true) => Winograd::new(panels).correlate(g, d, &finish, &mut dx),
-            (false, false) => conv::correlate(g, d, panels, &finish, &mut dx),
+            (true, _) => conv::up_back(g, d, packed.back(layer, weights), self.net.blur, &finish, &mut dx),
+            (false, true) => packed.points_back(layer, weights, self.net.keeps_points(layer)).correlate(g, d, &finish, &mut dx),
+            (false, false) => conv::correlate(g, d, packed.back(layer, weights), &finish, &mut dx),
         }
         let energy = packed.energy(layer, weights);
         let mut ds: Vec<f32> = sums.totals(c).iter().map(|v| v * layer.scale()).collect();
@@ -436,7 +430,7 @@ impl Given<'_> {
     fn of_weights(&self, layer: &Layer, x: Map, s: &[f32], g: Map, d: &[f32], q: &[f32]) -> Vec<f32> {
         let (w, c, k) = (self.parameters[layer.weight], layer.inputs, layer.outputs);
         let mut dw = Scratch::zeros(9 * k.next_multiple_of(PANEL) * c);
-        match (layer.up, self.is_winograd(layer, c, k)) {
+        match (layer.up, layer.is_winograd(self.n)) {
             (true, _) => conv::weight_gradient(x, s, g, d, conv::Kind::Up(self.net.blur), &mut dw),
             (false, true) => conv::wino_weight_gradient(x, s, g, d, &mut dw),
             (false, false) => conv::weight_gradient(x, s, g, d, conv::Kind::Plain, &mut dw),

@@ -493,10 +493,10 @@ impl Generator {
         })
     }
 
-    /// Makes what drawing will ask for: calls that begin at the same time would each make it.
-    pub(crate) fn prepare(&self) -> Result<()> {
+    /// Makes what drawing `n` pictures together will ask for: calls that begin at the same time would each make it.
+    pub(crate) fn prepare(&self, n: usize) -> Result<()> {
         match &self.synthesis {
-            Synthesis::StyleGan2(s) => s.prepare(),
+            Synthesis::StyleGan2(s) => s.prepare(n),
         }
     }
 

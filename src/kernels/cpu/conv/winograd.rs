@@ -180,9 +180,18 @@ pub(crate) fn parts(h: usize, w: usize, inputs: usize, outputs: usize) -> usize 
 }
 
 impl Winograd {
+    /// For one pass.
     pub(crate) fn new(panels: &Panels) -> Self {
+        Self::in_place(panels, Scratch::new(POINTS * panels.inputs * panels.outputs))
+    }
+
+    /// For many.
+    pub(crate) fn lasting(panels: &Panels) -> Self {
+        Self::in_place(panels, Scratch::lasting(POINTS * panels.inputs * panels.outputs))
+    }
+
+    fn in_place(panels: &Panels, mut data: Scratch) -> Self {
         assert!(panels.taps == 9 && panels.outputs.is_multiple_of(PANEL));
-        let mut data = Scratch::new(POINTS * panels.inputs * panels.outputs);
         let out = Shared(data.as_mut_ptr());
         (0..panels.count()).into_par_iter().for_each(|panel| dispatch(Spread { panels, panel, out }));
         Self { data, inputs: panels.inputs, outputs: panels.outputs }

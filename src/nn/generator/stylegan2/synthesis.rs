@@ -97,9 +97,9 @@ impl Synthesis {
         Self { network: Arc::new(self.network.lean()), ..self.clone() }
     }
 
-    /// Makes what passes will ask for.
-    pub(in super::super) fn prepare(&self) -> Result<()> {
-        Ok(self.network.prepare()?)
+    /// Makes what passes of `n` pictures will ask for.
+    pub(in super::super) fn prepare(&self, n: usize) -> Result<()> {
+        Ok(self.network.prepare(n)?)
     }
 
     /// Of up-samplings.
