@@ -293,18 +293,22 @@ impl<'a> Need<'a> {
         let bytes = of(&|_| ());
         let would_fit = move |room: u64| {
             // What changes nothing that is trained comes first.
-            let without_pool = |s: &mut Settings| s.pool = 0;
-            let low = |s: &mut Settings| (s.pool, s.memory) = (0, Memory::Low);
-            if settings.pool > 0 && of(&without_pool) <= room {
-                return format!("without a pool of latents it would need about {}", size(of(&without_pool)));
-            }
-            let with = if settings.pool > 0 { "with memory = low and without a pool of latents" } else { "with memory = low" };
+            let low = |s: &mut Settings| s.memory = Memory::Low;
+            let least = |s: &mut Settings| (s.pool, s.memory) = (0, Memory::Low);
             if settings.memory == Memory::Fast && of(&low) <= room {
-                return format!("{with} it would need about {}", size(of(&low)));
+                return format!("with memory = low it would need about {}", size(of(&low)));
+            }
+            let with = match (settings.memory, settings.pooled() > 0) {
+                (Memory::Low, true) => "without a pool of latents",
+                (_, true) => "with memory = low and without a pool of latents",
+                (_, false) => "with memory = low",
+            };
+            if of(&least) < bytes && of(&least) <= room {
+                return format!("{with} it would need about {}", size(of(&least)));
             }
             let of = |batch: usize, snapshot_every: usize| {
                 of(&|s| {
-                    low(s);
+                    least(s);
                     (s.batch, s.snapshot_every) = (batch, snapshot_every);
                 })
             };
@@ -387,7 +391,7 @@ mod tests {
         assert_eq!(of(1), of(1000));
     }
 
-    /// A pool counts by its latents, and is the first to be left out where there is not enough.
+    /// A pool counts by its latents, and is left out where there is not enough even with less memory for the rest.
     #[test]
     fn a_pool_is_counted() {
         let pack = ModelPack::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/models/starter")).unwrap();
@@ -400,8 +404,17 @@ mod tests {
         assert_eq!(of(1000, false) - of(0, false), 4 * 1000 * (clips[0].clip.dimension() as u64 + 256));
         let settings = Settings { pool: 4000, augment: true, snapshot_every: 0, ..Settings::default() };
         let need = Need::adapting(config, &settings, sizes.clone(), 1, 2);
-        let refusal = need.admit(of(0, true) + 1, "memory_limit").unwrap_err().to_string();
-        assert!(refusal.ends_with(&format!("without a pool of latents it would need about {}", size(of(0, true)))), "{refusal}");
+        let low = |pool| adapt(config, &Settings { pool, memory: Memory::Low, ..settings.clone() }, &sizes, 1, 2);
+        for (room, bytes, advice) in [
+            (low(4000), low(4000), "; with memory = low it would need"),
+            (low(0), low(0), "with memory = low and without a pool of latents it would need"),
+        ] {
+            let refusal = need.admit(room + 1, "memory_limit").unwrap_err().to_string();
+            assert!(refusal.ends_with(&format!("{advice} about {}", size(bytes))), "{refusal}");
+        }
+        let settings = Settings { memory: Memory::Low, ..settings.clone() };
+        let refusal = Need::adapting(config, &settings, sizes.clone(), 1, 2).admit(low(0) + 1, "memory_limit").unwrap_err().to_string();
+        assert!(refusal.ends_with(&format!("; without a pool of latents it would need about {}", size(low(0)))), "{refusal}");
     }
 
     /// A host may allow more than the machine has.

@@ -168,8 +168,8 @@ pub struct Settings {
     pub train_resolution: usize,
     /// Random noise in the synthesis layers; false for generators trained without.
     pub noise: bool,
-    /// Latents whose unadapted pictures are drawn once and used again (`default` mode), each with its own noise and style mixing, which stay
-    /// the same; at least a batch of them. 0: new ones in every step, as in `reference` mode.
+    /// Latents whose unadapted pictures are drawn once and used again, each with its own noise and style mixing, which stay the same; at least a
+    /// batch of them. 0: new ones in every step, as always in `reference` mode.
     pub pool: usize,
     /// It makes no difference to a domain but in the last bits.
     pub memory: Memory,
@@ -202,7 +202,7 @@ impl Default for Settings {
             clip_resize: ClipResize::Antialias,
             train_resolution: 0,
             noise: true,
-            pool: 0,
+            pool: 128,
             memory: Memory::Fast,
             seed: 1,
             snapshot_every: 50,
@@ -248,6 +248,7 @@ impl Settings {
     /// Latents of the pool; 0 where there is none.
     pub(crate) fn pooled(&self) -> usize {
         match self.pool {
+            _ if !self.rules().shared_draws => 0,
             0 => 0,
             pool => pool.max(self.batch),
         }
@@ -362,7 +363,7 @@ impl Listed for Settings {
             "pool",
             Kind::Count(0, 4096),
             "latents",
-            "Latents whose unadapted pictures are drawn once and used again, at least a batch; 0: new ones in every step",
+            "Latents whose unadapted pictures are drawn once and used again, at least a batch; 0, and reference mode: new ones in every step",
         ),
         setting(
             "memory",
@@ -390,10 +391,6 @@ impl Listed for Settings {
 
     fn check_together(&self) -> Result<()> {
         let l = &self.losses;
-        if self.pool > 0 && !self.rules().shared_draws {
-            let message = format!("is {}, where reference mode draws new latents in every step; it must be 0 there", self.pool);
-            return Err(Error::argument("pool", message));
-        }
         match l.direction + l.global + l.manifold > 0.0 {
             true => Ok(()),
             false => Err(Error::argument("losses", "direction, global and manifold are all 0: nothing pulls towards the target")),
