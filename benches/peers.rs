@@ -10,7 +10,7 @@
 //! | `adapt` | training steps; `set=NAME:VALUE` for each setting | `generator`, `clip` (repeatable) |
 //! | `invert` | inversion steps, with the `losses`; `set=` as above | `generator`, `inputs` |
 //! | `agree` | no times: what the others are compared by, written to `out` | `generator`, `clip` (repeatable), `inputs`, `out` |
-//! | `settings` | no times: which settings there are | |
+//! | `settings` | no times: which settings there are, and some defaults | |
 //!
 //! `inputs` is a file of tensors: `latent` [1, rows, style_dim], `clip` [n, 3, side, side] as normalised for CLIP, `target` [1, 3, side, side]
 //! in [-1, 1]. `texts` names a file with a text a line: `agree` writes the tokens of all and embeds some.
@@ -179,7 +179,9 @@ fn agree(given: &Given) -> Result<Value> {
 
 fn names() -> Value {
     let of = |all: &[settings::Setting]| all.iter().map(|s| s.name).collect::<Vec<_>>();
-    json!({"adapt": of(adapt::Settings::SETTINGS), "invert": of(invert::Settings::SETTINGS)})
+    let defaults = adapt::Settings::default();
+    let defaults = json!({"pool": defaults.pool, "steps": defaults.steps});
+    json!({"adapt": of(adapt::Settings::SETTINGS), "invert": of(invert::Settings::SETTINGS), "defaults": defaults})
 }
 
 fn run(work: &str, given: &Given) -> Result<Value> {

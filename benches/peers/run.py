@@ -185,6 +185,7 @@ class Bench:
         # The first half is the source's, as the peer has it.
         self.texts.write_text("".join(t.replace("{}", words) + "\n" for words in ("photo", "sketch") for t in self.templates))
         known = self.ours("settings")
+        self.defaults = known["defaults"]
         # Peak memory of PyTorch's own process without a network.
         self.bare = []
         self.modes = {"default": {}, "reference": {"mode": "reference"}}
@@ -212,9 +213,17 @@ class Bench:
     def ours_row(self, row, mode):
         given = {"generator": self.file(f"generator-{row.size}"), "inputs": self.file(f"inputs-{row.size}"),
                  "clip": [self.file(f"clip-{c}") for c in row.clips], "warm": row.warm, "times": row.ours}
-        if row.work in ("adapt", "invert"):
-            given["set"] = [f"{name}:{value}" for name, value in self.settings(row, mode).items()]
-        return self.ours(row.work, **given)
+        changes = {} if row.work not in ("adapt", "invert") else self.settings(row, mode)
+        words = lambda changes: [f"{name}:{value}" for name, value in changes.items()]
+        first = self.ours(row.work, **given, set=words(changes))
+        if row.work != "adapt" or mode == "reference":
+            return first
+        # The first steps of a run draw the pool's unadapted pictures, the others have them: with a pool of one batch, all but the first.
+        later = self.ours(row.work, **given, set=words(changes | {"pool": str(BATCH)}))
+        filling = self.defaults["pool"] / BATCH / self.defaults["steps"]
+        kinds = [statistics.mean(of["seconds"]) for of in (first, later)]
+        return first | {"seconds": [filling * kinds[0] + (1 - filling) * kinds[1]], "peak": max(first["peak"], later["peak"]),
+                        "first": kinds[0], "later": kinds[1]}
 
     def ours_start(self, row, mode, step):
         """The program as a user runs it, for one step, less a step."""
@@ -337,11 +346,12 @@ def measure(bench, names, repeats):
             say(f"{name}, {side}: {e}")
             failed.setdefault(name, str(e))
             return None
-        kept = {key: done[key] for key in ("seconds", "peak", "wall", "whole", "step", "losses") if key in done}
+        kept = {key: done[key] for key in ("seconds", "peak", "wall", "whole", "step", "losses", "first", "later") if key in done}
         # The mean: a step that does what later ones need not shall count.
         kept["time"] = statistics.mean(kept["seconds"]) if ROWS[name].work == "adapt" else statistics.median(kept["seconds"])
         results[name][side].append(kept)
-        say(f"  {name:13} {side:10} {kept['time']:8.3f} s, {kept['peak'] / 1e9:.2f} GB")
+        kinds = f" (the first {kept['first']:.3f}, later ones {kept['later']:.3f})" if "first" in kept else ""
+        say(f"  {name:13} {side:10} {kept['time']:8.3f} s{kinds}, {kept['peak'] / 1e9:.2f} GB")
         return kept
 
     for repeat in range(repeats):
@@ -359,7 +369,7 @@ def measure(bench, names, repeats):
                         step = steps.get((row.size, mode))
                         if step is None:
                             of_step = next(r for r in ROWS.values() if r.work == "adapt" and r.size == row.size)
-                            step = statistics.mean(bench.ours_row(of_step, mode)["seconds"])
+                            step = bench.ours_row(of_step, mode)["first"]
                         return bench.ours_start(row, mode, step)
                     one(name, mode, start)
                 continue
@@ -372,7 +382,7 @@ def measure(bench, names, repeats):
             for mode in modes:
                 done = one(name, mode, lambda: bench.ours_row(row, mode))
                 if done and row.work == "adapt":
-                    steps[row.size, mode] = done["time"]
+                    steps[row.size, mode] = done.get("first", done["time"])
             peer, mine = results[name]["peer"], results[name]["default"]
             if row.work == "invert" and repeat == 0 and peer and mine:
                 for i, (p, m) in enumerate(zip(peer[0]["losses"][:2], mine[0]["losses"][:2])):
@@ -411,7 +421,9 @@ def table(bench, names, results, gemm, failed):
         rate = flops / time_of["default"] * 1e-9 if flops and time_of["default"] else None
         wanted = f"{row.reach}" if row.reach else f"{row.within} s at most"
         title = row.title + (" (FAILED)" if name in failed else "")
-        line = [title, seconds(time_of["peer"]), seconds(time_of["default"]), number(ratio), wanted, mark(fine), seconds(time_of["reference"]),
+        kinds = [median([r[key] for r in of["default"] if key in r]) for key in ("first", "later")]
+        mine = seconds(time_of["default"]) + (f" ({seconds(kinds[0])}, later {seconds(kinds[1])})" if kinds[1] else "")
+        line = [title, seconds(time_of["peer"]), mine, number(ratio), wanted, mark(fine), seconds(time_of["reference"]),
                 size(peak_of["peer"]), size(peak_of["default"]), number(memory), number(HALF), mark(None if memory is None else memory <= HALF),
                 f"{flops * 1e-9:.4g} G" if flops else "-", number(rate, 0), f"{rate / peak:.0%}" if rate else "-"]
         if low:
