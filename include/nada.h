@@ -1172,7 +1172,8 @@ enum {
 
 /**
  * Opens a CLIP: a Hugging Face folder (config.json, model.safetensors, and its tokenizer where it has one), or a file: OpenAI's
- * TorchScript archive, or its tensors as safetensors or as a torch zip file. `file` is UTF-8; `call` may be NULL.
+ * TorchScript archive, or its tensors as safetensors or as a torch zip file. What reads texts is read from there when texts are first
+ * embedded. `file` is UTF-8; `call` may be NULL.
  * Threads: any. Owner: the caller frees *clip with nada_clip_free(); it may outlive the context.
  * Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED, NADA_CANCELLED.
  */
@@ -1230,7 +1231,8 @@ uint32_t nada_clip_dimension(const nada_clip *clip);
  * into each of the templates, which have one {} each, and the mean is taken; without templates it stands as it is. `templates` and `call`
  * may be NULL.
  * Threads: any. Owner: all is borrowed for the call.
- * Fails: NADA_INVALID_ARGUMENT (also a text that is too long), NADA_UNSUPPORTED (a CLIP that reads no texts), NADA_CANCELLED.
+ * Fails: NADA_INVALID_ARGUMENT (also a text that is too long), NADA_UNSUPPORTED (a CLIP that reads no texts), NADA_CANCELLED; where weights
+ * are read from the CLIP's file, as nada_clip_open(), and NADA_BAD_FORMAT where it has changed since.
  */
 nada_status nada_clip_embed_texts(
     const nada_clip *clip,
