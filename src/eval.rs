@@ -219,8 +219,9 @@ pub fn domains(
     let mut figures = Vec::new();
     for WeightedClip { clip, .. } in clips {
         cancel.check()?;
-        let text = embed_text_unless(clip, target, templates, cancel)?;
+        let text = embed_text_unless(clip, target, templates, cancel);
         clip.release_texts();
+        let text = text?;
         let (before, after) = (clip.embed_pictures(&plain_signed, resize, cancel)?, clip.embed_pictures(&drawn, resize, cancel)?);
         figures.push(ClipFigures {
             clip: clip.name.clone(),

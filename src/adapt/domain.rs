@@ -460,7 +460,8 @@ fn contents(file: &Checkpoint) -> Result<(Description, BTreeMap<String, &str>)> 
 impl Generator {
     /// This generator with domains added: every tensor plus the sum of strength * delta. Shares every unchanged tensor.
     ///
-    /// Errors: `Mismatch` where a domain was made from another generator (see [`Domain::for_generator`]); `InvalidArgument` for a strength outside [0, 1.5].
+    /// Errors: `Mismatch` where a domain was made from another generator (see [`Domain::for_generator`]); `InvalidArgument` for a strength
+    /// outside [0, 1.5].
     pub fn with_domains(&self, domains: &[(&Domain, f32)]) -> Result<Generator> {
         self.with_domains_unless(domains, &Cancel::new())
     }

@@ -163,8 +163,8 @@ pub struct Settings {
     /// Random flips, turns, scales, shifts, brightness and noise before CLIP, the same draw for both twins.
     pub augment: bool,
     pub clip_resize: ClipResize,
-    /// The picture, by its longer side in pixels, through which a network with skips is trained ([`Config::sizes`](crate::nn::generator::Config::sizes)):
-    /// layers above it are neither drawn nor trained. 0: the whole.
+    /// The picture, by its longer side in pixels, through which a network with skips is trained
+    /// ([`Config::sizes`](crate::nn::generator::Config::sizes)): layers above it are neither drawn nor trained. 0: the whole.
     pub train_resolution: usize,
     /// Random noise in the synthesis layers; false for generators trained without.
     pub noise: bool,

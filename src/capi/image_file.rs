@@ -33,8 +33,8 @@ unsafe fn open(input: Input, max_size: Option<u32>, call: *const nada_call) -> R
 /// and cHRM, or a camera's mark. What could not be honoured: nada_image_warning(). `file` is UTF-8; `call` may be
 /// NULL: its token is looked at between rows, and not in the middle of a decoder that holds the whole picture.
 /// Threads: any. Owner: the caller frees *image with nada_image_free().
-/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_CANCELLED, NADA_BAD_FORMAT (also a format that is not read, of which the message says how to
-/// convert it, a file that is cut off, and more than 67108864 pixels: see nada_image_open_square()).
+/// Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_CANCELLED, NADA_BAD_FORMAT (also a format that is not read, of which the
+/// message says how to convert it, a file that is cut off, and more than 67108864 pixels: see nada_image_open_square()).
 #[no_mangle]
 pub unsafe extern "C" fn nada_image_open(file: *const c_char, call: *const nada_call, image: *mut *mut nada_image) -> nada_status {
     guard(|| {

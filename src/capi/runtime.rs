@@ -2,8 +2,8 @@
 //!
 //! Work runs on pools of the context's own rather than on rayon's global one: the number of threads is the context's choice, two
 //! contexts do not disturb each other, and freeing a context's last handle ends its threads. A pool serves one call at a time; a call
-//! that finds none idle starts another, and at most [`IDLE_POOLS`] wait for the next one. So a callback may take as long as it likes, may itself call the library, and may wait for
-//! another thread that does: no call ever waits for another one's pool.
+//! that finds none idle starts another, and at most [`IDLE_POOLS`] wait for the next one. So a callback may take as long as it likes, may
+//! itself call the library, and may wait for another thread that does: no call ever waits for another one's pool.
 
 use super::call::Callback;
 use super::status::{nada_status, Failure, Result};

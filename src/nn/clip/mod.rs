@@ -86,7 +86,7 @@ impl Clip {
     ///
     /// What a configuration says is honoured, changes no number, or is refused by its name; [`Clip::warnings`] names what is not known.
     /// Errors: `NotFound`; `Format` with file and key where something is missing or has another shape than the rest says; `Unsupported`
-    /// with what the CLIP has that is not supported.
+    /// with what the CLIP has that is not supported. Of the weights that read texts only keys and shapes are looked at here.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_unless(path, &Cancel::new())
     }
@@ -213,7 +213,8 @@ impl Clip {
         self.text.device()
     }
 
-    /// Picture [n, 3, h, w] nominally in [-1, 1] -> CLIP input [n, 3, r, r]: (x + 1) / 2, resize of the short side, centre crop, normalise. Differentiable.
+    /// Picture [n, 3, h, w] nominally in [-1, 1] -> CLIP input [n, 3, r, r]: (x + 1) / 2, resize of the short side, centre crop, normalise.
+    /// Differentiable.
     pub fn preprocess(&self, image: &Tensor, resize: ClipResize) -> Result<Tensor> {
         self.preprocessing.tensor(&image.to_device(self.device())?, resize)
     }
@@ -271,21 +272,21 @@ impl Clip {
         }
     }
 
-    /// Lets go of the weights that read texts, which are most of a CLIP beside those that look at pictures; they are read from the file again when they are
-    /// needed. Nothing happens to a CLIP that was opened from memory.
+    /// Lets go of the weights that read texts, two fifths of a ViT-B/32's; they are read from the file again when they are needed. Nothing
+    /// happens to a CLIP that was opened from memory.
     pub fn release_texts(&self) {
         self.text.release();
     }
 
-    /// Token ids [n, up to context] u32 -> features [n, d], not normalised. Errors: as those of opening the file, from which the weights are read where
-    /// they are not there ([`Clip::release_texts`]); `Format` where it has changed.
+    /// Token ids [n, up to context] u32 -> features [n, d], not normalised. Errors: as those of opening the file, from which the weights are
+    /// read where they are not there ([`Clip::release_texts`]); `Format` where it has changed.
     pub fn encode_tokens(&self, tokens: &Tensor) -> Result<Tensor> {
-        self.text.forward(tokens, None, &Cancel::new())
+        self.text.tower(&Cancel::new())?.forward(tokens, None)
     }
 
     /// [`Clip::encode_tokens`] that shows each layer to `trace`: `text.block.<i>` [n, t, width].
     pub fn encode_tokens_traced(&self, tokens: &Tensor, trace: Trace) -> Result<Tensor> {
-        self.text.forward(tokens, Some(trace), &Cancel::new())
+        self.text.tower(&Cancel::new())?.forward(tokens, Some(trace))
     }
 
     /// As [`Reader::tokenizer`].
@@ -293,7 +294,8 @@ impl Clip {
         self.reader.tokenizer()
     }
 
-    /// Normalised embeddings [texts, d], of the texts as they are: see [`tidy`] for those of users. A text too long is an `InvalidArgument` that quotes it with its token count and the limit.
+    /// Normalised embeddings [texts, d], of the texts as they are: see [`tidy`] for those of users. A text too long is an `InvalidArgument` that
+    /// quotes it with its token count and the limit.
     pub fn embed_texts(&self, texts: &[String]) -> Result<Tensor> {
         self.embed_texts_unless(texts, &Cancel::new())
     }
@@ -310,11 +312,12 @@ impl Clip {
         let lengths = self.text.lengths(&rows)?;
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|&i| lengths[i]);
+        let tower = self.text.tower(cancel)?;
         let mut parts = Vec::new();
         for some in order.chunks(TEXTS_AT_ONCE) {
             cancel.check()?;
             let ids: Vec<u32> = some.iter().flat_map(|&i| &rows[i]).copied().collect();
-            parts.push(self.text.forward(&Tensor::from_vec(ids, (some.len(), context), HOST)?, None, cancel)?);
+            parts.push(tower.forward(&Tensor::from_vec(ids, (some.len(), context), HOST)?, None)?);
         }
         let mut places = vec![0u32; order.len()];
         order.iter().enumerate().for_each(|(place, &i)| places[i] = place as u32);

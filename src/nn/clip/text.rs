@@ -36,6 +36,19 @@ fn stamp(path: &PathBuf) -> Option<Stamp> {
     std::fs::metadata(path).ok().map(|m| (m.len(), m.modified().ok()))
 }
 
+impl File {
+    /// `Format` where a part is not what it was; where it is gone, why it cannot be opened.
+    fn check(&self) -> Result<()> {
+        match self.parts.iter().find(|(part, was)| stamp(part) != *was) {
+            None => Ok(()),
+            Some((part, _)) => {
+                std::fs::metadata(part).map_err(|e| Error::io(part, e))?;
+                Err(Error::format(part, "changed since the CLIP was opened; open it again"))
+            }
+        }
+    }
+}
+
 impl TextConfig {
     /// Where each text ends: the index of the token whose state is the text's.
     fn ends(&self, tokens: &[Vec<u32>]) -> Result<Vec<u32>> {
@@ -61,7 +74,8 @@ impl TextConfig {
 }
 
 impl Text {
-    /// Of a file that can be opened again only keys and shapes are looked at. Errors: as those of every tensor of the tower.
+    /// Of a file that can be opened again only keys and shapes are looked at. Errors: where one of the tower's is missing or has another shape;
+    /// where it cannot be read or is not finite that is said here, or of such a file when it is read.
     pub(super) fn new(weights: &Weights, config: &TextConfig, file: Option<&Checkpoint>) -> Result<Self> {
         let tower = match file {
             Some(_) => {
@@ -71,27 +85,29 @@ impl Text {
             None => Some(Arc::new(TextTower::new(weights, config)?)),
         };
         let file = file.map(|file| {
-            let parts = file.files().into_iter().map(|part| (part.clone(), stamp(&part))).collect();
-            File { path: file.path.clone(), parts }
+            // The process may go to another folder in the meantime; a folder that cannot be asked for leaves the path as it is.
+            let lasting = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+            let parts = file.files().into_iter().map(lasting).map(|part| (part.clone(), stamp(&part))).collect();
+            File { path: lasting(file.path.clone()), parts }
         });
         Ok(Self { config: config.clone(), device: weights.device().clone(), file, tower: Mutex::new(tower) })
     }
 
-    /// The tower, read where it is not there. `Cancelled` once the flag is raised; `Format` where the file is another than it was.
-    fn tower(&self, cancel: &Cancel) -> Result<Arc<TextTower>> {
+    /// The tower, read where it is not there. Errors: as those of reading every tensor of the tower; `Cancelled` once the flag is raised; `Format`
+    /// where the file is another than it was.
+    pub(super) fn tower(&self, cancel: &Cancel) -> Result<Arc<TextTower>> {
         let there = || self.tower.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(tower) = &*there() {
             return Ok(tower.clone());
         }
         let file = self.file.as_ref().ok_or_else(|| Error::Internal("the text tower is gone".into()))?;
-        if let Some((part, _)) = file.parts.iter().find(|(part, was)| stamp(part) != *was) {
-            // What is gone is said by the attempt to open it.
-            std::fs::metadata(part).map_err(|e| Error::io(part, e))?;
-            return Err(Error::format(part, "changed since the CLIP was opened; open it again"));
-        }
-        // Not behind the lock: reading uses all threads, one of which may come here for another's text. At worst two read it.
+        file.check()?;
+        // Not behind the lock: reading uses all threads, one of which may come here for another's text and would wait for itself. Those who
+        // come at the same time each read it, and one is kept.
         let opened = place(&checkpoint::open_unless(&file.path, cancel)?.on(&self.device));
         let tower = Arc::new(TextTower::new(&Weights::new(&opened)?, &self.config)?);
+        // It may have been written to while it was read.
+        file.check()?;
         Ok(there().get_or_insert(tower).clone())
     }
 
@@ -115,11 +131,6 @@ impl Text {
             false => Ok(tokens.iter().map(Vec::len).collect()),
         }
     }
-
-    /// As [`TextTower::forward`]. `Cancelled` where the flag is raised while the tower is read.
-    pub(super) fn forward(&self, tokens: &Tensor, trace: Option<Trace>, cancel: &Cancel) -> Result<Tensor> {
-        self.tower(cancel)?.forward(tokens, trace)
-    }
 }
 
 /// What a tower has beside its blocks.
@@ -130,7 +141,7 @@ struct Rest {
     projection: Tensor,
 }
 
-struct TextTower {
+pub(super) struct TextTower {
     config: TextConfig,
     /// [vocabulary, width]
     tokens: Tensor,
@@ -174,7 +185,7 @@ impl TextTower {
 
     /// tokens [n, up to context] -> features [n, embedding]. Where attention is causal, what follows the last end is not computed, except
     /// with `trace`.
-    fn forward(&self, tokens: &Tensor, mut trace: Option<Trace>) -> Result<Tensor> {
+    pub(super) fn forward(&self, tokens: &Tensor, mut trace: Option<Trace>) -> Result<Tensor> {
         let length = match tokens.dims() {
             &[n, length] if n > 0 && length > 0 && length <= self.config.context => length,
             dims => return Err(Error::argument("tokens", format!("shape {dims:?} is not [texts, 1 to {} tokens]", self.config.context))),

@@ -171,7 +171,8 @@ impl<'a> Weights<'a> {
         })
     }
 
-    /// The same with zeros, which take no memory, in the place of every tensor that has the shape that is asked for; errors are those of reading it.
+    /// The same with zeros in the place of every tensor that has the shape that is asked for, which take no memory as long as nothing is made of
+    /// them. Errors are those of keys and shapes; what cannot be read or is not finite is not seen.
     pub(super) fn shapes_alone(&self) -> Self {
         Self { unread: true, ..*self }
     }
