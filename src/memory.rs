@@ -7,7 +7,7 @@
 use crate::adapt::{judge, Domain, Memory, Parameters, Settings, SNAPSHOT_PICTURES};
 use crate::error::{Error, Result};
 use crate::invert;
-use crate::kernels::{is_worth, GREY_SIDE, PANEL, WINOGRAD_POINTS, WINOGRAD_ROOM};
+use crate::kernels::{is_worth, is_worth_up, GREY_SIDE, PANEL, UP_POINTS, WINOGRAD_POINTS, WINOGRAD_ROOM};
 use crate::machine::{self, size, Room};
 use crate::nn::clip::{self, VisionConfig};
 use crate::nn::generator::{slice, Config, Kind, Layer};
@@ -35,28 +35,45 @@ fn pixels(config: &Config) -> usize {
     config.width() * config.height()
 }
 
-/// Drawing `n` pictures together without gradients, at the widest layer: its input and output; and the pictures with the smaller ones below them.
+/// Drawing `n` pictures together without gradients, at the widest layer: its input and output; and the pictures with the smaller ones below
+/// them.
 fn drawing(config: &Config, n: usize) -> usize {
     largest(config, |l| n * (l.from.numbers() + l.to.numbers())) + 3 * n * picture(config)
 }
 
-/// A convolution's weights at the 36 points of Winograd's tiles; those of narrow layers hardly count.
-fn points(layer: &Layer) -> usize {
-    WINOGRAD_POINTS * layer.from.channels * layer.to.channels
+/// Matrices that a convolution's weights become at Winograd's points.
+fn matrices(layer: &Layer) -> usize {
+    match is_up(layer) {
+        true => UP_POINTS,
+        false => WINOGRAD_POINTS,
+    }
 }
 
-/// The weights of all convolutions in the order in which the kernels read them for `n` pictures, for one direction, and their energy. Those that stay the
-/// same are kept at Winograd's points.
-fn packed(config: &Config, n: usize, frozen: bool) -> usize {
-    let each = |l: &Layer| match frozen && is_winograd(l, n) {
-        true => WINOGRAD_POINTS + 1,
+/// A convolution's weights at Winograd's points; those of narrow layers hardly count.
+fn points(layer: &Layer) -> usize {
+    matrices(layer) * layer.from.channels * layer.to.channels
+}
+
+/// The weights of all convolutions in the order in which the kernels read them for `n` pictures, for one direction, and their energy. Those of layers
+/// that stay the same are kept at Winograd's points.
+fn packed(config: &Config, n: usize, frozen: impl Fn(&Layer) -> bool) -> usize {
+    let each = |l: &Layer| match is_winograd(l, n) && frozen(l) {
+        true => matrices(l) + 1,
         false => 10,
     };
     config.of_kind(Kind::Convolution).map(|l| each(l) * l.from.channels * l.to.channels.next_multiple_of(PANEL)).sum()
 }
 
+fn is_up(layer: &Layer) -> bool {
+    layer.from.area() != layer.to.area()
+}
+
 fn is_winograd(layer: &Layer, n: usize) -> bool {
-    layer.from.area() == layer.to.area() && is_worth(n, layer.to.height, layer.to.width, layer.from.channels, layer.to.channels)
+    let (height, width, inputs, outputs) = (layer.from.height, layer.from.width, layer.from.channels, layer.to.channels);
+    match is_up(layer) {
+        true => is_worth_up(n, height, width, inputs, outputs),
+        false => is_worth(n, height, width, inputs, outputs),
+    }
 }
 
 /// What one picture's way there keeps for the way back: the output of each layer, and where colours are clamped, theirs.
@@ -75,10 +92,10 @@ fn backward(config: &Config, n: usize, weights: bool) -> usize {
     largest(config, |l| features(l) + tiles(l)) + largest(config, points) * 4 / 3 + 3 * n * picture(config)
 }
 
-/// What the kernels' threads keep to work on again, after drawing `n` pictures at a time: tiles of features, of which the largest are those of
-/// up-samplings, 34 x 34 pixels of 512 channels, and those at Winograd's points.
+/// What the kernels' threads keep to work on again, after drawing `n` pictures at a time: tiles of features, and those at Winograd's points, of
+/// which up-samplings have the most, 1716 of 512 channels.
 fn scratch(config: &Config, n: usize) -> usize {
-    const TILES: usize = 2 << 20;
+    const TILES: usize = 4 << 20;
     TILES.min(n * largest(config, |l| l.from.numbers() + l.to.numbers()))
 }
 
@@ -128,7 +145,7 @@ pub fn render(config: &Config, count: usize, changed: usize) -> u64 {
     let handed_out = count.saturating_mul(picture(config) + 4 * pixels(config));
     let at_once = count.min(slice(config));
     // The changed weights, in the kernels' order too, and one more of the largest while they are added up.
-    let weights = packed(config, at_once, true) + 2 * changed + changed / 4;
+    let weights = packed(config, at_once, |_| true) + 2 * changed + changed / 4;
     bytes((weights + drawing(config, at_once) + scratch(config, at_once)).saturating_add(handed_out))
 }
 
@@ -143,7 +160,13 @@ pub fn invert(config: &Config, settings: &invert::Settings, clip: Option<&clip::
     let seen = clip.filter(|_| settings.clip_weight > 0.0).map_or(0, |c| image_tower(c, true));
     // The picture, what is wanted, and the averages of both with their gradients.
     bytes(
-        2 * packed(config, 1, true) + graph(config) + noise + seen + backward(config, 1, false) + scratch(config, 1) + 8 * picture(config),
+        2 * packed(config, 1, |_| true)
+            + graph(config)
+            + noise
+            + seen
+            + backward(config, 1, false)
+            + scratch(config, 1)
+            + 8 * picture(config),
     )
 }
 
@@ -202,14 +225,25 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let plain = if snapshots > 0 { SNAPSHOT_PICTURES * 4 * pixels(whole) } else { 0 };
     let kept = trained * (2 + settings.stop.is_some() as usize) + plain + pool(settings, clips);
     let kept = kept.saturating_add(snapshots.saturating_mul(trained + 8 * 4 * pixels(whole)));
-    // The frozen twin's way there and its selection's way back, or the trained one's where its weights are its own.
+    // The frozen twin's way there and the trained one's both ways, where its weights are its own. Those that a step does not train stay the same:
+    // of a selection that is all of them.
+    let frozen = |l: &Layer| settings.auto_layers.is_some() || !settings.trains(l);
     let packs = match low {
         // Of the layer that is being gone through.
         true => largest(config, |l| 10 * l.from.channels * l.to.channels),
-        false if trained > 0 => packed(config, at_once, true) + 2 * packed(config, at_once, false),
-        false => 2 * packed(config, at_once, true),
+        false if trained > 0 => packed(config, at_once, |_| true) + 2 * packed(config, at_once, frozen),
+        false => 2 * packed(config, at_once, |_| true),
     };
-    bytes(kept.saturating_add(packs + drawn + step.max(selection).max(judged).max(embedded).max(own).max(previewed)))
+    // Before a step its unadapted pictures are drawn that the pool lacks, one on each thread.
+    let lacking = match settings.pooled() {
+        0 => 0,
+        most => {
+            let at_once = if low { 1 } else { most.min(n).min(threads.max(1)) };
+            drawing(config, at_once) + at_once * towers(false) + scratch(config, at_once)
+        }
+    };
+    let most = [step, lacking, selection, judged, embedded, own, previewed].into_iter().max().unwrap_or(0);
+    bytes(kept.saturating_add(packs + drawn + most))
 }
 
 /// What is kept of the pool's pictures: what CLIPs see of them before it is changed at random, or else the embeddings; and small grey versions.

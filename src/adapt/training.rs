@@ -445,9 +445,9 @@ impl Adaptation {
         let ranges = self.settings.parts(batch);
         let low = untracked.is_some();
         if ranges.len() > 1 && !low {
-            trained.prepare(ranges[0].len())?;
+            trained.prepare(ranges[0].len(), true)?;
             if let Latents::Drawn(_) = latents {
-                self.twin.prepare(ranges[0].len())?;
+                self.twin.prepare(ranges[0].len(), false)?;
             }
         }
         let parts = match untracked {
@@ -572,7 +572,16 @@ impl Adaptation {
             let picture = self.twin.synthesize_unless(&self.wplus(&self.twin, &draws, 0)?, noise, cancel)?;
             Ok((i, Seen::new(&self.guides, &self.settings, &as_rgb(&picture)?, cancel)?))
         };
-        let made = pool.missing(indices).par_iter().map(see).collect::<Result<Vec<_>>>()?;
+        let missing = pool.missing(indices);
+        let made = match self.settings.memory {
+            Memory::Low => missing.iter().map(see).collect::<Result<Vec<_>>>()?,
+            Memory::Fast => {
+                if missing.len() > 1 {
+                    self.twin.prepare(1, false)?;
+                }
+                missing.par_iter().map(see).collect::<Result<Vec<_>>>()?
+            }
+        };
         if let Some(pool) = &mut self.pool {
             made.into_iter().for_each(|(i, seen)| pool.keep(i, seen));
         }
@@ -601,6 +610,10 @@ impl Adaptation {
         let mut sgd = Optimiser::named([("W+".into(), wplus.clone())], optim::Config::new(Rule::Sgd, SELECTION_RATE));
         let batch = start.dim(0)?;
         let ranges = self.settings.parts(batch);
+        let side_by_side = judge::side_by_side(twin.config(), rayon::current_num_threads()) > 1;
+        if side_by_side && ranges.len() > 1 {
+            now.prepare(ranges[0].len(), true)?;
+        }
         for i in 0..iterations {
             let maps = noise(i)?;
             // No picture's loss depends on another picture: each part's graph goes before the next, or runs beside it where pictures are small.
@@ -614,9 +627,9 @@ impl Adaptation {
                 cancel.check()?;
                 Ok(loss.backward()?)
             };
-            let grads = match judge::side_by_side(twin.config(), rayon::current_num_threads()) {
-                1 => ranges.iter().map(of_part).collect::<Result<Vec<_>>>()?,
-                _ => ranges.par_iter().map(of_part).collect::<Result<Vec<_>>>()?,
+            let grads = match side_by_side {
+                false => ranges.iter().map(of_part).collect::<Result<Vec<_>>>()?,
+                true => ranges.par_iter().map(of_part).collect::<Result<Vec<_>>>()?,
             };
             sgd.step_of(&grads, 1.0, |_| Gradient::Own)?;
         }

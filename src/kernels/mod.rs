@@ -37,7 +37,7 @@ pub use attention::attention;
 pub use bias_act::bias_act;
 pub use channel_affine::channel_affine;
 pub use conv2d::conv2d;
-pub(crate) use cpu::conv::{is_worth, PANEL, WINOGRAD_POINTS, WINOGRAD_ROOM};
+pub(crate) use cpu::conv::{is_worth, is_worth_up, PANEL, UP_POINTS, WINOGRAD_POINTS, WINOGRAD_ROOM};
 pub(crate) use cpu::scratch::Warm;
 pub(crate) use cpu::View;
 pub use filters::Filter;

@@ -48,8 +48,8 @@ pub(crate) fn synthesis(net: &Arc<Network>, styles: &[Tensor], noise: &[Option<T
     apply(Synthesis { pass }, [&Tensor::cat(styles, 1)?, &chain])
 }
 
-/// As [`synthesis`], untracked; `seen` sees what each layer gives, in candle's order [n, c, h, w]: under "modconv" the modulated convolution before noise
-/// and bias, under "layer" the output (ToRGB: after the skip is added).
+/// As [`synthesis`], untracked; `seen` sees what each layer gives, in candle's order [n, c, h, w]: under "modconv" the modulated
+/// convolution before noise and bias, under "layer" the output (ToRGB: after the skip is added).
 pub(crate) fn seen(
     net: &Arc<Network>,
     styles: &[Tensor],

@@ -1,7 +1,7 @@
 //! What a synthesis network is made of, for the operation and for the devices that compute it.
 
 use super::cpu;
-use super::cpu::conv::{is_worth, Panels, Winograd};
+use super::cpu::conv::{is_worth, is_worth_up, Epilogue, Map, Panels, Winograd, WinogradUp};
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 use std::ops::Deref;
@@ -51,7 +51,10 @@ impl Layer {
 
     /// Whether `n` pictures go through it by Winograd's products, in either direction.
     pub(super) fn is_winograd(&self, n: usize) -> bool {
-        !self.up && is_worth(n, self.height, self.width, self.inputs, self.outputs)
+        match self.up {
+            true => is_worth_up(n, self.height / 2, self.width / 2, self.inputs, self.outputs),
+            false => is_worth(n, self.height, self.width, self.inputs, self.outputs),
+        }
     }
 
     pub(super) fn parameters(&self) -> impl Iterator<Item = usize> {
@@ -68,21 +71,51 @@ impl Layer {
 pub(crate) struct Packed {
     forward: OnceLock<Panels>,
     back: OnceLock<Panels>,
-    /// At Winograd's points, four times as large: where weights stay the same for many passes, so that these are transformed once.
-    points: OnceLock<Winograd>,
-    points_back: OnceLock<Winograd>,
+    /// At Winograd's points, three to four times as large: where weights stay the same for many passes, so that these are transformed once.
+    points: OnceLock<AtPoints>,
+    points_back: OnceLock<AtPoints>,
     energy: OnceLock<Vec<f32>>,
+}
+
+/// A layer's weights at Winograd's points, for one direction.
+pub(super) enum AtPoints {
+    Plain(Winograd),
+    Up(WinogradUp),
+}
+
+impl AtPoints {
+    fn new(layer: &Layer, panels: &Panels, lasting: bool) -> Self {
+        match layer.up {
+            true => Self::Up(WinogradUp::there(panels, lasting)),
+            false => Self::Plain(Winograd::new(panels, lasting)),
+        }
+    }
+
+    fn back(layer: &Layer, panels: &Panels, lasting: bool) -> Self {
+        match layer.up {
+            true => Self::Up(WinogradUp::back(panels, lasting)),
+            false => Self::Plain(Winograd::new(panels, lasting)),
+        }
+    }
+
+    /// The convolution of x times `factor`, or, of weights for the way back, its input gradient.
+    pub(super) fn run<E: Epilogue>(&self, x: Map, factor: &[f32], blur: [f32; 4], epilogue: &E, out: &mut [f32]) {
+        match self {
+            Self::Plain(weights) => weights.correlate(x, factor, epilogue, out),
+            Self::Up(weights) => weights.run(x, factor, blur, epilogue, out),
+        }
+    }
 }
 
 /// Weights at Winograd's points, for as long as the layer or for one pass.
 pub(super) enum Points<'a> {
-    Kept(&'a Winograd),
-    Made(Winograd),
+    Kept(&'a AtPoints),
+    Made(AtPoints),
 }
 
 impl Deref for Points<'_> {
-    type Target = Winograd;
-    fn deref(&self) -> &Winograd {
+    type Target = AtPoints;
+    fn deref(&self) -> &AtPoints {
         match self {
             Points::Kept(points) => points,
             Points::Made(points) => points,
@@ -121,16 +154,17 @@ impl Packed {
     /// `keep`: for those who come later, and then without keeping what they are made of.
     pub(super) fn points(&self, layer: &Layer, w: &[f32], keep: bool) -> Points<'_> {
         match keep {
-            true => Points::Kept(once(&self.points, || Winograd::lasting(&Panels::new(w, layer.outputs, layer.inputs, 9)))),
-            false => Points::Made(Winograd::new(self.forward(layer, w))),
+            true => Points::Kept(once(&self.points, || AtPoints::new(layer, &Panels::new(w, layer.outputs, layer.inputs, 9), true))),
+            false => Points::Made(AtPoints::new(layer, self.forward(layer, w), false)),
         }
     }
 
     /// As [`Packed::points`], of the input gradient.
     pub(super) fn points_back(&self, layer: &Layer, w: &[f32], keep: bool) -> Points<'_> {
+        let made = || Panels::back(w, layer.outputs, layer.inputs, 9, !layer.up);
         match keep {
-            true => Points::Kept(once(&self.points_back, || Winograd::lasting(&Panels::back(w, layer.outputs, layer.inputs, 9, true)))),
-            false => Points::Made(Winograd::new(self.back(layer, w))),
+            true => Points::Kept(once(&self.points_back, || AtPoints::back(layer, &made(), true))),
+            false => Points::Made(AtPoints::back(layer, self.back(layer, w), false)),
         }
     }
 
@@ -195,13 +229,12 @@ impl Network {
         Self { packed, lean: true, ..self.clone() }
     }
 
-    /// Makes what passes of `n` pictures will ask for, those back too where gradients are tracked: passes that begin at the same time would each make it.
+    /// Makes what passes of `n` pictures will ask for, with `back` what their ways back will: passes that begin at the same time would each make it.
     /// A GPU has nothing to make.
-    pub(crate) fn prepare(&self, n: usize) -> Result<()> {
+    pub(crate) fn prepare(&self, n: usize, back: bool) -> Result<()> {
         if !self.parameters[0].device().is_cpu() {
             return Ok(());
         }
-        let back = self.parameters.iter().any(Tensor::track_op);
         for layer in self.layers.iter().filter(|layer| layer.role != Role::Colours && !self.lean) {
             let weight = self.parameters[layer.weight].contiguous()?;
             let (storage, layout) = weight.storage_and_layout();

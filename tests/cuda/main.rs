@@ -337,7 +337,8 @@ fn adaptations_take_the_same_steps() {
             // Losses of about 1; a cosine of rounded embeddings.
             assert!((a - b).abs() < 0.02, "{mode:?} {parameters:?}: {want:?} and {have:?}");
         }
-        // Adam's first steps are as long as the learning rate whatever the gradient: where one is about 0 its sign is chance, so most must agree, not all.
+        // Adam's first steps are as long as the learning rate whatever the gradient: where one is about 0 its sign is chance, so most must
+        // agree, not all.
         let (mut near, mut all) = (0, 0);
         for (key, delta) in &one.deltas {
             for (a, b) in values(delta).iter().zip(values(&other.deltas[key])) {
@@ -349,8 +350,8 @@ fn adaptations_take_the_same_steps() {
     }
 }
 
-/// A run that goes on from a file is the run that was not interrupted, with the stop rule's looks: cuBLAS promises the same bits for the same products
-/// on one chip and one stream.
+/// A run that goes on from a file is the run that was not interrupted, with the stop rule's looks: cuBLAS promises the same bits for the
+/// same products on one chip and one stream.
 #[test]
 fn an_adaptation_goes_on_from_its_file() {
     use nada::adapt::{SavedState, Settings, StopRule};

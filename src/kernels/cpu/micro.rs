@@ -104,7 +104,8 @@ unsafe fn block<S: Simd, K: Sink, const R: usize, const V: usize>(simd: S, terms
 /// end at [`in_flight`], and the sixteen j of a panel.
 ///
 /// # Safety
-/// [`in_flight`] numbers must be readable at each pixel of `a` and at `left`, 16 at each pixel of `b` and at `right`; `out` has 16 for each of `rows`.
+/// [`in_flight`] numbers must be readable at each pixel of `a` and at `left`, 16 at each pixel of `b` and at `right`; `out` has 16 for each
+/// of `rows`.
 #[derive(Clone)]
 pub(super) struct Outer {
     pub a: *const f32,

@@ -82,8 +82,8 @@ struct Shared {
 }
 
 impl Shared {
-    /// What is there for `len` numbers, a quarter more at most. Where there is nothing, so much is given back to the system that with these numbers no more
-    /// is taken than the most that were in use.
+    /// What is there for `len` numbers, a quarter more at most. Where there is nothing, so much is given back to the system that with these
+    /// numbers no more is taken than the most that were in use.
     fn take(&mut self, len: usize) -> Option<Numbers> {
         self.most = self.most.max(self.in_use + len);
         if let Some(found) = fitting(&mut self.pool, len, len + len / 4) {

@@ -39,8 +39,8 @@ enum Kept {
     Colours(Vec<f32>),
 }
 
-/// Sees the layers go by, features [n][h][w][c] and colours [n][c][h][w]: as "modconv" before noise and bias, as "layer" what comes out (colours: once
-/// the skip is added).
+/// Sees the layers go by, features [n][h][w][c] and colours [n][c][h][w]: as "modconv" before noise and bias, as "layer" what comes out
+/// (colours: once the skip is added).
 pub(crate) type Seen<'a> = dyn FnMut(&Layer, &str, &[f32]) -> Result<()> + 'a;
 
 impl Given<'_> {
@@ -173,9 +173,10 @@ impl Given<'_> {
             clamp: self.net.clamp,
         };
         let mut y = Scratch::new(self.n * area * k);
-        let run = |finish: &Styled, y: &mut [f32]| match (layer.up, layer.is_winograd(self.n)) {
-            (true, _) => conv::up(x, s, packed.forward(layer, weights), self.net.blur, finish, y),
-            (false, true) => packed.points(layer, weights, self.net.keeps_points(layer)).correlate(x, s, finish, y),
+        let (blur, keep) = (self.net.blur, self.net.keeps_points(layer));
+        let run = |finish: &Styled, y: &mut [f32]| match (layer.is_winograd(self.n), layer.up) {
+            (true, _) => packed.points(layer, weights, keep).run(x, s, blur, finish, y),
+            (false, true) => conv::up(x, s, packed.forward(layer, weights), blur, finish, y),
             (false, false) => conv::correlate(x, s, packed.forward(layer, weights), finish, y),
         };
         if let Some(seen) = seen {
@@ -401,17 +402,18 @@ impl Given<'_> {
         let scaled: Vec<f32> = s.iter().map(|s| s * layer.scale()).collect();
         let factor = conv::padded(&scaled, c);
         let winograd = layer.is_winograd(self.n);
-        let parts = match (layer.up, winograd) {
-            (true, _) => conv::up_parts_back(x.h, x.w, k),
-            (false, true) => conv::wino_parts(x.h, x.w, k, c),
+        let parts = match (winograd, layer.up) {
+            (true, true) => conv::wino_up_parts_back(x.h, x.w, k),
+            (true, false) => conv::wino_parts(x.h, x.w, k, c),
+            (false, true) => conv::up_parts_back(x.h, x.w, k),
             (false, false) => conv::parts(x.h, x.w),
         };
         let mut sums = Sums::new(self.n, parts, c.next_multiple_of(PANEL));
         let mut dx = Scratch::new(x.data.len());
         let finish = Scaled::new(&factor, x, &mut sums);
-        match (layer.up, winograd) {
-            (true, _) => conv::up_back(g, d, packed.back(layer, weights), self.net.blur, &finish, &mut dx),
-            (false, true) => packed.points_back(layer, weights, self.net.keeps_points(layer)).correlate(g, d, &finish, &mut dx),
+        match (winograd, layer.up) {
+            (true, _) => packed.points_back(layer, weights, self.net.keeps_points(layer)).run(g, d, self.net.blur, &finish, &mut dx),
+            (false, true) => conv::up_back(g, d, packed.back(layer, weights), self.net.blur, &finish, &mut dx),
             (false, false) => conv::correlate(g, d, packed.back(layer, weights), &finish, &mut dx),
         }
         let energy = packed.energy(layer, weights);
@@ -431,6 +433,9 @@ impl Given<'_> {
         let (w, c, k) = (self.parameters[layer.weight], layer.inputs, layer.outputs);
         let mut dw = Scratch::zeros(9 * k.next_multiple_of(PANEL) * c);
         match (layer.up, layer.is_winograd(self.n)) {
+            (true, true) if conv::is_worth_up_gradient(self.n, x.h, x.w, c, k) => {
+                conv::wino_up_weight_gradient(x, s, g, d, self.net.blur, &mut dw)
+            }
             (true, _) => conv::weight_gradient(x, s, g, d, conv::Kind::Up(self.net.blur), &mut dw),
             (false, true) => conv::wino_weight_gradient(x, s, g, d, &mut dw),
             (false, false) => conv::weight_gradient(x, s, g, d, conv::Kind::Plain, &mut dw),

@@ -155,8 +155,8 @@ impl Given<'_> {
         Ok(all)
     }
 
-    /// y [n][outputs][h][w] (where an up-sampling layer goes forward [n][outputs / 4][2 h][2 w]) of x [n][inputs][h][w] with effective weights `v`, styles
-    /// `s` and norms `d`.
+    /// y [n][outputs][h][w] (where an up-sampling layer goes forward [n][outputs / 4][2 h][2 w]) of x [n][inputs][h][w] with effective
+    /// weights `v`, styles `s` and norms `d`.
     fn convolve(&self, x: Argument, v: &Numbers, s: Argument, d: &Numbers, how: &Convolution, finish: Finish) -> Result<Numbers> {
         let Convolution { inputs, outputs, height: h, width: w, phases, flip } = *how;
         let y = self.gpu.alloc(self.n * outputs * h * w)?;

@@ -494,9 +494,9 @@ impl Generator {
     }
 
     /// Makes what drawing `n` pictures together will ask for: calls that begin at the same time would each make it.
-    pub(crate) fn prepare(&self, n: usize) -> Result<()> {
+    pub(crate) fn prepare(&self, n: usize, back: bool) -> Result<()> {
         match &self.synthesis {
-            Synthesis::StyleGan2(s) => s.prepare(n),
+            Synthesis::StyleGan2(s) => s.prepare(n, back),
         }
     }
 
@@ -740,8 +740,8 @@ impl Generator {
         self.synthesize_unless(wplus, noise, &Cancel::new())
     }
 
-    /// The picture as [`Generator::synthesize`] draws it, untracked; `trace` sees every layer: `s.<layer>` the style, `modconv.<layer>` the modulated convolution
-    /// before noise and bias, `layer.<layer>` the output (ToRGB: after the skip is added).
+    /// The picture as [`Generator::synthesize`] draws it, untracked; `trace` sees every layer: `s.<layer>` the style, `modconv.<layer>` the
+    /// modulated convolution before noise and bias, `layer.<layer>` the output (ToRGB: after the skip is added).
     pub fn synthesize_traced(&self, wplus: &Tensor, noise: Noise, trace: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
         let styles = self.styles(wplus)?;
         for (layer, s) in self.config().styled().zip(&styles) {

@@ -14,7 +14,7 @@ const SIDE: usize = 32;
 
 /// The pieces of a picture that [`correlate`] sums over one by one.
 pub(crate) fn parts(h: usize, w: usize) -> usize {
-    tiles(h, w, SIDE).len()
+    tiles(h, w, (SIDE, SIDE)).len()
 }
 
 /// Stores finished sums of one panel in features [n][pixels][channels].
@@ -97,7 +97,7 @@ impl<E: Epilogue> WithSimd for Job<'_, E> {
 pub(crate) fn correlate<E: Epilogue>(x: Map, factor: &[f32], panels: &Panels, epilogue: &E, out: &mut [f32]) {
     assert!(panels.taps == 9 && panels.inputs == x.c && factor.len() == x.n * x.c && out.len() == x.n * x.area() * panels.outputs);
     let shared = Shared(out.as_mut_ptr());
-    over_tiles(x.n, &tiles(x.h, x.w, SIDE), panels, |Share { n, part, tile, panels: range }| {
+    over_tiles(x.n, &tiles(x.h, x.w, (SIDE, SIDE)), panels.count(), |Share { n, part, tile, panels: range }| {
         let row = (tile.w + 2) * x.c;
         let mut frame = Scratch::new((tile.h + 2) * row);
         let factor = &factor[n * x.c..][..x.c];

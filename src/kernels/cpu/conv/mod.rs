@@ -4,7 +4,7 @@
 //! while pixels are read (style) and written (demodulation, noise, bias, activation): [`Epilogue`]. Plain convolutions are computed directly
 //! ([`direct`]: a product of matrices whose rows are read where they lie) or, where enough pixels share a weight, by Winograd's F(4x4, 3x3)
 //! ([`winograd`]). The up-sampling one is a transposed convolution of stride 2, in four phases by the parity of row and column, and a blur;
-//! both happen tile by tile ([`up`]).
+//! both happen tile by tile ([`up`]), with F(3, 2) where that pays ([`up_winograd`]).
 //!
 //! Sums over pixels are made of parts that depend on shapes alone, added in one order: results are the same for any number of threads.
 
@@ -13,6 +13,8 @@ mod epilogue;
 mod outer;
 mod panels;
 mod up;
+#[allow(clippy::needless_range_loop)] // as in winograd
+mod up_winograd;
 #[allow(clippy::needless_range_loop)] // arrays of registers: loops that the compiler unrolls, over several at once
 mod winograd;
 
@@ -20,10 +22,14 @@ pub(crate) use crate::kernels::cpu::micro::PANEL;
 pub(crate) use direct::{correlate, parts, points};
 #[cfg(test)]
 pub(crate) use epilogue::Unchanged;
-pub(crate) use epilogue::{Scaled, Styled, Sums, GAIN, SLOPE};
+pub(crate) use epilogue::{Epilogue, Scaled, Styled, Sums, GAIN, SLOPE};
 pub(crate) use outer::{weight_gradient, Kind};
 pub(crate) use panels::{unpacked, Panels};
 pub(crate) use up::{parts_back as up_parts_back, up, up_back};
+pub(crate) use up_winograd::{
+    is_worth as is_worth_up, is_worth_gradient as is_worth_up_gradient, parts_back as wino_up_parts_back,
+    weight_gradient as wino_up_weight_gradient, WinogradUp, POINTS as UP_POINTS,
+};
 pub(crate) use winograd::{is_worth, parts as wino_parts, weight_gradient as wino_weight_gradient, Winograd};
 pub(crate) use winograd::{POINTS as WINOGRAD_POINTS, ROOM as WINOGRAD_ROOM};
 
@@ -95,18 +101,18 @@ struct Tile {
     w: usize,
 }
 
-/// Tiles of at most `side` x `side` that cover h x w, as equal as they can be.
-fn tiles(h: usize, w: usize, side: usize) -> Vec<Tile> {
-    let cut = |n: usize| {
+/// Tiles of at most so many rows and columns that cover h x w, as equal as they can be.
+fn tiles(h: usize, w: usize, (high, wide): (usize, usize)) -> Vec<Tile> {
+    let cut = |n: usize, side: usize| {
         let parts = n.div_ceil(side);
         (0..parts).map(move |i| (n * i / parts, n * (i + 1) / parts))
     };
-    cut(h).flat_map(|(y0, y1)| cut(w).map(move |(x0, x1)| Tile { y: y0, x: x0, h: y1 - y0, w: x1 - x0 })).collect()
+    cut(h, high).flat_map(|(y0, y1)| cut(w, wide).map(move |(x0, x1)| Tile { y: y0, x: x0, h: y1 - y0, w: x1 - x0 })).collect()
 }
 
-/// Into how many parts the panels of a job are divided, so that there are a few jobs for each of some threads: of shapes alone.
+/// Into how many parts the panels of a job are divided, so that there are a few jobs for each thread. No sum depends on it: a panel's are its own.
 fn shares(jobs: usize, panels: usize) -> usize {
-    16usize.div_ceil(jobs).min(panels).max(1)
+    (4 * rayon::current_num_threads()).div_ceil(jobs).min(panels).max(1)
 }
 
 /// One of the jobs that a convolution is divided into: a tile of a sample, and some panels.
@@ -118,9 +124,9 @@ struct Share {
     panels: Range<usize>,
 }
 
-/// Runs `job` on all threads for every sample, tile and share of the panels.
-fn over_tiles(n: usize, tiles: &[Tile], panels: &Panels, job: impl Fn(Share) + Sync) {
-    let (count, shares) = (panels.count(), shares(n * tiles.len(), panels.count()));
+/// Runs `job` on all threads for every sample, tile and share of so many panels.
+fn over_tiles(n: usize, tiles: &[Tile], count: usize, job: impl Fn(Share) + Sync) {
+    let shares = shares(n * tiles.len(), count);
     (0..n * tiles.len() * shares).into_par_iter().for_each(|i| {
         let (at, share) = (i / shares, i % shares);
         let part = at % tiles.len();

@@ -19,8 +19,8 @@ pub(crate) enum Kind {
 /// Pixels whose products are added up at a time.
 const RUN: usize = 128;
 
-/// dw, as [`super::Panels`] of outputs g.c and inputs x.c, += the sum over samples and pixels of x times `s` [n][c] and g times `d` [n][k], where g is the
-/// gradient of the convolution's sums.
+/// dw, as [`super::Panels`] of outputs g.c and inputs x.c, += the sum over samples and pixels of x times `s` [n][c] and g times `d` [n][k],
+/// where g is the gradient of the convolution's sums.
 pub(crate) fn weight_gradient(x: Map, s: &[f32], g: Map, d: &[f32], kind: Kind, dw: &mut [f32]) {
     let (c, k) = (x.c, g.c);
     let panels = k.div_ceil(PANEL);

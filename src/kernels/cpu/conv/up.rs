@@ -14,11 +14,11 @@ use pulp::{Simd, WithSimd};
 const SIDE: usize = 32;
 
 /// As [`SIDE`], on the way back: all channels of the large picture are kept at once.
-fn side_back(channels: usize) -> usize {
+fn side_back(channels: usize) -> (usize, usize) {
     if channels > 128 {
-        16
+        (16, 16)
     } else {
-        SIDE
+        (SIDE, SIDE)
     }
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn parts_back(h: usize, w: usize, channels: usize) -> usize {
 }
 
 /// Convolution turns the kernel round: `flipped[k]` multiplies the transposed convolution's row i - 1 + k.
-fn flipped(taps: [f32; 4]) -> [f32; 4] {
+pub(super) fn flipped(taps: [f32; 4]) -> [f32; 4] {
     [taps[3], taps[2], taps[1], taps[0]]
 }
 
@@ -37,7 +37,7 @@ fn flipped(taps: [f32; 4]) -> [f32; 4] {
 pub(crate) fn up<E: Epilogue>(x: Map, factor: &[f32], panels: &Panels, blur: [f32; 4], epilogue: &E, out: &mut [f32]) {
     assert!(panels.taps == 9 && panels.inputs == x.c && factor.len() == x.n * x.c && out.len() == 4 * x.n * x.area() * panels.outputs);
     let shared = Shared(out.as_mut_ptr());
-    over_tiles(x.n, &tiles(x.h, x.w, SIDE), panels, |Share { n, part, tile, panels: range }| {
+    over_tiles(x.n, &tiles(x.h, x.w, (SIDE, SIDE)), panels.count(), |Share { n, part, tile, panels: range }| {
         let mut frame = Scratch::new((tile.h + 2) * (tile.w + 2) * x.c);
         let factor = &factor[n * x.c..][..x.c];
         vectorised(
@@ -174,13 +174,13 @@ impl<E: Epilogue> WithSimd for Job<'_, E> {
 }
 
 #[inline(always)]
-fn four<S: Simd>(simd: S, g: [S::f32s; 4], at: impl Fn(usize) -> S::f32s) -> S::f32s {
+pub(super) fn four<S: Simd>(simd: S, g: [S::f32s; 4], at: impl Fn(usize) -> S::f32s) -> S::f32s {
     let sum = simd.mul_add_e_f32s(g[1], at(1), simd.mul_f32s(g[0], at(0)));
     simd.mul_add_e_f32s(g[3], at(3), simd.mul_add_e_f32s(g[2], at(2), sum))
 }
 
-/// The blur's transpose: what the gradient g [2h][2w][k] of a sample, times `factor` [k], is of the transposed convolution's rows and columns 2 tile.y to
-/// 2 (tile.y + tile.h): [2 tile.h + 1][2 tile.w + 1][k]. `rows`: which of them.
+/// The blur's transpose: what the gradient g [2h][2w][k] of a sample, times `factor` [k], is of the transposed convolution's rows and
+/// columns 2 tile.y to 2 (tile.y + tile.h): [2 tile.h + 1][2 tile.w + 1][k]. `rows`: which of them.
 #[inline(always)]
 pub(super) fn unblurred(
     g: &[f32],
@@ -202,33 +202,45 @@ pub(super) fn unblurred(
     let len = (last - first) * k;
     sums[..left].fill(0.0);
     sums[left + len..].fill(0.0);
+    let zeros = Scratch::zeros(len);
     for (r, out) in rows.zip(out.chunks_mut(wide * k)) {
         let t = 2 * tile.y + r;
         let sums = &mut sums[..];
-        sums[left..left + len].fill(0.0);
-        for (i, tap) in taps.iter().enumerate() {
-            let Some(y) = (t + i).checked_sub(2).filter(|y| *y < h) else { continue };
-            let from = &g[(y * w + first) * k..][..len];
-            for (sum, v) in sums[left..left + len].iter_mut().zip(from) {
-                *sum += tap * v;
-            }
+        let row = |i: usize| match (t + i).checked_sub(2).filter(|y| *y < h) {
+            Some(y) => &g[(y * w + first) * k..][..len],
+            None => &zeros[..],
+        };
+        let [a, b, c, d]: [&[f32]; 4] = [row(0), row(1), row(2), row(3)];
+        for (i, sum) in sums[left..left + len].iter_mut().enumerate() {
+            *sum = taps[0] * a[i] + taps[1] * b[i] + taps[2] * c[i] + taps[3] * d[i];
         }
         for (x, out) in out.chunks_exact_mut(k).enumerate() {
             let [a, b, c, d]: [&[f32]; 4] = std::array::from_fn(|i| &sums[(x + i) * k..][..k]);
-            for i in 0..k {
-                out[i] = factor[i] * (taps[0] * a[i] + taps[1] * b[i] + taps[2] * c[i] + taps[3] * d[i]);
+            let at = |i: usize| factor[i] * (taps[0] * a[i] + taps[1] * b[i] + taps[2] * c[i] + taps[3] * d[i]);
+            let whole = k / PANEL * PANEL;
+            for i in (0..whole).step_by(PANEL) {
+                // In numbers of its own, which the compiler knows to be nobody else's: otherwise it takes them one at a time.
+                let (f, a, b, c, d) = (&factor[i..][..PANEL], &a[i..][..PANEL], &b[i..][..PANEL], &c[i..][..PANEL], &d[i..][..PANEL]);
+                let mut sums = [0.0f32; PANEL];
+                for (lane, sum) in sums.iter_mut().enumerate() {
+                    *sum = f[lane] * (taps[0] * a[lane] + taps[1] * b[lane] + taps[2] * c[lane] + taps[3] * d[lane]);
+                }
+                out[i..i + PANEL].copy_from_slice(&sums);
+            }
+            for i in whole..k {
+                out[i] = at(i);
             }
         }
     }
 }
 
-/// out [n][h][w][panels.outputs] = the gradient of [`up`]'s input, from that of its sums g [n][2h][2w][k] times `factor` [n][k], finished by `epilogue`, whose
-/// parts are as many as [`parts_back`] says. `panels` are [`Panels::back`], not turned.
+/// out [n][h][w][panels.outputs] = the gradient of [`up`]'s input, from that of its sums g [n][2h][2w][k] times `factor` [n][k], finished
+/// by `epilogue`, whose parts are as many as [`parts_back`] says. `panels` are [`Panels::back`], not turned.
 pub(crate) fn up_back<E: Epilogue>(g: Map, factor: &[f32], panels: &Panels, blur: [f32; 4], epilogue: &E, out: &mut [f32]) {
     let (h, w, k) = (g.h / 2, g.w / 2, g.c);
     assert!(panels.taps == 9 && panels.inputs == k && factor.len() == g.n * k && out.len() == g.n * h * w * panels.outputs);
     let shared = Shared(out.as_mut_ptr());
-    over_tiles(g.n, &tiles(h, w, side_back(k)), panels, |Share { n, part, tile, panels: range }| {
+    over_tiles(g.n, &tiles(h, w, side_back(k)), panels.count(), |Share { n, part, tile, panels: range }| {
         let row = (2 * tile.w + 1) * k;
         let mut frame = Scratch::new((2 * tile.h + 1) * row);
         let factor = &factor[n * k..][..k];

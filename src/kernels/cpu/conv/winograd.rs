@@ -180,17 +180,10 @@ pub(crate) fn parts(h: usize, w: usize, inputs: usize, outputs: usize) -> usize 
 }
 
 impl Winograd {
-    /// For one pass.
-    pub(crate) fn new(panels: &Panels) -> Self {
-        Self::in_place(panels, Scratch::new(POINTS * panels.inputs * panels.outputs))
-    }
-
-    /// For many.
-    pub(crate) fn lasting(panels: &Panels) -> Self {
-        Self::in_place(panels, Scratch::lasting(POINTS * panels.inputs * panels.outputs))
-    }
-
-    fn in_place(panels: &Panels, mut data: Scratch) -> Self {
+    /// `lasting`: for more than one pass.
+    pub(crate) fn new(panels: &Panels, lasting: bool) -> Self {
+        let len = POINTS * panels.inputs * panels.outputs;
+        let mut data = if lasting { Scratch::lasting(len) } else { Scratch::new(len) };
         assert!(panels.taps == 9 && panels.outputs.is_multiple_of(PANEL));
         let out = Shared(data.as_mut_ptr());
         (0..panels.count()).into_par_iter().for_each(|panel| dispatch(Spread { panels, panel, out }));
@@ -417,15 +410,15 @@ impl WithSimd for Transform<'_> {
 const RUN: usize = 96;
 
 /// du [c][16] of one point and panel += the products of `count` tiles.
-struct Sum<'a> {
+pub(super) struct Sum<'a> {
     /// [tiles][c] and [tiles][k], of the point.
-    inputs: &'a [f32],
-    gradients: &'a [f32],
-    c: usize,
-    k: usize,
-    panel: usize,
-    count: usize,
-    out: *mut f32,
+    pub inputs: &'a [f32],
+    pub gradients: &'a [f32],
+    pub c: usize,
+    pub k: usize,
+    pub panel: usize,
+    pub count: usize,
+    pub out: *mut f32,
 }
 
 impl WithSimd for Sum<'_> {

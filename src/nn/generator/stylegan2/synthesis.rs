@@ -98,8 +98,8 @@ impl Synthesis {
     }
 
     /// Makes what passes of `n` pictures will ask for.
-    pub(in super::super) fn prepare(&self, n: usize) -> Result<()> {
-        Ok(self.network.prepare(n)?)
+    pub(in super::super) fn prepare(&self, n: usize, back: bool) -> Result<()> {
+        Ok(self.network.prepare(n, back)?)
     }
 
     /// Of up-samplings.
