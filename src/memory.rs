@@ -226,20 +226,22 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let kept = trained * (2 + settings.stop.is_some() as usize) + plain + pool(settings, clips);
     let kept = kept.saturating_add(snapshots.saturating_mul(trained + 8 * 4 * pixels(whole)));
     // The frozen twin's way there and the trained one's both ways, where its weights are its own. Those that a step does not train stay the same:
-    // of a selection that is all of them.
+    // of a selection that is all of them. With a pool the frozen twin's go before the rest of a step.
     let frozen = |l: &Layer| settings.auto_layers.is_some() || !settings.trains(l);
+    let twin = if low { 0 } else { packed(config, at_once, |_| true) };
     let packs = match low {
         // Of the layer that is being gone through.
         true => largest(config, |l| 10 * l.from.channels * l.to.channels),
-        false if trained > 0 => packed(config, at_once, |_| true) + 2 * packed(config, at_once, frozen),
-        false => 2 * packed(config, at_once, |_| true),
+        false if trained > 0 && settings.pooled() > 0 => 2 * packed(config, at_once, frozen),
+        false if trained > 0 => twin + 2 * packed(config, at_once, frozen),
+        false => 2 * twin,
     };
     // Before a step its unadapted pictures are drawn that the pool lacks, one on each thread.
     let lacking = match settings.pooled() {
         0 => 0,
         most => {
             let at_once = if low { 1 } else { most.min(n).min(threads.max(1)) };
-            drawing(config, at_once) + at_once * towers(false) + scratch(config, at_once)
+            twin + drawing(config, at_once) + at_once * towers(false) + scratch(config, at_once)
         }
     };
     let most = [step, lacking, selection, judged, embedded, own, previewed].into_iter().max().unwrap_or(0);

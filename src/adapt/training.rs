@@ -6,7 +6,7 @@ use super::draws::{draw_noise, some_maps, Draws};
 use super::judge::{self, Judge, Judgement, Looks, Verdict};
 use super::losses::Guide;
 use super::pool::Pool;
-use super::settings::{Memory, Settings};
+use super::settings::{Memory, Parameters, Settings};
 use super::structure;
 use super::trainable::Trainable;
 use crate::error::{Error, Result};
@@ -566,18 +566,27 @@ impl Adaptation {
     /// Draws the unadapted pictures of what is missing in the pool.
     fn fill_pool(&mut self, indices: &[usize], cancel: &Cancel) -> Result<()> {
         let Some(pool) = &self.pool else { return Ok(()) };
+        let missing = pool.missing(indices);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        // What the kernels make of its weights is four times as large, is not needed in the rest of the step, and soon not at all. Where only
+        // styles are trained, the trained twin has the same.
+        let twin = match self.settings.parameters {
+            Parameters::Full => self.twin.afresh(),
+            Parameters::Stylespace => self.twin.clone(),
+        };
         let see = |&i: &usize| -> Result<(usize, Seen)> {
-            let draws = pool.draws(i, &self.twin, &self.settings)?;
+            let draws = pool.draws(i, &twin, &self.settings)?;
             let noise = draws.noise.as_ref().map_or(Noise::None, |n| Noise::Given(&n[0]));
-            let picture = self.twin.synthesize_unless(&self.wplus(&self.twin, &draws, 0)?, noise, cancel)?;
+            let picture = twin.synthesize_unless(&self.wplus(&twin, &draws, 0)?, noise, cancel)?;
             Ok((i, Seen::new(&self.guides, &self.settings, &as_rgb(&picture)?, cancel)?))
         };
-        let missing = pool.missing(indices);
         let made = match self.settings.memory {
             Memory::Low => missing.iter().map(see).collect::<Result<Vec<_>>>()?,
             Memory::Fast => {
                 if missing.len() > 1 {
-                    self.twin.prepare(1, false)?;
+                    twin.prepare(1, false)?;
                 }
                 missing.par_iter().map(see).collect::<Result<Vec<_>>>()?
             }
@@ -890,7 +899,7 @@ mod tests {
         };
         let base = Settings { noise: false, ..Settings::default() };
         let all = |a: &Adaptation| a.trainable.all();
-        let (weights, offsets) = tracked(Settings { parameters: crate::adapt::Parameters::Stylespace, ..base.clone() }, &all);
+        let (weights, offsets) = tracked(Settings { parameters: Parameters::Stylespace, ..base.clone() }, &all);
         assert!(weights.is_empty() && !offsets.is_empty(), "{weights:?}");
         let (weights, _) = tracked(Settings { phase: crate::adapt::Phase::Shape, ..base.clone() }, &all);
         let of = |prefix: &str| weights.iter().any(|k| k.starts_with(prefix));

@@ -223,10 +223,15 @@ impl Network {
         Self { start, layers, parameters, styles, blur, clamp, packed, lean: before.is_some_and(|b| b.lean) }
     }
 
+    /// The same, without what its device has made of weights; what it makes goes when it goes.
+    pub(crate) fn afresh(&self) -> Self {
+        let packed = self.parameters.iter().map(|_| Arc::default()).collect();
+        Self { packed, ..self.clone() }
+    }
+
     /// The same, which keeps nothing that its device makes of weights, nor will those that come after it.
     pub(crate) fn lean(&self) -> Self {
-        let packed = self.parameters.iter().map(|_| Arc::default()).collect();
-        Self { packed, lean: true, ..self.clone() }
+        Self { lean: true, ..self.afresh() }
     }
 
     /// Makes what passes of `n` pictures will ask for, with `back` what their ways back will: passes that begin at the same time would each make it.

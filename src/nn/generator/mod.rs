@@ -199,6 +199,13 @@ impl Synthesis {
         }
     }
 
+    /// The same, without what its device has made of weights.
+    fn afresh(&self) -> Self {
+        match self {
+            Synthesis::StyleGan2(s) => Synthesis::StyleGan2(s.afresh()),
+        }
+    }
+
     /// The same, which keeps nothing that its device makes of weights.
     fn lean(&self) -> Self {
         match self {
@@ -498,6 +505,11 @@ impl Generator {
         match &self.synthesis {
             Synthesis::StyleGan2(s) => s.prepare(n, back),
         }
+    }
+
+    /// The same generator, without what its device has made of weights: what it makes goes when it goes.
+    pub(crate) fn afresh(&self) -> Self {
+        Self { synthesis: self.synthesis.afresh(), ..self.clone() }
     }
 
     /// The same generator, which keeps nothing that its device makes of weights: less memory, and somewhat slower. So are those made of it.

@@ -92,6 +92,11 @@ impl Synthesis {
         Ok(Self { layers, network: Arc::new(network) })
     }
 
+    /// The same, without what its device has made of weights.
+    pub(in super::super) fn afresh(&self) -> Self {
+        Self { network: Arc::new(self.network.afresh()), ..self.clone() }
+    }
+
     /// The same, which keeps nothing that its device makes of weights.
     pub(in super::super) fn lean(&self) -> Self {
         Self { network: Arc::new(self.network.lean()), ..self.clone() }
