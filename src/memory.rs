@@ -35,10 +35,10 @@ fn pixels(config: &Config) -> usize {
     config.width() * config.height()
 }
 
-/// Drawing `n` pictures together without gradients, at the widest layer: its input and output; and the pictures with the smaller ones below
-/// them.
+/// Drawing `n` pictures together without gradients: the features of two layers, each with room for the widest; and the pictures with the smaller
+/// ones below them.
 fn drawing(config: &Config, n: usize) -> usize {
-    largest(config, |l| n * (l.from.numbers() + l.to.numbers())) + 3 * n * picture(config)
+    2 * n * largest(config, |l| l.to.numbers()) + 3 * n * picture(config)
 }
 
 /// Matrices that a convolution's weights become at Winograd's points.
@@ -92,11 +92,15 @@ fn backward(config: &Config, n: usize, weights: bool) -> usize {
     largest(config, |l| features(l) + tiles(l)) + largest(config, points) * 4 / 3 + 3 * n * picture(config)
 }
 
-/// What the kernels' threads keep to work on again, after drawing `n` pictures at a time: tiles of features, and those at Winograd's points, of
-/// which up-samplings have the most, 1716 of 512 channels.
-fn scratch(config: &Config, n: usize) -> usize {
-    const TILES: usize = 4 << 20;
-    TILES.min(n * largest(config, |l| l.from.numbers() + l.to.numbers()))
+/// What two of the kernels' threads keep to work on again: tiles at Winograd's points with the products of 64 channels, of an up-sampling as many as
+/// a tile of 32 x 32 pixels has, with more than 128 channels of 8 x 32.
+fn scratch(config: &Config) -> usize {
+    let tile = |l: &Layer| match (is_up(l), l.from.channels) {
+        (true, ..=128) => 6084.min(8 * l.from.area()),
+        (true, _) => 1716.min(8 * l.from.area()),
+        (false, _) => WINOGRAD_POINTS * 96.min(l.from.area().div_ceil(16)),
+    };
+    2 * largest(config, |l| tile(l) * (l.from.channels + 64))
 }
 
 /// What a CLIP takes for one picture: with gradients what its graph keeps and one block's work, without them only that.
@@ -146,7 +150,7 @@ pub fn render(config: &Config, count: usize, changed: usize) -> u64 {
     let at_once = count.min(slice(config));
     // The changed weights, in the kernels' order too, and one more of the largest while they are added up.
     let weights = packed(config, at_once, |_| true) + 2 * changed + changed / 4;
-    bytes((weights + drawing(config, at_once) + scratch(config, at_once)).saturating_add(handed_out))
+    bytes((weights + drawing(config, at_once) + scratch(config)).saturating_add(handed_out))
 }
 
 /// Inverting a picture.
@@ -160,13 +164,7 @@ pub fn invert(config: &Config, settings: &invert::Settings, clip: Option<&clip::
     let seen = clip.filter(|_| settings.clip_weight > 0.0).map_or(0, |c| image_tower(c, true));
     // The picture, what is wanted, and the averages of both with their gradients.
     bytes(
-        2 * packed(config, 1, |_| true)
-            + graph(config)
-            + noise
-            + seen
-            + backward(config, 1, false)
-            + scratch(config, 1)
-            + 8 * picture(config),
+        2 * packed(config, 1, |_| true) + graph(config) + noise + seen + backward(config, 1, false) + scratch(config) + 8 * picture(config),
     )
 }
 
@@ -203,7 +201,7 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
     let maps = if settings.noise { maps(config) } else { 0 };
     let twins = if settings.rules().shared_draws { 1 } else { 2 };
     let drawn = (twins * n).max(settings.auto_layers.map_or(0, |a| a.batch)) * maps;
-    let step = if low { 1 } else { n } * graph(config) + pictures + beside + scratch(config, n);
+    let step = if low { 1 } else { n } * graph(config) + pictures + beside + scratch(config);
     // One graph from W+ through all CLIPs, kept until its way back ends.
     let selected = graph(config) + picture(config) + towers(true);
     // Parts of it one after the other, small pictures' on all threads.
@@ -241,7 +239,7 @@ pub fn adapt(config: &Config, settings: &Settings, clips: &[&clip::Config], temp
         0 => 0,
         most => {
             let at_once = if low { 1 } else { most.min(n).min(threads.max(1)) };
-            twin + drawing(config, at_once) + at_once * towers(false) + scratch(config, at_once)
+            twin + drawing(config, at_once) + at_once * towers(false) + scratch(config)
         }
     };
     let most = [step, lacking, selection, judged, embedded, own, previewed].into_iter().max().unwrap_or(0);

@@ -143,12 +143,17 @@ fn fitting(pool: &mut Vec<Numbers>, len: usize, most: usize) -> Option<Numbers> 
 
 impl Scratch {
     pub(crate) fn new(len: usize) -> Self {
-        if len < LARGE {
-            let found = POOL.with(|pool| fitting(&mut pool.borrow_mut(), len, usize::MAX));
-            return Self { all: found.unwrap_or_else(|| Numbers::zeros(len)), len, pooled: true };
-        }
-        let found = shared().take(len);
-        Self { all: found.unwrap_or_else(|| Numbers::zeros(len)), len, pooled: true }
+        Self::found(len).0
+    }
+
+    /// And whether it is zeros, as what nobody used before is.
+    fn found(len: usize) -> (Self, bool) {
+        let found = match len < LARGE {
+            true => POOL.with(|pool| fitting(&mut pool.borrow_mut(), len, usize::MAX)),
+            false => shared().take(len),
+        };
+        let fresh = found.is_none();
+        (Self { all: found.unwrap_or_else(|| Numbers::zeros(len)), len, pooled: true }, fresh)
     }
 
     /// Zeros that will live longer than a call: small ones keep nothing larger from those that work.
@@ -160,9 +165,18 @@ impl Scratch {
     }
 
     pub(crate) fn zeros(len: usize) -> Self {
-        let mut scratch = Self::new(len);
-        scratch.fill(0.0);
+        let (mut scratch, fresh) = Self::found(len);
+        if !fresh {
+            scratch.fill(0.0);
+        }
         scratch
+    }
+
+    /// The same memory for `len` numbers, no more than it was made for.
+    pub(crate) fn resized(mut self, len: usize) -> Self {
+        assert!(len <= self.all.len(), "scratch of {} numbers has no room for {len}", self.all.len());
+        self.len = len;
+        self
     }
 }
 

@@ -79,21 +79,29 @@ impl Given<'_> {
         s.chunks(layer.inputs).flat_map(of).collect()
     }
 
-    /// The constant for each picture, [n][h][w][c].
-    fn constant(&self) -> Scratch {
+    /// Puts the constant for each picture into `all` [n][h][w][c].
+    fn constant(&self, mut all: Scratch) -> Scratch {
         let (c, area) = (self.net.start[0], self.net.start[1] * self.net.start[2]);
         let one = |i: usize| self.parameters[0][i % c * area + i / c];
-        let mut all = Scratch::new(self.n * area * c);
         all.iter_mut().enumerate().for_each(|(i, v)| *v = one(i % (area * c)));
         all
     }
 
+    /// Numbers of the constant for all pictures.
+    fn constants(&self) -> usize {
+        self.n * self.net.start.iter().product::<usize>()
+    }
+
     /// The pictures [n][colours][h][w]; with `keep` what the way back needs.
     pub(crate) fn forward(self, keep: bool, mut seen: Option<&mut Seen>) -> Result<(Vec<f32>, Option<Tape>)> {
-        // What nobody goes back through is not worth its memory.
-        let _warm = keep.then(Warm::new);
+        let _warm = Warm::new();
+        // What nobody goes back through is not worth its memory: two layers' features go to and fro, in memory that the widest have room in.
+        let features = |l: &Layer| if l.role == Role::Colours { 0 } else { self.n * l.height * l.width * l.outputs };
+        let widest = self.net.layers.iter().map(features).fold(self.constants(), usize::max);
+        let room = |len: usize| if keep { Scratch::new(len) } else { Scratch::new(widest).resized(len) };
+        let mut spare: Option<Scratch> = None;
         let mut kept = vec![];
-        let mut x = self.constant();
+        let mut x = self.constant(room(self.constants()));
         let [mut h, mut w] = [self.net.start[1], self.net.start[2]];
         let mut image: Option<(Vec<f32>, usize, usize)> = None;
         for layer in self.net.layers.iter() {
@@ -103,15 +111,19 @@ impl Given<'_> {
             match layer.role {
                 Role::Convolution { strength, noise } => {
                     let d = self.norms(layer, &s);
-                    let y = self.convolution(layer, map, &s, &d, (strength, noise), seen.as_deref_mut())?;
+                    let len = features(layer);
+                    let mut y = spare.take().map_or_else(|| room(len), |spare| spare.resized(len));
+                    self.convolution(layer, map, &s, &d, (strength, noise), &mut y, seen.as_deref_mut())?;
                     (h, w) = (layer.height, layer.width);
                     let before = std::mem::replace(&mut x, y);
                     if keep {
-                        match kept.iter_mut().rev().find_map(features) {
+                        match kept.iter_mut().rev().find_map(kept_features) {
                             Some(y) => *y = before,
                             None => drop(before),
                         }
                         kept.push(Kept::Features { y: Scratch::new(0), d });
+                    } else {
+                        spare = Some(before);
                     }
                 }
                 Role::Colours => {
@@ -141,7 +153,7 @@ impl Given<'_> {
                 }
             }
         }
-        if let Some(y) = kept.iter_mut().rev().find_map(features) {
+        if let Some(y) = kept.iter_mut().rev().find_map(kept_features) {
             *y = x;
         }
         let (image, ..) = image.ok_or_else(|| candle_core::Error::Msg("a synthesis network without colours".into()))?;
@@ -155,8 +167,9 @@ impl Given<'_> {
         s: &[f32],
         d: &[f32],
         (strength, noise): (usize, usize),
+        y: &mut [f32],
         seen: Option<&mut Seen>,
-    ) -> Result<Scratch> {
+    ) -> Result<()> {
         let (weights, k) = (self.parameters[layer.weight], layer.outputs);
         let packed = self.packed(layer);
         let scaled: Vec<f32> = d.iter().map(|d| d * layer.scale()).collect();
@@ -172,7 +185,6 @@ impl Given<'_> {
             activate: true,
             clamp: self.net.clamp,
         };
-        let mut y = Scratch::new(self.n * area * k);
         let (blur, keep) = (self.net.blur, self.net.keeps_points(layer));
         let run = |finish: &Styled, y: &mut [f32]| match (layer.is_winograd(self.n), layer.up) {
             (true, _) => packed.points(layer, weights, keep).run(x, s, blur, finish, y),
@@ -181,15 +193,15 @@ impl Given<'_> {
         };
         if let Some(seen) = seen {
             finish.activate = false;
-            run(&finish, &mut y);
-            seen(layer, "modconv", &y)?;
+            run(&finish, y);
+            seen(layer, "modconv", y)?;
             finish.activate = true;
-            run(&finish, &mut y);
-            seen(layer, "layer", &y)?;
+            run(&finish, y);
+            seen(layer, "layer", y)?;
         } else {
-            run(&finish, &mut y);
+            run(&finish, y);
         }
-        Ok(y)
+        Ok(())
     }
 
     /// [n][colours][h][w], before clamp and sum.
@@ -208,7 +220,7 @@ impl Given<'_> {
 }
 
 /// A layer's output, where it has features.
-fn features(kept: &mut Kept) -> Option<&mut Scratch> {
+fn kept_features(kept: &mut Kept) -> Option<&mut Scratch> {
     match kept {
         Kept::Features { y, .. } => Some(y),
         Kept::Colours(_) => None,
@@ -337,10 +349,10 @@ impl Given<'_> {
                     // What reaches the demodulation: dL/dd * -d^3.
                     let q: Vec<f32> = sums.product.iter().zip(d.iter()).map(|(v, d)| -v * d * d).collect();
                     let constant;
-                    let x = match before.as_mut().and_then(|kept| kept.iter_mut().rev().find_map(features)) {
+                    let x = match before.as_mut().and_then(|kept| kept.iter_mut().rev().find_map(kept_features)) {
                         Some(x) => &*x,
                         None => {
-                            constant = self.constant();
+                            constant = self.constant(Scratch::new(self.constants()));
                             &constant
                         }
                     };

@@ -14,7 +14,7 @@ use super::up::{flipped, four, unblurred};
 use super::winograd::Sum;
 use super::{over_tiles, tiles, Map, Share, Shared, Tile};
 use crate::kernels::cpu::micro::{fitted, in_flight, Sink, Terms, PANEL};
-use crate::kernels::cpu::scratch::{Scratch, Warm};
+use crate::kernels::cpu::scratch::Scratch;
 use crate::kernels::cpu::simd::{dispatch, load, store, vectorised};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -365,7 +365,6 @@ impl WinogradUp {
         let (c, k) = (self.inputs, self.outputs);
         assert!(self.way == Way::There && c == x.c && c.is_multiple_of(PANEL));
         assert!(factor.len() == x.n * c && out.len() == 4 * x.n * x.area() * k);
-        let _warm = Warm::new();
         let shared = Shared(out.as_mut_ptr());
         over_tiles(x.n, &tiles(x.h, x.w, side(self.way, c)), self.panels(), |Share { n, part, tile, panels: range }| {
             let points = Points::new(self.way, tile);
@@ -393,7 +392,6 @@ impl WinogradUp {
         let (h, w, k) = (g.h / 2, g.w / 2, g.c);
         assert!(self.way == Way::Back && self.inputs == k && k.is_multiple_of(PANEL));
         assert!(factor.len() == g.n * k && out.len() == g.n * h * w * self.outputs);
-        let _warm = Warm::new();
         let shared = Shared(out.as_mut_ptr());
         let ones = vec![1.0; k];
         over_tiles(g.n, &tiles(h, w, side(self.way, k)), self.panels(), |Share { n, part, tile, panels: range }| {
