@@ -7,7 +7,7 @@ use common::{close, reference};
 use nada::cancel::Cancel;
 use nada::face::{align, detect, Detector, Face, Paste, Photo, Quad, FEATHER};
 use nada::nn::face::Verdict;
-use nada::picture::frame::Canvas;
+use nada::picture::frame::{Canvas, Hard};
 use nada::picture::pixels::{Format, Layout, Transfer};
 use nada::picture::Picture;
 use std::cell::Cell;
@@ -233,7 +233,7 @@ fn canvas(rgb: &mut [u8], width: usize, height: usize) -> Canvas<'_> {
 fn paste(photo: &Photo, quad: &Quad, edit: &Photo, reconstruction: Option<&Photo>) -> Vec<u8> {
     let (mut from, mut to) = (photo.rgb.clone(), photo.rgb.clone());
     let (edit, reconstruction) = (edit.to_picture().unwrap(), reconstruction.map(|r| r.to_picture().unwrap()));
-    let paste = Paste { edit: &edit, reconstruction: reconstruction.as_ref(), feather: FEATHER };
+    let paste = Paste { edit: &edit, reconstruction: reconstruction.as_ref(), feather: FEATHER, hard: Hard::default() };
     let (width, height) = (photo.width, photo.height);
     paste.draw(canvas(&mut from, width, height), quad, canvas(&mut to, width, height)).unwrap();
     to

@@ -54,7 +54,7 @@ impl Quad {
         }
     }
 
-    fn around(centre: [f64; 2], x: [f64; 2]) -> Self {
+    pub(super) fn around(centre: [f64; 2], x: [f64; 2]) -> Self {
         let y = [-x[1], x[0]];
         let (left, right) = (minus(centre, x), add(centre, x));
         let corners = [minus(left, y), add(left, y), add(right, y), minus(right, y)];

@@ -18,10 +18,12 @@ mod align;
 mod area;
 #[doc(hidden)]
 pub mod detect;
+mod framing;
 mod paste;
 mod photo;
 
 pub use align::{align, align_unless, Quad};
+pub use framing::Framing;
 pub use paste::{Paste, FEATHER};
 pub use photo::Photo;
 

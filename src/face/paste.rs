@@ -2,7 +2,7 @@
 
 use super::align::Quad;
 use crate::error::{Error, Result};
-use crate::picture::frame::{Canvas, Overlay};
+use crate::picture::frame::{Canvas, Hard, Overlay};
 use crate::picture::Picture;
 
 /// The default of [`Paste::feather`].
@@ -18,6 +18,8 @@ pub struct Paste<'a> {
     pub reconstruction: Option<&'a Picture>,
     /// The share of the square's side over which it fades in from the edges, in (0, 0.5].
     pub feather: f64,
+    /// Edges that do not fade: those at the photo's own border, where a fade would leave a rim.
+    pub hard: Hard,
 }
 
 impl Paste<'_> {
@@ -54,7 +56,7 @@ impl Paste<'_> {
         }
         let inverse = [[d / determinant, -b / determinant], [-c / determinant, a / determinant]];
         let steps = (1.0 / f64::hypot(a, c)).ceil().clamp(1.0, MOST_STEPS) as usize;
-        let warp = Warp { origin: corners[0], inverse, side, feather: self.feather * side, steps };
+        let warp = Warp { origin: corners[0], inverse, side, feather: self.feather * side, hard: self.hard, steps };
         let overlay = if self.reconstruction.is_some() { Overlay::Added } else { Overlay::Over };
         source.overlaid(quad.extent(0.5), target, overlay, |x, y| {
             let points = (steps * steps) as f64;
@@ -94,6 +96,7 @@ struct Warp {
     side: f64,
     /// In pixels of the square.
     feather: f64,
+    hard: Hard,
     steps: usize,
 }
 
@@ -107,10 +110,15 @@ impl Warp {
         })
     }
 
-    /// A smooth step in from the nearest edge.
+    /// A smooth step in from the nearest edge that fades.
     fn alpha(&self, u: f64, v: f64) -> f64 {
-        let from_edge = u.min(self.side - u).min(v).min(self.side - v);
-        let t = (from_edge / self.feather).clamp(0.0, 1.0);
+        let Hard { left, top, right, bottom } = self.hard;
+        let edges = [(u, left), (v, top), (self.side - u, right), (self.side - v, bottom)];
+        if edges.iter().any(|(from_edge, _)| *from_edge < 0.0) {
+            return 0.0;
+        }
+        let from_edge = edges.iter().filter(|(_, hard)| !hard).map(|(from_edge, _)| *from_edge).fold(f64::INFINITY, f64::min);
+        let t = (from_edge / self.feather).min(1.0);
         t * t * (3.0 - 2.0 * t)
     }
 }
