@@ -19,8 +19,9 @@ use std::str::FromStr;
 /// How many times as many pixels a square is sampled at: what generators of faces were trained on was made so.
 const SAMPLED: usize = 4;
 
-/// A face that is surer than this in a picture for a pack without framing is a photo's.
-const SURE: f32 = 0.95;
+/// A face that is surer than this, in a picture that no generator of the pack's size drew, is taken for a photo's: of 400 heads that the starter
+/// draws 10 are as sure, of the nine faces in the reference's photos all.
+const SURE: f32 = 0.99;
 
 /// List the faces of photos, and cut them out
 ///
@@ -238,7 +239,7 @@ impl FaceArgs {
             Which::Number(number) => {
                 numbered.retain(|(i, _)| *i == number);
                 if numbered.is_empty() {
-                    let message = format!("there is {}; `nada faces {}` lists them", counted(faces.len()), name(file));
+                    let message = format!("{} found there; `nada faces {}` lists them", counted(faces.len()), name(file));
                     return Err(Error::NotFound { what: format!("face {number} of {}", name(file)), message });
                 }
             }
@@ -302,7 +303,8 @@ impl Part {
 /// The middle square of a picture that is none of a photo, as ever; where it is one after all, a warning says what would have been right.
 pub fn middle(file: &Path, side: usize, pack: Option<&ModelPack>, ui: &mut Ui) -> Result<Picture> {
     let picture = square(file, side, ui)?;
-    if let Some(pack) = pack.filter(|pack| pack.align == Framing::None) {
+    let drawn = Picture::size_of_file(file)? == (side, side);
+    if let Some(pack) = pack.filter(|pack| pack.align == Framing::None && !drawn) {
         let faces = detector()?.upright(&Photo::of(&picture)?, 20.0, &ui.cancel)?;
         if faces.iter().any(|face| face.score > SURE) {
             ui.warn(format!(
