@@ -128,7 +128,8 @@ fn detector() -> Result<Detector> {
 pub fn described(number: usize, face: &Face) -> Result<Value> {
     let quad = face.quad()?;
     Ok(json!({
-        "number": number, "score": face.score, "box": face.bounds, "points": face.points, "quad": quad.corners, "size": quad.size, "roll": quad.roll(),
+        "number": number, "score": face.score, "box": face.bounds, "points": face.points,
+        "quad": quad.corners, "size": quad.size, "roll": quad.roll(),
     }))
 }
 
@@ -213,8 +214,8 @@ impl FaceArgs {
         let framing = match pack.map(|pack| (&pack.align, &pack.name)) {
             Some((Framing::None, name)) => {
                 ui.warn(format!(
-                    "the model pack '{name}' does not say how its pictures of faces are framed (align in its model.toml): faces are cut out as FFHQ's \
-                     are, which is right for generators of photos only"
+                    "the model pack '{name}' does not say how its pictures of faces are framed (align in its model.toml): faces are cut out as \
+                     FFHQ's are, which is right for generators of photos only"
                 ));
                 &Framing::Ffhq
             }
@@ -308,8 +309,8 @@ pub fn middle(file: &Path, side: usize, pack: Option<&ModelPack>, ui: &mut Ui) -
         let faces = detector()?.upright(&Photo::of(&picture)?, 20.0, &ui.cancel)?;
         if faces.iter().any(|face| face.score > SURE) {
             ui.warn(format!(
-                "{} shows a face as photos do; the model pack '{}' says of no framing (align in its model.toml), so the middle square is taken as it is. \
-                 --face largest cuts the face out and puts it back, for generators of photos",
+                "{} shows a face as photos do; the model pack '{}' says of no framing (align in its model.toml), so the middle square is taken as it \
+                 is. --face largest cuts the face out and puts it back, for generators of photos",
                 name(file),
                 pack.name
             ));

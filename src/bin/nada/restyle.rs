@@ -248,8 +248,8 @@ impl Restyle {
         ui.finish(
             &text,
             json!({"picture": name(&self.picture), "output": name(&output.path), "sheet": sheet.map(|s| name(s.path)),
-                   "latent": latent.map(name), "domain": domain.map(name), "psnr": plain(&psnr)?, "faces": parts, "width": result.width, "height": result.height,
-                   "seconds": seconds}),
+                   "latent": latent.map(name), "domain": domain.map(name), "psnr": plain(&psnr)?, "faces": parts,
+                   "width": result.width, "height": result.height, "seconds": seconds}),
         )
     }
 
