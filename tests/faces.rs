@@ -348,30 +348,29 @@ fn faces_that_lie_are_found() {
     }
 }
 
-/// As published, the points of a face that leans by 30 degrees are off; in the photo turned upright they are better (README-faces 1.4).
+/// README-faces 1.4: over ten faces the square is off by up to 8 % in size and 2.6 degrees against the mesh's points, which are off by 5 % between
+/// their own two windows. The worst of these leans, and is better when it is looked at upright.
 #[test]
 #[ignore = "needs the reference data: NADA_REFERENCE or ../shared/reference"]
 fn faces_that_lean_are_looked_at_again() {
     let detector = Detector::shipped().unwrap();
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(reference().join("faces/mesh_points.json")).unwrap()).unwrap();
-    for name in ["astronaut_rot_m30", "hopper_rot_p30"] {
+    for (name, most) in [("astronaut_rot_m30", 0.03), ("hopper_rot_p30", 0.08)] {
         let photo = photo(&reference().join(format!("faces/pictures/{name}.png")));
-        let detectors = report["pictures"][name].as_object().unwrap();
-        let mesh: Vec<f64> = detectors.values().next().unwrap()[0]["eye_left eye_right nose mouth_left mouth_right"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .flat_map(|p| p.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()))
-            .collect();
-        let want = Quad::of_points(&points(&mesh)).unwrap();
-        let off = |faces: Vec<Face>| {
-            let quad = faces[0].quad().unwrap();
-            ((quad.size / want.size - 1.0).abs(), (quad.roll() - want.roll()).abs())
-        };
-        let before = off(detector.upright(&photo, 20.0, &Cancel::new()).unwrap());
-        let after = off(detector.faces(&photo, Some(20.0), &Cancel::new()).unwrap());
-        println!("{name}: size and roll off by {before:?} at first, {after:?} then");
-        assert!(after.0 < before.0 && after.0 < 0.03, "{name}: {before:?}, {after:?}");
+        let before = detector.upright(&photo, 20.0, &Cancel::new()).unwrap()[0].quad().unwrap();
+        let after = detector.faces(&photo, Some(20.0), &Cancel::new()).unwrap()[0].quad().unwrap();
+        for (window, faces) in report["pictures"][name].as_object().unwrap() {
+            let mesh = faces[0]["eye_left eye_right nose mouth_left mouth_right"].as_array().unwrap();
+            let mesh: Vec<f64> = mesh.iter().flat_map(|p| [p[0].as_f64().unwrap(), p[1].as_f64().unwrap()]).collect();
+            let mesh = Quad::of_points(&points(&mesh)).unwrap();
+            let off = |quad: &Quad| ((quad.size / mesh.size - 1.0).abs(), (quad.roll() - mesh.roll()).abs());
+            println!("{name} {window}: {:?} at first, {:?} then", off(&before), off(&after));
+            assert!(off(&after).0 < most && off(&after).1 < 2.6, "{name} {window}: {:?}", off(&after));
+        }
+        assert!(before != after, "{name}");
+        if most < 0.08 {
+            assert!(before.size / after.size > 1.05, "{name}: {} and {}", before.size, after.size);
+        }
     }
 }
 
