@@ -788,7 +788,7 @@ fn null_pointers() {
     let floats = &floats;
     let out = nada_pixels_mut { data: pixel.cast(), stride: 3, width: 1, height: 1, format: 0, transfer: 0 };
     let gallery = unsafe { made!(nada_gallery_open(w.context, c_path(w.path("gallery")).as_ptr(), null())) };
-    let part = nada_frame { struct_size: size_of::<nada_frame>(), centre_x: 0.5, centre_y: 0.5, side: 1.0, angle: 0.0 };
+    let part = &nada_frame { struct_size: size_of::<nada_frame>(), centre_x: 0.5, centre_y: 0.5, side: 1.0, angle: 0.0 };
     nulls! {
         nada_context_options_init(null_mut(), 48) "nada_context_options";
         nada_context_new(null(), null_mut()) "context";
@@ -980,8 +980,8 @@ fn null_pointers() {
         nada_image_put_back(null(), &dot, null(), w.image, null(), -1.0, &out) "context";
         nada_image_put_back(w.context, null(), null(), w.image, null(), -1.0, &out) "source";
         nada_image_put_back(w.context, &dot, null(), w.image, null(), -1.0, &out) "frame";
-        nada_image_put_back(w.context, &dot, &part, null(), null(), -1.0, &out) "edit";
-        nada_image_put_back(w.context, &dot, &part, w.image, null(), -1.0, null()) "target";
+        nada_image_put_back(w.context, &dot, part, null(), null(), -1.0, &out) "edit";
+        nada_image_put_back(w.context, &dot, part, w.image, null(), -1.0, null()) "target";
     }
     check(cases);
     // Every function that returns a status was asked.
