@@ -251,7 +251,7 @@ fn median(mut values: Vec<f32>) -> f32 {
     let half = values.len() / 2;
     let (below, &mut middle, _) = values.select_nth_unstable_by(half, f32::total_cmp);
     match below.iter().copied().max_by(f32::total_cmp) {
-        Some(low) if values.len() % 2 == 0 => (low + middle) / 2.0,
+        Some(low) if values.len().is_multiple_of(2) => (low + middle) / 2.0,
         _ => middle,
     }
 }

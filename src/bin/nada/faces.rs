@@ -309,8 +309,8 @@ pub fn middle(file: &Path, side: usize, pack: Option<&ModelPack>, ui: &mut Ui) -
         let faces = detector()?.upright(&Photo::of(&picture)?, 20.0, &ui.cancel)?;
         if faces.iter().any(|face| face.score > SURE) {
             ui.warn(format!(
-                "{} shows a face as photos do; the model pack '{}' says of no framing (align in its model.toml), so the middle square is taken as it \
-                 is. --face largest cuts the face out and puts it back, for generators of photos",
+                "{} shows a face as photos do, and the model pack '{}' does not say how its pictures are framed (align in its model.toml): the \
+                 middle square is taken as it is. --face largest cuts the face out and puts it back, for generators of photos",
                 name(file),
                 pack.name
             ));
