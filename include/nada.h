@@ -108,6 +108,9 @@ typedef struct nada_adaptation nada_adaptation;
  */
 typedef struct nada_domain nada_domain;
 
+/** The faces that were found in a photo, the surest first. Never changes once made. */
+typedef struct nada_faces nada_faces;
+
 /** What a folder of installed domains held when it was opened. Never changes: open the folder again to see what is new. */
 typedef struct nada_gallery nada_gallery;
 
@@ -128,6 +131,7 @@ typedef struct nada_snapshot nada_snapshot;
 typedef struct nada_outcome nada_outcome;
 typedef struct nada_frame nada_frame;
 typedef struct nada_frame_options nada_frame_options;
+typedef struct nada_face nada_face;
 typedef struct nada_measures nada_measures;
 typedef struct nada_clip_measures nada_clip_measures;
 
@@ -1945,6 +1949,97 @@ nada_status nada_image_from_frame(
     uint32_t max_size,
     const nada_call *call,
     nada_image **image);
+
+/** @} */
+
+
+/* ============================================================================================================== */
+/**
+ * @defgroup nada_face Faces in photos
+ * Found, cut out upright, and put back.
+ * @{
+ */
+
+/** A face. All numbers count pixels from the top left corner of the top left one, as those of nada_frame do; they may lie beyond the photo. */
+struct nada_face {
+    /** As passed to nada_faces_get(). */
+    size_t struct_size;
+    /** Of its box. */
+    double left;
+    double top;
+    double right;
+    double bottom;
+    /** x, y of the eye on the left as one sees it, the eye on the right, the tip of the nose, the left and the right corner of the mouth. */
+    double points[10];
+    /** The square around it, turned as the face is, that generators trained on FFHQ or by its rule see: nada_frame's fields. */
+    double centre_x;
+    double centre_y;
+    double side;
+    double angle;
+    /** How sure the detector is, in (0, 1]. */
+    float score;
+    /** Always 0. */
+    uint32_t reserved;
+};
+
+/**
+ * Finds the faces of a photo, however they are turned. `min_face` is the least width of a face in pixels, from 12 on, which decides how long it
+ * takes; 0 for 20, or a 25th of the photo's shorter side where that is more. A photo without a face is no failure: *faces is then empty. `call`
+ * may be NULL; there are no steps, so nobody is told of progress.
+ * Threads: any. Owner: `pixels` are borrowed for the call; the caller frees *faces with nada_faces_free().
+ * Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_OUT_OF_MEMORY.
+ */
+nada_status nada_faces_find(
+    const nada_context *context,
+    const nada_pixels *pixels,
+    uint32_t min_face,
+    const nada_call *call,
+    nada_faces **faces);
+
+/** How many; 0 for NULL. Threads: any. */
+size_t nada_faces_count(const nada_faces *faces);
+
+/**
+ * Fills *face with a face, by its number from 0; struct_size is sizeof(nada_face).
+ * Threads: any. Fails: NADA_INVALID_ARGUMENT.
+ */
+nada_status nada_faces_get(const nada_faces *faces, size_t index, nada_face *face, size_t struct_size);
+
+/** Frees faces; NULL is allowed. Threads: any, once no other thread uses them. */
+void nada_faces_free(nada_faces *faces);
+
+/**
+ * Cuts a frame out of a photo, upright, as an image of `size` pixels a side, as the pictures of FFHQ were made: what lies outside of the photo is
+ * its mirror, blurred. `samples`: in how many steps a side each pixel is looked at; 4 as FFHQ did, 1 as the scripts of encoders do, 0 for 4.
+ * For a frame that is to be inverted by a generator of photos; nada_image_from_frame() is for other pictures.
+ * Threads: any. Owner: `pixels` and `frame` are borrowed for the call; the caller frees *image with nada_image_free().
+ * Fails: NADA_INVALID_ARGUMENT (also a frame outside of the photo), NADA_CANCELLED, NADA_OUT_OF_MEMORY.
+ */
+nada_status nada_image_from_face(
+    const nada_context *context,
+    const nada_pixels *pixels,
+    const nada_frame *frame,
+    uint32_t size,
+    uint32_t samples,
+    const nada_call *call,
+    nada_image **image);
+
+/**
+ * Puts a drawn square back into a frame of `source` and writes the pixels around the frame, and no other, of `target`, which has the size of
+ * `source` and any format, and may be the same pixels (but must not overlap them otherwise). `edit` fades in over `feather` of its side from its
+ * edges, in (0, 0.5]; negative for 0.1. With a `reconstruction`, the same face as it is drawn without the edit, only the difference between the
+ * two is added, and the photo keeps its own detail; NULL for the edit itself. Nothing is written before everything is known to be right.
+ * Threads: any, while no other one uses the pixels. Owner: everything is borrowed for the call.
+ * Fails: NADA_INVALID_ARGUMENT (also a frame outside of the photo, and pixels in it that are not finite); the target is then as it was.
+ */
+nada_status nada_image_put_back(
+    const nada_context *context,
+    const nada_pixels *source,
+    const nada_frame *frame,
+    const nada_image *edit,
+    const nada_image *reconstruction,
+    float feather,
+    const nada_pixels_mut *target);
 
 /** @} */
 

@@ -246,6 +246,8 @@ inline nada_frame frame(double centre_x, double centre_y, double side, double an
     return {sizeof(nada_frame), centre_x, centre_y, side, angle};
 }
 
+/* The square around a face. */
+inline nada_frame frame(const nada_face &face) { return frame(face.centre_x, face.centre_y, face.side, face.angle); }
 inline std::string version() { return nada_version(); }
 
 /* A flag that any thread may raise. */
@@ -335,6 +337,11 @@ public:
     static image from_frame(const nada_pixels &pixels, const nada_frame &frame, uint32_t max_size = 0, const call &call = {}) {
         return image(detail::made_heeding<nada_image>(call, nada_image_from_frame, &pixels, &frame, max_size));
     }
+    /* A frame of a photo as FFHQ's pictures were made. */
+    static image from_face(const context &context, const nada_pixels &photo, const nada_frame &frame, uint32_t size, uint32_t samples = 0,
+                           const call &call = {}) {
+        return image(detail::made_heeding<nada_image>(call, nada_image_from_face, context.get(), &photo, &frame, size, samples));
+    }
     static image from_frame(const nada_pixels &pixels, uint32_t max_size = 0, const call &call = {}) {
         return image(detail::made_heeding<nada_image>(call, nada_image_from_frame, &pixels, nullptr, max_size));
     }
@@ -345,6 +352,25 @@ public:
     uint32_t width() const noexcept { return nada_image_width(get()); }
     uint32_t height() const noexcept { return nada_image_height(get()); }
 };
+
+/* The faces of a photo, the surest first; a range of nada_face. */
+class faces : public detail::handle<nada_faces, nada_faces_free> {
+public:
+    /* At least min_face pixels wide; 0 for what suits the photo. */
+    faces(const context &context, const nada_pixels &photo, uint32_t min_face = 0, const call &call = {})
+        : handle(detail::made_heeding<nada_faces>(call, nada_faces_find, context.get(), &photo, min_face)) {}
+    using iterator = detail::iterator<faces, nada_face>;
+    size_t size() const noexcept { return nada_faces_count(get()); }
+    nada_face operator[](size_t index) const { return detail::filled<nada_face>(nada_faces_get, get(), index); }
+    iterator begin() const noexcept { return {this, 0}; }
+    iterator end() const noexcept { return {this, size()}; }
+};
+
+/* Puts a drawn square back into a frame; with a reconstruction only its difference to that. */
+inline void put_back(const context &context, const nada_pixels &source, const nada_frame &frame, const image &edit, const nada_pixels_mut &target,
+                     const image *reconstruction = nullptr, float feather = -1) {
+    check(nada_image_put_back(context.get(), &source, &frame, edit.get(), detail::get(reconstruction), feather, &target));
+}
 
 class clip : public detail::handle<nada_clip, nada_clip_free> {
 public:

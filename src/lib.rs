@@ -10,7 +10,8 @@
 //! | [`memory`] | what a call will need, told before it begins |
 //! | [`pack`] | model packs: folders that name a generator, CLIPs, words and a recipe |
 //! | [`adapt`], [`invert`] | training a domain; finding the latent of a picture |
-//! | [`nn`] | generators (StyleGAN2), CLIP, encoders' files |
+//! | [`face`] | faces in photos: found, aligned, put back |
+//! | [`nn`] | generators (StyleGAN2), CLIP, encoders' files, what finds faces |
 //! | [`progress`] | what the callbacks of long calls are told |
 //! | [`optim`] | optimisers and schedules, for whoever trains |
 //! | [`picture`], `pairing` | pixels, their colours and files; whether pictures still show the same |
@@ -28,6 +29,7 @@ pub mod checkpoint;
 pub mod device;
 pub mod error;
 pub mod eval;
+pub mod face;
 pub mod files;
 mod formats;
 pub mod gallery;

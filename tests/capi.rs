@@ -18,6 +18,7 @@ use nada::capi::context::*;
 use nada::capi::domain::*;
 use nada::capi::error::*;
 use nada::capi::evaluation::*;
+use nada::capi::face::*;
 use nada::capi::frame::*;
 use nada::capi::gallery::*;
 use nada::capi::generator::*;
@@ -787,6 +788,7 @@ fn null_pointers() {
     let floats = &floats;
     let out = nada_pixels_mut { data: pixel.cast(), stride: 3, width: 1, height: 1, format: 0, transfer: 0 };
     let gallery = unsafe { made!(nada_gallery_open(w.context, c_path(w.path("gallery")).as_ptr(), null())) };
+    let part = &nada_frame { struct_size: size_of::<nada_frame>(), centre_x: 0.5, centre_y: 0.5, side: 1.0, angle: 0.0 };
     nulls! {
         nada_context_options_init(null_mut(), 48) "nada_context_options";
         nada_context_new(null(), null_mut()) "context";
@@ -967,6 +969,19 @@ fn null_pointers() {
         nada_generator_render_frame(w.generator, &dot, null(), w.latent, null(), null(), null()) "target";
         nada_image_from_frame(null(), null(), 0, null(), &mut null_mut()) "pixels";
         nada_image_from_frame(&dot, null(), 0, null(), null_mut()) "image";
+        nada_faces_find(null(), &dot, 0, null(), &mut null_mut()) "context";
+        nada_faces_find(w.context, null(), 0, null(), &mut null_mut()) "pixels";
+        nada_faces_find(w.context, &dot, 0, null(), null_mut()) "faces";
+        nada_faces_get(null(), 0, null_mut(), size_of::<nada_face>()) "faces";
+        nada_image_from_face(null(), &dot, null(), 8, 0, null(), &mut null_mut()) "context";
+        nada_image_from_face(w.context, null(), null(), 8, 0, null(), &mut null_mut()) "pixels";
+        nada_image_from_face(w.context, &dot, null(), 8, 0, null(), &mut null_mut()) "frame";
+        nada_image_from_face(w.context, &dot, null(), 8, 0, null(), null_mut()) "image";
+        nada_image_put_back(null(), &dot, null(), w.image, null(), -1.0, &out) "context";
+        nada_image_put_back(w.context, null(), null(), w.image, null(), -1.0, &out) "source";
+        nada_image_put_back(w.context, &dot, null(), w.image, null(), -1.0, &out) "frame";
+        nada_image_put_back(w.context, &dot, part, null(), null(), -1.0, &out) "edit";
+        nada_image_put_back(w.context, &dot, part, w.image, null(), -1.0, null()) "target";
     }
     check(cases);
     // Every function that returns a status was asked.
@@ -1034,8 +1049,10 @@ fn null_pointers() {
             nada_gallery_count(null()),
             nada_gallery_skipped(null()),
             nada_evaluation_clip_count(null()),
+            nada_faces_count(null()),
         ];
-        assert_eq!(sizes, [0; 11]);
+        assert_eq!(sizes, [0; 12]);
+        nada_faces_free(null_mut());
         nada_evaluation_free(null_mut());
         nada_model_list_free(null_mut());
         nada_gallery_free(null_mut());

@@ -16,6 +16,7 @@ use nada::capi::context::*;
 use nada::capi::domain::*;
 use nada::capi::error::*;
 use nada::capi::evaluation::*;
+use nada::capi::face::*;
 use nada::capi::frame::*;
 use nada::capi::gallery::*;
 use nada::capi::generator::*;
@@ -160,6 +161,12 @@ fn a_triggered_token_ends_every_long_call() {
         let mut square = std::ptr::dangling_mut();
         statuses.push(("image_from_frame", nada_image_from_frame(&from, null(), 8, call, &mut square)));
         assert!(square.is_null());
+        let part = nada_frame { struct_size: size_of::<nada_frame>(), centre_x: 16.0, centre_y: 16.0, side: 20.0, angle: 10.0 };
+        statuses.push(("image_from_face", nada_image_from_face(w.context, &from, &part, 8, 0, call, &mut square)));
+        assert!(square.is_null());
+        let mut faces = std::ptr::dangling_mut();
+        statuses.push(("faces_find", nada_faces_find(w.context, &from, 0, call, &mut faces)));
+        assert!(faces.is_null());
 
         // What is written leaves nothing behind, and what was there as it was.
         let there = |folder: &Path| -> std::collections::BTreeMap<_, _> {
@@ -780,5 +787,90 @@ fn frames_are_turned_clockwise() {
                 assert_eq!(pixel[3], 255, "({x}, {y})");
             }
         }
+    }
+}
+
+/// A face is found, cut out and put back; and what does not fit is told.
+#[test]
+fn faces_of_a_photo() {
+    let w = world();
+    let photo = Picture::open(&file("tests/data/faces/tight.png")).unwrap();
+    let mut bytes = vec![0u8; 120 * 180 * 4];
+    let layout =
+        nada::picture::pixels::Layout::packed(120, 180, nada::picture::pixels::Format::Rgba8, nada::picture::pixels::Transfer::Srgb);
+    nada::picture::pixels::write(&photo, &mut bytes, &layout).unwrap();
+    let source = nada_pixels { data: bytes.as_ptr().cast(), stride: 480, width: 120, height: 180, format: 1, transfer: 0 };
+    unsafe {
+        let mut found = std::ptr::null_mut();
+        ok(nada_faces_find(w.context, &source, 0, null(), &mut found));
+        assert_eq!(nada_faces_count(found), 1);
+        let mut face: nada_face = std::mem::zeroed();
+        ok(nada_faces_get(found, 0, &mut face, size_of::<nada_face>()));
+        let expected = nada::face::Detector::shipped().unwrap();
+        let expected = expected.faces(&nada::face::Photo::of(&photo).unwrap(), None, &Cancel::new()).unwrap();
+        let frame = expected[0].quad().unwrap().frame();
+        assert_eq!(
+            ([face.centre_x, face.centre_y], face.side, face.angle, face.score),
+            (frame.centre, frame.side, frame.angle, expected[0].score)
+        );
+        assert_eq!(face.points[..2], expected[0].points[0].map(|v| v + 0.5));
+        assert_eq!(nada_faces_get(found, 1, &mut face, size_of::<nada_face>()), NADA_INVALID_ARGUMENT);
+        assert!(last().contains("1 of 1 faces"), "{}", last());
+
+        let frame = |side: f64| nada_frame {
+            struct_size: size_of::<nada_frame>(),
+            centre_x: face.centre_x,
+            centre_y: face.centre_y,
+            side,
+            angle: face.angle,
+        };
+        let square = made!(nada_image_from_face(w.context, &source, &frame(face.side), 64, 1, null()));
+        assert_eq!((nada_image_width(square), nada_image_height(square)), (64, 64));
+        let mut out = bytes.clone();
+        let target = nada_pixels_mut { data: out.as_mut_ptr().cast(), stride: 480, width: 120, height: 180, format: 1, transfer: 0 };
+        ok(nada_image_put_back(w.context, &source, &frame(face.side), square, square, -1.0, &target));
+        assert!(out == bytes, "a difference of nothing");
+        ok(nada_image_put_back(w.context, &source, &frame(face.side), square, null(), -1.0, &target));
+        // The frame ends at row 161.
+        assert!(out[..480 * 161] != bytes[..480 * 161] && out[480 * 162..] == bytes[480 * 162..]);
+
+        let was = out.clone();
+        let fails = |status: nada_status, words: &str| {
+            assert!(status == NADA_INVALID_ARGUMENT && last().contains(words), "{status:?}: {}", last());
+        };
+        let put = |frame: &nada_frame, other, feather| nada_image_put_back(w.context, &source, frame, square, other, feather, &target);
+        fails(put(&frame(f64::NAN), null(), 0.1), "side NaN");
+        fails(put(&frame(0.5), null(), 0.1), "the side at least 1");
+        fails(put(&nada_frame { centre_x: 900.0, ..frame(20.0) }, null(), 0.1), "outside");
+        fails(put(&frame(60.0), null(), 0.0), "feather: 0");
+        fails(put(&frame(60.0), null(), f32::NAN), "feather");
+        fails(put(&frame(60.0), w.image, 0.1), "reconstruction: 128 x 128");
+        fails(nada_faces_find(w.context, &source, 5, null(), &mut std::ptr::null_mut()), "min_face: 5");
+        fails(nada_image_from_face(w.context, &source, &frame(60.0), 0, 1, null(), &mut std::ptr::null_mut()), "size: 0");
+        fails(nada_image_from_face(w.context, &source, &frame(60.0), 1 << 20, 0, null(), &mut std::ptr::null_mut()), "size: 1048576");
+        fails(
+            nada_image_from_face(
+                w.context,
+                &source,
+                &nada_frame { centre_y: -500.0, ..frame(60.0) },
+                8,
+                0,
+                null(),
+                &mut std::ptr::null_mut(),
+            ),
+            "outside",
+        );
+        let wrong = nada_pixels { format: 99, ..source };
+        fails(nada_faces_find(w.context, &wrong, 0, null(), &mut std::ptr::null_mut()), "pixels.format: 99");
+        assert!(out == was);
+        nada_image_free(square);
+        nada_faces_free(found);
+
+        // No face is no failure.
+        let dot = nada_pixels { width: 1, height: 1, ..source };
+        let mut none = std::ptr::null_mut();
+        ok(nada_faces_find(w.context, &dot, 0, null(), &mut none));
+        assert_eq!(nada_faces_count(none), 0);
+        nada_faces_free(none);
     }
 }

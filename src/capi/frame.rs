@@ -85,20 +85,20 @@ unsafe impl Options for nada_frame_options {
 const FEATHER: f32 = 1.0 / 16.0;
 
 /// Pixels of the caller on their way to the thread that works, which alone uses them until the call returns.
-struct Lent<'a>(Canvas<'a>);
+pub(super) struct Lent<'a>(Canvas<'a>);
 
 /// SAFETY: the caller's thread waits while the work has it, and a progress callback may not touch the pixels.
 unsafe impl Send for Lent<'_> {}
 
 impl<'a> Lent<'a> {
     /// By a method, so that closures take the whole of it.
-    fn canvas(self) -> Canvas<'a> {
+    pub(super) fn canvas(self) -> Canvas<'a> {
         self.0
     }
 
     /// # Safety
     /// `pixels.data` holds pixels as the other fields say, which nobody else writes during `'a`, nor reads where this call writes them.
-    unsafe fn new(pixels: &nada_pixels, argument: &str) -> Result<Self> {
+    pub(super) unsafe fn new(pixels: &nada_pixels, argument: &str) -> Result<Self> {
         let layout = pixels.layout(argument)?;
         let bytes = std::slice::from_raw_parts(pixels.data.cast::<Cell<u8>>(), layout.span()?);
         Ok(Self(Canvas::new(bytes, layout)?))

@@ -31,6 +31,7 @@ pub mod context;
 pub mod domain;
 pub mod error;
 pub mod evaluation;
+pub mod face;
 pub mod frame;
 pub mod gallery;
 pub mod generator;

@@ -13,6 +13,8 @@ pub enum Filter {
     BilinearAntialias,
     /// A triangle over 2 pixels whatever the factor, borders repeated (torch's default).
     Bilinear,
+    /// A sinc that a sinc of a third of its frequency ends after 3 pixels, widened by the factor when shrinking (PIL's Lanczos).
+    LanczosAntialias,
     /// The mean of the pixels that the new one covers at least in part (torch's adaptive average).
     Area,
 }
@@ -31,6 +33,24 @@ pub(crate) fn cubic(x: f64, a: f64) -> f64 {
 
 fn triangle(x: f64) -> f64 {
     (1.0 - x.abs()).max(0.0)
+}
+
+/// sin(pi x) / (pi x)
+fn sinc(x: f64) -> f64 {
+    let x = x * std::f64::consts::PI;
+    if x == 0.0 {
+        1.0
+    } else {
+        x.sin() / x
+    }
+}
+
+fn lanczos(x: f64) -> f64 {
+    if (-3.0..3.0).contains(&x) {
+        sinc(x) * sinc(x / 3.0)
+    } else {
+        0.0
+    }
 }
 
 /// Weights by a `kernel` that is 0 beyond `radius`, widened when shrinking: the low-pass that keeps fine detail from folding back.
@@ -70,6 +90,7 @@ pub(crate) fn weights(filter: Filter, inputs: usize, outputs: usize) -> Vec<(usi
     match filter {
         Filter::BicubicAntialias => widened(inputs, outputs, 2.0, |x| cubic(x, -0.5)),
         Filter::BilinearAntialias => widened(inputs, outputs, 1.0, triangle),
+        Filter::LanczosAntialias => widened(inputs, outputs, 3.0, lanczos),
         Filter::Bicubic => interpolated(inputs, outputs, -1..=2, |x| cubic(x, -0.75)),
         Filter::Bilinear => interpolated(inputs, outputs, 0..=1, triangle),
         Filter::Area => (0..outputs)

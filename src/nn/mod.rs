@@ -2,4 +2,5 @@
 
 pub mod clip;
 pub mod encoders;
+pub mod face;
 pub mod generator;

@@ -1,9 +1,10 @@
 //! Making and removing packs.
 
-use super::{Manifest, ManifestClip, ModelPack, PackSource, MANIFEST, NEWEST, STARTER};
+use super::{of_framing, Manifest, ManifestClip, ModelPack, PackSource, MANIFEST, NEWEST, STARTER};
 use crate::cancel::Cancel;
 use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::error::{Error, Result};
+use crate::face::Framing;
 use crate::files::{open_ordinary, read_small, PIECE};
 use crate::files::{remove_dead, sync_folder, temporary_folder, write_atomically};
 use crate::kernels::Activation;
@@ -49,6 +50,8 @@ pub struct NewPack {
     pub boundaries: Vec<PathBuf>,
     /// SPDX expression.
     pub licence: Option<String>,
+    /// How the generator's pictures of faces are framed.
+    pub align: Framing,
     /// f16 instead of f32. The generator's numbers are rounded, so it becomes another one, with another fingerprint.
     pub half: bool,
 }
@@ -132,6 +135,7 @@ impl NewPack {
             resolution: Some(resolution),
             generator: file.into(),
             class: self.class,
+            align: of_framing(&self.align),
             fingerprint: Some(fingerprint),
             clip,
             words: None,

@@ -7,6 +7,7 @@
 //! resolution = 128                   # pixels, as the generator draws; may be left out
 //! generator = "generator.safetensors"
 //! class = 3                          # the class to draw, for a generator that has classes
+//! align = "ffhq"                     # how its pictures of faces are framed; left out for "none"
 //! words = "words.json"               # what the CLIPs know; leave it out for CLIPs of natural language
 //! held_out = "heldout.safetensors"   # latents and pictures to measure with
 //! licence = "CC-BY-4.0"
@@ -36,6 +37,7 @@ use crate::adapt::{self, WeightedClip};
 use crate::cancel::Cancel;
 use crate::device::{Device, HOST};
 use crate::error::{Error, Result};
+use crate::face::Framing;
 use crate::files::read_text;
 use crate::formats::{missing_feature, THIS_VERSION};
 use crate::invert;
@@ -92,6 +94,8 @@ pub struct ModelPack {
     pub generator: PathBuf,
     /// The class of a conditional generator.
     pub class: Option<usize>,
+    /// How its pictures of faces are framed.
+    pub align: Framing,
     /// Side length of the generator's pictures in pixels, where `model.toml` says it; the generator's file knows it in any case.
     pub resolution: Option<usize>,
     pub clips: Vec<PackClip>,
@@ -168,6 +172,7 @@ struct Manifest {
     resolution: Option<usize>,
     generator: String,
     class: Option<usize>,
+    align: Option<toml::Value>,
     fingerprint: Option<String>,
     words: Option<String>,
     templates: Option<Vec<String>>,
@@ -197,6 +202,31 @@ struct ManifestClip {
     weight: f32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     activation: Option<Activation>,
+}
+
+/// What `align` says.
+fn framing(value: &toml::Value) -> std::result::Result<Framing, String> {
+    let wanted = "want \"ffhq\", \"none\", or five points [x, y] in shares of the square's side: eyes, nose, corners of the mouth";
+    let number = |v: &toml::Value| v.as_float().or_else(|| v.as_integer().map(|i| i as f64));
+    let point = |v: &toml::Value| v.as_array()?.iter().map(number).collect::<Option<Vec<f64>>>()?.try_into().ok();
+    match value {
+        toml::Value::String(word) if word == "ffhq" => Ok(Framing::Ffhq),
+        toml::Value::String(word) if word == "none" => Ok(Framing::None),
+        toml::Value::Array(points) => {
+            let points = points.iter().map(point).collect::<Option<Vec<[f64; 2]>>>().and_then(|points| points.try_into().ok());
+            Framing::template(points.ok_or_else(|| format!("{value} is no such list; {wanted}"))?)
+        }
+        other => Err(format!("{other}; {wanted}")),
+    }
+}
+
+/// The same as `align` has it; None for what is left out.
+fn of_framing(framing: &Framing) -> Option<toml::Value> {
+    match framing {
+        Framing::None => None,
+        Framing::Ffhq => Some("ffhq".into()),
+        Framing::Template(points) => Some(points.map(|p| p.to_vec()).to_vec().into()),
+    }
 }
 
 fn one() -> f32 {
@@ -323,6 +353,7 @@ impl ModelPack {
         let pack = Self {
             generator: inside("generator", &manifest.generator)?,
             class: manifest.class,
+            align: manifest.align.as_ref().map_or(Ok(Framing::None), framing).map_err(|message| bad("align", message))?,
             held_out: optional("held_out", manifest.held_out)?,
             encoder: optional("encoder", manifest.encoder)?,
             boundaries: manifest.boundaries.iter().map(|p| inside("boundaries", p)).collect::<Result<_>>()?,

@@ -70,7 +70,7 @@ impl Frame {
     }
 
     /// Where the point (u, v) from its top left corner lies in the picture.
-    fn point(&self, u: f64, v: f64) -> [f64; 2] {
+    pub(crate) fn point(&self, u: f64, v: f64) -> [f64; 2] {
         let [right, down] = self.axes();
         let (u, v) = (u - self.side / 2.0, v - self.side / 2.0);
         [0, 1].map(|i| self.centre[i] + u * right[i] + v * down[i])
@@ -237,6 +237,35 @@ impl<'a> Canvas<'a> {
     }
 }
 
+impl Canvas<'_> {
+    /// Draws over the part inside of `extent` (left, top, right, bottom; what lies beyond the picture is left out) and writes it, and nothing else,
+    /// to `target`. `drawn` gives R, G, B of pixel (x, y) and how much of it is seen, 0 where the source stays.
+    ///
+    /// Errors, before anything is written: `InvalidArgument` where `target` has another size, nothing of the extent lies inside, or a pixel of the
+    /// part is not finite.
+    pub(crate) fn overlaid(
+        self,
+        extent: [f64; 4],
+        target: Canvas,
+        overlay: Overlay,
+        drawn: impl Fn(usize, usize) -> [f32; 4] + Sync,
+    ) -> Result<()> {
+        check_same_size(self, target)?;
+        let (width, height) = (self.layout.width, self.layout.height);
+        let range = |from: f64, to: f64, length: usize| from.clamp(0.0, length as f64) as usize..to.clamp(0.0, length as f64) as usize;
+        let (columns, rows) = (range(extent[0], extent[2], width), range(extent[1], extent[3], height));
+        if columns.is_empty() || rows.is_empty() {
+            let message = format!(
+                "({}, {}) to ({}, {}) lies outside of the picture of {width} x {height} pixels",
+                extent[0], extent[1], extent[2], extent[3]
+            );
+            return Err(Error::argument("frame", message));
+        }
+        let part = Region { x: columns.start, y: rows.start, width: columns.len(), height: rows.len() };
+        blend(self, part, target, overlay, |row| columns.clone().flat_map(|x| drawn(x, part.y + row)).collect())
+    }
+}
+
 /// Pixels around a part of a canvas, colours times alpha; beyond the canvas those at its edge.
 struct Patch {
     x: i64,
@@ -287,6 +316,17 @@ impl Patch {
         }
         sum
     }
+}
+
+/// What becomes of a source's pixel under a drawn one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overlay {
+    /// The drawn colour covers it, as much as it is seen.
+    Over,
+    /// It makes way for the drawn one, which is as opaque as it is seen.
+    Instead,
+    /// The drawn numbers are added to it.
+    Added,
 }
 
 /// Edges of a frame, as its picture has them.
@@ -342,7 +382,7 @@ impl Blend {
                 let side = square.width;
                 let (across, down) = (taps(picture.width, side), taps(picture.height, side));
                 let (fade_x, fade_y) = (self.fade(side, self.hard.left, self.hard.right), self.fade(side, self.hard.top, self.hard.bottom));
-                self.blend(source, square, target, |y| {
+                blend(source, square, target, self.overlay(), |y| {
                     let (first, weights) = &down[y];
                     let mut thin = vec![0.0; picture.width * 4];
                     for (row, w) in picture.data[first * picture.width * 4..].chunks_exact(picture.width * 4).zip(weights) {
@@ -363,7 +403,7 @@ impl Blend {
                 };
                 let ((x, columns), (y, rows)) = (range(0, width), range(1, height));
                 let part = Region { x, y, width: columns, height: rows };
-                self.blend(source, part, target, |row| self.turned_row(frame, picture, part, row))
+                blend(source, part, target, self.overlay(), |row| self.turned_row(frame, picture, part, row))
             }
         }
     }
@@ -402,74 +442,17 @@ impl Blend {
         out
     }
 
-    /// Writes a part of `target`: what `drawn_row` gives over `source`. A drawn row has R, G, B of each pixel and how much of it is seen, a
-    /// negative number where the target stays as it is.
-    fn blend(&self, source: Canvas, part: Region, target: Canvas, drawn_row: impl Fn(usize) -> Vec<f32> + Sync) -> Result<()> {
-        let (from, to) = (source.layout, target.layout);
-        let (in_size, out_size) = (from.format.bytes_per_pixel(), to.format.bytes_per_pixel());
-        if from.format.is_float() {
-            source.bands(part, |first, band| {
-                let mut row = Vec::new();
-                let rows = band.chunks_exact(part.width * in_size).enumerate();
-                rows.into_iter().try_for_each(|(i, bytes)| source.read(bytes, (part.x, part.y + first + i), &mut row))
-            })?;
+    fn overlay(&self) -> Overlay {
+        match self.replace {
+            true => Overlay::Instead,
+            false => Overlay::Over,
         }
-        let (alike, replace) = ((from.format, from.transfer) == (to.format, to.transfer), self.replace);
-        let mut out = Vec::new();
-        source.bands(part, |first, band| {
-            out.clear();
-            for y in first..first + band.len() / (part.width * in_size) {
-                out.extend(target.row(part.x, part.y + y, part.width).iter().map(Cell::get));
-            }
-            rows::fill(&mut out, part.width * out_size, |i, out| {
-                let bytes = &band[i * part.width * in_size..][..part.width * in_size];
-                let drawn = drawn_row(first + i);
-                let pixels = bytes.chunks_exact(in_size).zip(out.chunks_exact_mut(out_size)).zip(drawn.chunks_exact(4));
-                for ((input, output), drawn) in pixels {
-                    let w = drawn[3];
-                    if w < 0.0 {
-                        continue;
-                    }
-                    if w == 0.0 && replace {
-                        output.fill(0);
-                        continue;
-                    }
-                    if w == 0.0 && alike {
-                        output.copy_from_slice(input);
-                        continue;
-                    }
-                    let [r, g, b, a] = from.format.load(input);
-                    let mut rgb = [r, g, b];
-                    if w < 1.0 && !replace {
-                        rgb = rgb.map(|v| from.transfer.srgb(v));
-                    }
-                    if w > 0.0 {
-                        let w = if replace { 1.0 } else { w };
-                        for (v, d) in rgb.iter_mut().zip(drawn) {
-                            let d = d.clamp(0.0, 1.0);
-                            *v = if w == 1.0 { d } else { *v + w * (d - *v) };
-                        }
-                    }
-                    let a = if replace { w * a.clamp(0.0, 1.0) } else { a };
-                    to.format.store([rgb[0], rgb[1], rgb[2], a], to.transfer, output);
-                }
-                Ok(())
-            })?;
-            for (i, bytes) in out.chunks_exact(part.width * out_size).enumerate() {
-                let into = target.row(part.x, part.y + first + i, part.width);
-                into.iter().zip(bytes).for_each(|(o, b)| o.set(*b));
-            }
-            Ok(())
-        })
     }
 
     /// The errors of [`Blend::draw`] that need no pixels.
     pub fn check(&self, source: Canvas, target: Canvas) -> Result<()> {
-        let (from, to) = (source.layout, target.layout);
-        if (from.width, from.height) != (to.width, to.height) {
-            let message = format!("{} x {} pixels, but the source has {} x {}", to.width, to.height, from.width, from.height);
-            return Err(Error::argument("target", message));
-        }
+        check_same_size(source, target)?;
+        let to = target.layout;
         if self.replace && !to.format.has_alpha() {
             return Err(Error::argument(
                 "target",
@@ -477,5 +460,77 @@ impl Blend {
             ));
         }
         Ok(())
+    }
+}
+
+/// Writes a part of `target`: what `drawn_row` gives over `source`. A drawn row has R, G, B of each pixel and how much of it is seen, a
+/// negative number where the target stays as it is.
+fn blend(source: Canvas, part: Region, target: Canvas, overlay: Overlay, drawn_row: impl Fn(usize) -> Vec<f32> + Sync) -> Result<()> {
+    let (from, to) = (source.layout, target.layout);
+    let (in_size, out_size) = (from.format.bytes_per_pixel(), to.format.bytes_per_pixel());
+    if from.format.is_float() {
+        source.bands(part, |first, band| {
+            let mut row = Vec::new();
+            let rows = band.chunks_exact(part.width * in_size).enumerate();
+            rows.into_iter().try_for_each(|(i, bytes)| source.read(bytes, (part.x, part.y + first + i), &mut row))
+        })?;
+    }
+    let (alike, replace) = ((from.format, from.transfer) == (to.format, to.transfer), overlay == Overlay::Instead);
+    let mut out = Vec::new();
+    source.bands(part, |first, band| {
+        out.clear();
+        for y in first..first + band.len() / (part.width * in_size) {
+            out.extend(target.row(part.x, part.y + y, part.width).iter().map(Cell::get));
+        }
+        rows::fill(&mut out, part.width * out_size, |i, out| {
+            let bytes = &band[i * part.width * in_size..][..part.width * in_size];
+            let drawn = drawn_row(first + i);
+            let pixels = bytes.chunks_exact(in_size).zip(out.chunks_exact_mut(out_size)).zip(drawn.chunks_exact(4));
+            for ((input, output), drawn) in pixels {
+                let w = drawn[3];
+                if w < 0.0 {
+                    continue;
+                }
+                if w == 0.0 && replace {
+                    output.fill(0);
+                    continue;
+                }
+                if w == 0.0 && alike {
+                    output.copy_from_slice(input);
+                    continue;
+                }
+                let [r, g, b, a] = from.format.load(input);
+                let mut rgb = [r, g, b];
+                if !replace && (w < 1.0 || overlay == Overlay::Added) {
+                    rgb = rgb.map(|v| from.transfer.srgb(v));
+                }
+                if w > 0.0 {
+                    let w = if replace { 1.0 } else { w };
+                    for (v, d) in rgb.iter_mut().zip(drawn) {
+                        let all = if overlay == Overlay::Added { *v + d } else { *d }.clamp(0.0, 1.0);
+                        *v = if w == 1.0 { all } else { *v + w * (all - *v) };
+                    }
+                }
+                let a = if replace { w * a.clamp(0.0, 1.0) } else { a };
+                to.format.store([rgb[0], rgb[1], rgb[2], a], to.transfer, output);
+            }
+            Ok(())
+        })?;
+        for (i, bytes) in out.chunks_exact(part.width * out_size).enumerate() {
+            let into = target.row(part.x, part.y + first + i, part.width);
+            into.iter().zip(bytes).for_each(|(o, b)| o.set(*b));
+        }
+        Ok(())
+    })
+}
+
+fn check_same_size(source: Canvas, target: Canvas) -> Result<()> {
+    let (from, to) = (source.layout, target.layout);
+    match (from.width, from.height) == (to.width, to.height) {
+        true => Ok(()),
+        false => {
+            let message = format!("{} x {} pixels, but the source has {} x {}", to.width, to.height, from.width, from.height);
+            Err(Error::argument("target", message))
+        }
     }
 }

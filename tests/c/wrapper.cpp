@@ -126,6 +126,13 @@ int main(int argc, char **argv) try {
     where.frame = &turned;
     generator.restyle_frame(source, where, {}, target, invert);
     CHECK(nada::image::from_frame(source, 16).width() == 16 && nada::image::from_frame(source, turned).width() == 20);
+    const nada::faces none(context, source);
+    CHECK(none.size() == 0 && none.begin() == none.end());
+    CHECK(status_of([&] { none[0]; }) == NADA_INVALID_ARGUMENT);
+    const nada::image cut = nada::image::from_face(context, source, turned, 16);
+    CHECK(cut.width() == 16);
+    nada::put_back(context, source, turned, cut, target, &cut);
+    CHECK(nada::frame(nada_face{sizeof(nada_face), 0, 0, 0, 0, {}, 5, 6, 7, 8, 0.5f, 0}).angle == 8);
 
     std::ifstream in(argv[1], std::ios::binary);
     const std::vector<unsigned char> file_bytes{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};

@@ -1,9 +1,9 @@
 //! `nada invert`: the latent of a picture.
 
 use crate::adapt::{stopped, stopped_after_step};
+use crate::faces::{middle, with_face, FaceArgs, Which};
 use crate::models::{invert_recipe, pictures, ClipArgs, ModelArgs, Reads};
 use crate::outputs::{ForceArgs, Kind, Outputs};
-use crate::picture::square;
 use crate::settings::InvertSettings;
 use crate::ui::{name, on_bar, plain, Ui};
 use clap::Args;
@@ -11,6 +11,7 @@ use nada::invert::{self, Inversion};
 use nada::memory::Need;
 use nada::nn::clip::Clip;
 use nada::nn::generator::{Generator, Noise};
+use nada::pack::ModelPack;
 use nada::picture::Picture;
 use nada::{Error, Result};
 use serde_json::json;
@@ -23,13 +24,14 @@ pub const LATENT: &str = ".latent.safetensors";
 /// Find the latent that draws a picture
 ///
 /// The latent goes to PICTURE.latent.safetensors beside the picture, or to PICTURE-2.latent.safetensors where that is taken; render and restyle
-/// take it from there. Ctrl-C keeps the best latent so
+/// take it from there. Of a photo (with --face, or a model pack that says how its pictures are framed) it is the latent of a face, found and cut
+/// out upright; with --face all of each, in PICTURE-face1.latent.safetensors and so on. Ctrl-C keeps the best latent so
 /// far, as PICTURE-stopped.latent.safetensors where no name was given.
 #[derive(Args)]
 #[command(after_help = "Example:
   nada invert face.png --sheet face-and-inversion.png")]
 pub struct Invert {
-    /// Pictures of any size; the middle square is used
+    /// Pictures of any size
     #[arg(required = true, value_name = "PICTURE")]
     pictures: Vec<PathBuf>,
     /// File of the latent (.safetensors or .npy), for one picture
@@ -38,6 +40,8 @@ pub struct Invert {
     /// Contact sheet: each picture, and what its latent draws
     #[arg(long, value_name = "PNG")]
     sheet: Option<PathBuf>,
+    #[command(flatten)]
+    face: FaceArgs,
     #[command(flatten)]
     force: ForceArgs,
     #[command(flatten)]
@@ -62,19 +66,34 @@ impl Invert {
         if let Some(path) = &self.output {
             holds_noise("--output", path, &settings)?;
         }
+        // What is no picture, or has no face, is told now, not after the search of those before it.
+        let which = self.face.which(pack.as_ref());
+        let mut targets: Vec<(&PathBuf, Option<Which>)> = Vec::new();
+        for file in &self.pictures {
+            Picture::size_of_file(file)?;
+            match which {
+                Some(which) => {
+                    let looked = self.face.look(which, file, pack.as_ref(), ui)?;
+                    targets.extend(looked.numbers().map(|number| (file, Some(number.map_or(Which::None, Which::Number)))));
+                }
+                None => targets.push((file, None)),
+            }
+        }
+        if self.output.is_some() && targets.len() > 1 {
+            return Err(Error::argument("--output", format!("names one file for {} faces; leave it out", targets.len())));
+        }
         // Each with where it goes when it is stopped: the name alone is for what was searched to the end.
-        let latent = |file: &PathBuf| match &self.output {
+        let latent = |(file, part): &(&PathBuf, Option<Which>)| match &self.output {
             Some(path) => Ok((outputs.named("--output", path, Kind::Latent)?, None)),
             None => {
-                let base = file.with_extension("");
+                let base = match part {
+                    Some(Which::Number(number)) if which == Some(Which::All) => with_face(file, *number),
+                    _ => file.with_extension(""),
+                };
                 Ok((outputs.made_up(&base, LATENT)?, Some(outputs.made_up(&stopped(&base), LATENT)?)))
             }
         };
-        let latents = self.pictures.iter().map(latent).collect::<Result<Vec<_>>>()?;
-        // What is no picture is told now, not after the search of those before it.
-        for file in &self.pictures {
-            Picture::size_of_file(file)?;
-        }
+        let latents = targets.iter().map(latent).collect::<Result<Vec<_>>>()?;
         let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
         let side = generator.config().side("inverting")?;
@@ -82,9 +101,9 @@ impl Invert {
         let clip = clips.first().map(|c| c.clip.as_ref());
         let (mut text, mut values, mut rows) = (String::new(), Vec::new(), Vec::new());
         let mut ended = Ok(());
-        for (file, (mut output, halves)) in self.pictures.iter().zip(latents) {
+        for ((file, part), (mut output, halves)) in targets.into_iter().zip(latents) {
             let begin = Instant::now();
-            let target = match square(file, side, ui) {
+            let target = match self.target(file, part, side, pack.as_ref(), ui) {
                 Ok(target) => target,
                 Err(e) => {
                     ended = Err(e);
@@ -123,6 +142,15 @@ impl Invert {
         }
         ended?;
         ui.finish(&text, json!({"inversions": values, "settings": plain(&settings)?, "sheet": sheet.map(|s| name(s.path))}))
+    }
+}
+
+impl Invert {
+    /// The middle square, or that of a face.
+    fn target(&self, file: &Path, part: Option<Which>, side: usize, pack: Option<&ModelPack>, ui: &mut Ui) -> Result<Picture> {
+        let Some(which) = part else { return middle(file, side, pack, ui) };
+        let (_, squares) = self.face.look(which, file, pack, ui)?.squares(side, &ui.cancel)?;
+        squares.into_iter().next().map(|(square, _)| square).ok_or_else(|| Error::Internal("a photo without a square".into()))
     }
 }
 

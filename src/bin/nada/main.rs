@@ -5,6 +5,7 @@ mod clip;
 mod convert;
 mod domain;
 mod eval;
+mod faces;
 mod info;
 mod invert;
 mod model;
@@ -55,6 +56,7 @@ enum Command {
     Render(render::Render),
     Sample(sample::Sample),
     Restyle(restyle::Restyle),
+    Faces(faces::Faces),
     Info(info::Info),
     Eval(eval::Eval),
     Clip(clip::ClipCommand),
@@ -93,6 +95,7 @@ fn main() -> ExitCode {
             Command::Render(c) => c.run(&mut ui),
             Command::Sample(c) => c.run(&mut ui),
             Command::Restyle(c) => c.run(&mut ui),
+            Command::Faces(c) => c.run(&mut ui),
             Command::Info(c) => c.run(&mut ui),
             Command::Eval(c) => c.run(&mut ui),
             Command::Clip(c) => c.run(&mut ui),

@@ -3,6 +3,7 @@
 use crate::models::ClipArgs;
 use crate::ui::{name, Ui};
 use clap::{Args, Subcommand};
+use nada::face::Framing;
 use nada::nn::clip::Reader;
 use nada::pack::{leads_nowhere, remove, user_folder, ModelPack, NewPack, STARTER};
 use nada::{Error, Result};
@@ -61,6 +62,15 @@ impl Folder {
     }
 }
 
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum Align {
+    /// In no way that is known, or they show no faces
+    #[default]
+    None,
+    /// As in FFHQ
+    Ffhq,
+}
+
 /// Make a model pack from checkpoints: a folder with everything converted to safetensors
 ///
 /// The files are copied, so they may be deleted afterwards. Domains that were made on the generator's file fit the pack as well, unless --half
@@ -77,6 +87,9 @@ struct Add {
     /// Class to draw, from 0, where the generator has classes; the pack keeps all
     #[arg(long, value_name = "N")]
     class: Option<usize>,
+    /// How the generator's pictures of faces are framed
+    #[arg(long, value_enum, default_value_t)]
+    align: Align,
     #[command(flatten)]
     clip: ClipArgs,
     /// Encoder of pictures into latents, to be kept with the pack
@@ -105,6 +118,10 @@ impl Add {
             description: self.description,
             generator: self.generator,
             class: self.class,
+            align: match self.align {
+                Align::None => Framing::None,
+                Align::Ffhq => Framing::Ffhq,
+            },
             clips: self.clip.files()?,
             encoder: self.encoder,
             boundaries: self.boundaries,
@@ -213,6 +230,11 @@ impl Info {
         pack.resolution.iter().for_each(|px| line("resolution", format!("{px} px")));
         line("generator", in_pack(&pack, &pack.generator));
         pack.class.iter().for_each(|class| line("class", class.to_string()));
+        match &pack.align {
+            Framing::None => {}
+            Framing::Ffhq => line("align", "ffhq".into()),
+            Framing::Template(points) => line("align", format!("{points:?}")),
+        }
         for clip in &pack.clips {
             let activation = clip.activation.map(|activation| format!(", activation {activation}")).unwrap_or_default();
             line("clip", format!("{}, weight {}{activation}", in_pack(&pack, &clip.path), clip.weight));
@@ -239,13 +261,21 @@ fn in_pack(pack: &ModelPack, path: &Path) -> String {
     path.strip_prefix(&pack.folder).unwrap_or(path).display().to_string()
 }
 
+fn align(pack: &ModelPack) -> Value {
+    match &pack.align {
+        Framing::None => json!("none"),
+        Framing::Ffhq => json!("ffhq"),
+        Framing::Template(points) => json!(points),
+    }
+}
+
 fn about(pack: &ModelPack) -> Value {
     let relative = |path: &PathBuf| in_pack(pack, path);
     let clips: Vec<Value> =
         pack.clips.iter().map(|c| json!({"path": relative(&c.path), "weight": c.weight, "activation": c.activation})).collect();
     json!({
         "name": pack.name, "description": pack.description, "folder": name(&pack.folder), "resolution": pack.resolution,
-        "generator": relative(&pack.generator), "class": pack.class, "clips": clips, "encoder": pack.encoder.as_ref().map(relative),
+        "generator": relative(&pack.generator), "class": pack.class, "align": align(pack), "clips": clips, "encoder": pack.encoder.as_ref().map(relative),
         "boundaries": pack.boundaries.iter().map(relative).collect::<Vec<_>>(), "fingerprint": pack.fingerprint,
         "licence": pack.licence, "licence_note": pack.licence_note, "sources": pack.sources,
     })

@@ -16,6 +16,11 @@ pub fn square(path: &Path, most: usize, ui: &mut Ui) -> Result<Picture> {
     tell(Picture::open_square(path, most)?, ui)
 }
 
+/// All of it.
+pub fn whole(path: &Path, ui: &mut Ui) -> Result<Picture> {
+    tell(Picture::open_with_warnings(path)?, ui)
+}
+
 /// A picture for CLIP, which sees its middle square: the whole, or of large ones that square, already shrunk.
 pub fn for_clip(path: &Path, ui: &mut Ui) -> Result<Picture> {
     let (width, height) = Picture::size_of_file(path)?;

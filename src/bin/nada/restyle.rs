@@ -1,10 +1,10 @@
 //! `nada restyle`: a picture in, the same picture in another domain out.
 
 use crate::adapt::{source_words, stopped, stopped_after_step, train, Job};
+use crate::faces::{middle, FaceArgs, Part, PasteArgs, Way, Which};
 use crate::invert::{holds_noise, LATENT};
 use crate::models::{invert_recipe, recipe, ClipArgs, DomainArgs, ModelArgs, NoiseArgs, Reads, TemplateArgs};
 use crate::outputs::{ForceArgs, Kind, Output, Outputs};
-use crate::picture::square;
 use crate::render::open_latent;
 use crate::settings::{InvertSettings, SetArgs};
 use crate::ui::{name, on_bar, plain, Ui};
@@ -26,6 +26,9 @@ use std::time::Instant;
 
 /// Restyle a picture: find its latent, draw it in other domains
 ///
+/// Of a photo (with --face, or a model pack that says how its pictures are framed) a face is found, cut out upright, restyled and put back: the
+/// result is the photo, of the same size, unchanged around the face. Else it is the middle square alone, of the generator's size.
+///
 /// The result is PICTURE-DOMAIN.png in the current folder, or PICTURE-DOMAIN-2.png where that is taken. With --to the domain is adapted first
 /// and kept as TARGET-WITH-DASHES.nada.safetensors, from where the next call takes it. Ctrl-C keeps what was reached: the domain of the last
 /// step as TARGET-WITH-DASHES-stopped, the best latent so far as PICTURE-stopped beside the result.
@@ -33,9 +36,10 @@ use std::time::Instant;
 #[command(after_help = "Examples:
   nada restyle face.png --to \"a pencil sketch\"
   nada restyle face.png --domain a-pencil-sketch.nada.safetensors:0.8 --domain night.nada.safetensors:0.5 -o out.png
+  nada restyle photo.jpg --face all --domain a-pencil-sketch.nada.safetensors --model ffhq --paste difference
   nada restyle face.png --latent face.latent.safetensors --domain a-pencil-sketch.nada.safetensors")]
 pub struct Restyle {
-    /// Picture of any size; the middle square is used
+    /// Picture of any size
     picture: PathBuf,
     /// Words to adapt to first, with the pack's recipe and what --set changes in it
     #[arg(long, value_name = "WORDS", required_unless_present = "domains")]
@@ -52,6 +56,10 @@ pub struct Restyle {
     /// Contact sheet: the picture, its inversion, the result
     #[arg(long, value_name = "PNG")]
     sheet: Option<PathBuf>,
+    #[command(flatten)]
+    face: FaceArgs,
+    #[command(flatten)]
+    put_back: PasteArgs,
     #[command(flatten)]
     force: ForceArgs,
     #[command(flatten)]
@@ -82,6 +90,12 @@ impl Restyle {
         self.to = self.to.map(|words| tidy(&words));
         if !self.templates.template.is_empty() && self.to.is_none() {
             return Err(Error::argument("--template", "goes with --to; a domain was made with templates of its own"));
+        }
+        if self.face.face == Some(Which::All) {
+            let one = [("--crop", self.put_back.crop), ("--latent", self.latent.is_some()), ("--save-latent", self.save_latent.is_some())];
+            if let Some((option, _)) = one.iter().find(|(_, given)| *given) {
+                return Err(Error::argument(*option, "is for one face, and --face all asks for each; want --face largest, or a number"));
+            }
         }
         let pack = self.model.pack(ui)?;
         let domains = self.domains.load(&ui.cancel)?;
@@ -128,11 +142,22 @@ impl Restyle {
         }
         // What is no picture is told before the generator is read.
         Picture::size_of_file(&self.picture)?;
+        let looked = match self.face.which(pack.as_ref()) {
+            Some(which) => Some(self.face.look(which, &self.picture, pack.as_ref(), ui)?),
+            None => None,
+        };
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
         let side = generator.config().side("restyling")?;
-        let picture = square(&self.picture, side, ui)?;
+        let (squares, mut photo): (Vec<Picture>, _) = match looked {
+            Some(looked) => {
+                let (photo, parts) = looked.squares(side, &ui.cancel)?;
+                let (squares, parts): (_, Vec<Part>) = parts.into_iter().unzip();
+                (squares, Some((photo, parts)))
+            }
+            None => (vec![middle(&self.picture, side, pack.as_ref(), ui)?], None),
+        };
         // Before words are adapted to, too.
-        picture.check_visible()?;
+        squares.iter().try_for_each(Picture::check_visible)?;
         let mut domains = self.domains.of(&generator, domains)?;
         if let Some(words) = &self.to {
             let domain = match (&kept, &mut learned) {
@@ -148,45 +173,68 @@ impl Restyle {
             drawing.noise = NoiseKind::None;
         }
         Need::drawing(generator.config(), 1, &with_strengths).check()?;
-        let (restyled, latent, psnr) = match &self.latent {
-            Some(file) => {
-                let latent = open_latent(file, None, &ui.cancel)?;
-                (drawing.picture(&generator.with_domains(&with_strengths)?, &latent, &ui.cancel)?.with_alpha_of(&picture)?, latent, None)
-            }
-            None => {
-                let clips = if inversion.clip_weight > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
-                let clip = clips.first().map(|c| c.clip.as_ref());
-                Need::inverting(generator.config(), &inversion, clip.map(Clip::config)).check()?;
-                let bar = ui.bar("inverting", inversion.steps);
-                let restyle = pipeline::Restyle { generator: &generator, domains: &with_strengths, inversion: &inversion, clip, drawing };
-                let mut reached = None;
-                let done = restyle.run_keeping(&picture, &ui.cancel, &mut on_bar(&bar), &mut reached);
-                bar.abandon();
-                if let (Some(found), Some(kept)) = (reached, save_latent.as_mut().or(reached_latent.as_mut())) {
-                    kept.save(ui, |to| found.latent.save(to))?;
-                    stopped_after_step(found.steps, &format!("the best latent so far ({:.1} dB)", found.psnr), &kept.path, ui);
+        let clips = if inversion.clip_weight > 0.0 && self.latent.is_none() { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
+        let clip = clips.first().map(|c| c.clip.as_ref());
+        let (mut rows, mut alone, mut psnrs) = (Vec::new(), None, Vec::new());
+        for (i, square) in squares.iter().enumerate() {
+            let (restyled, latent, psnr) = match &self.latent {
+                Some(file) => {
+                    let latent = open_latent(file, None, &ui.cancel)?;
+                    (drawing.picture(&generator.with_domains(&with_strengths)?, &latent, &ui.cancel)?.with_alpha_of(square)?, latent, None)
                 }
-                let Restyled { picture, inversion } = done?;
-                (picture, inversion.latent, Some(inversion.psnr))
+                None => {
+                    Need::inverting(generator.config(), &inversion, clip.map(Clip::config)).check()?;
+                    let bar = ui.bar("inverting", inversion.steps);
+                    let restyle =
+                        pipeline::Restyle { generator: &generator, domains: &with_strengths, inversion: &inversion, clip, drawing };
+                    let mut reached = None;
+                    let done = restyle.run_keeping(square, &ui.cancel, &mut on_bar(&bar), &mut reached);
+                    bar.abandon();
+                    if let (Some(found), Some(kept)) = (reached, save_latent.as_mut().or(reached_latent.as_mut())) {
+                        kept.save(ui, |to| found.latent.save(to))?;
+                        stopped_after_step(found.steps, &format!("the best latent so far ({:.1} dB)", found.psnr), &kept.path, ui);
+                    }
+                    let Restyled { picture, inversion } = done?;
+                    (picture, inversion.latent, Some(inversion.psnr))
+                }
+            };
+            psnrs.extend(psnr);
+            if let Some(file) = &mut save_latent {
+                file.save(ui, |to| latent.save(to))?;
             }
-        };
-        if let Some(file) = &mut save_latent {
-            file.save(ui, |to| latent.save(to))?;
+            let put_back = photo.as_mut().filter(|_| !self.put_back.crop);
+            let difference = put_back.is_some() && self.put_back.paste == Way::Difference;
+            let inverted = match sheet.is_some() || difference {
+                true => Some(drawing.picture(&generator, &latent, &Cancel::new())?),
+                false => None,
+            };
+            if let (Some(inverted), true) = (&inverted, sheet.is_some()) {
+                rows.extend([square.square(side)?, inverted.clone(), restyled.clone()]);
+            }
+            match put_back {
+                Some((photo, parts)) => *photo = parts[i].put_back(photo, &restyled, inverted.as_ref().filter(|_| difference))?,
+                None => alone = Some(restyled),
+            }
         }
-        if !restyled.is_opaque() && matches!(Encoding::of(&output.path), Ok(Encoding::Jpeg)) {
+        let parts = photo.as_ref().map(|(_, parts)| parts.iter().map(Part::described).collect::<Vec<_>>()).unwrap_or_default();
+        let result = match (alone, photo) {
+            (Some(square), _) => square,
+            (None, Some((photo, _))) => photo,
+            (None, None) => return Err(Error::Internal("nothing was restyled".into())),
+        };
+        if !result.is_opaque() && matches!(Encoding::of(&output.path), Ok(Encoding::Jpeg)) {
             ui.warn(format!(
                 "{} is a JPEG, which has no transparency: white stands for it; a name that ends in .png keeps it",
                 name(&output.path)
             ));
         }
-        output.save(ui, |to| restyled.save(to))?;
+        output.save(ui, |to| result.save(to))?;
         if let Some(sheet) = &mut sheet {
-            let inverted = drawing.picture(&generator, &latent, &Cancel::new())?;
-            let row = [picture.square(side)?, inverted, restyled.clone()];
-            let picture = Picture::contact_sheet(&row, 3)?;
+            let picture = Picture::contact_sheet(&rows, 3)?;
             sheet.save(ui, |to| picture.save(to))?;
         }
         let seconds = begin.elapsed().as_secs_f64();
+        let psnr = psnrs.iter().copied().reduce(f32::min);
         let quality = psnr.map(|p| format!("; inverted at {p:.1} dB")).unwrap_or_default();
         let mut text = format!("restyled picture: {} ({seconds:.1} s{quality})", name(&output.path));
         if let Some(sheet) = &sheet {
@@ -200,7 +248,8 @@ impl Restyle {
         ui.finish(
             &text,
             json!({"picture": name(&self.picture), "output": name(&output.path), "sheet": sheet.map(|s| name(s.path)),
-                   "latent": latent.map(name), "domain": domain.map(name), "psnr": plain(&psnr)?, "seconds": seconds}),
+                   "latent": latent.map(name), "domain": domain.map(name), "psnr": plain(&psnr)?, "faces": parts,
+                   "width": result.width, "height": result.height, "seconds": seconds}),
         )
     }
 

@@ -43,7 +43,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         install(archive, folder)
         plugin = os.path.join(folder, "pykrita", "libnada")
-        for name in ("LICENSE-MIT", "LICENSE-APACHE", "LICENSE-open_clip", "THIRD-PARTY.txt", "models/starter/ATTRIBUTION.md",
+        for name in ("LICENSE-MIT", "LICENSE-APACHE", "LICENSE-open_clip", "LICENSE-mtcnn", "THIRD-PARTY.txt", "models/starter/ATTRIBUTION.md",
                      "Manual.html", "../libnada.desktop", "../../actions/libnada.action"):
             assert os.path.getsize(os.path.join(plugin, name)), name
         # In a process without the variables that tests set: the library and the starter are those of the archive.
