@@ -1,16 +1,18 @@
 //! `nada invert`: the latent of a picture.
 
 use crate::adapt::{stopped, stopped_after_step};
-use crate::models::{invert_recipe, pictures, ClipArgs, ModelArgs, Reads};
+use crate::models::{invert_recipe, pictures, ClipArgs, EncoderArgs, ModelArgs, Reads};
 use crate::outputs::{ForceArgs, Kind, Outputs};
-use crate::picture::square;
+use crate::picture::{to_invert, whole};
 use crate::settings::InvertSettings;
 use crate::ui::{name, on_bar, plain, Ui};
 use clap::Args;
-use nada::invert::{self, Inversion};
+use nada::invert::{self, Inversion, Tools};
 use nada::memory::Need;
 use nada::nn::clip::Clip;
+use nada::nn::encoders::{Encoder, Input};
 use nada::nn::generator::{Generator, Noise};
+use nada::pack::ModelPack;
 use nada::picture::Picture;
 use nada::{Error, Result};
 use serde_json::json;
@@ -24,13 +26,16 @@ pub const LATENT: &str = ".latent.safetensors";
 ///
 /// The latent goes to PICTURE.latent.safetensors beside the picture, or to PICTURE-2.latent.safetensors where that is taken; render and restyle
 /// take it from there. Ctrl-C keeps the best latent so
-/// far, as PICTURE-stopped.latent.safetensors where no name was given.
+/// far, as PICTURE-stopped.latent.safetensors where no name was given. With an encoder (the pack's, or --encoder) one pass gives it, or ReStyle's
+/// rounds; --method both searches on from there.
 #[derive(Args)]
-#[command(after_help = "Example:
-  nada invert face.png --sheet face-and-inversion.png")]
+#[command(after_help = "Examples:
+  nada invert face.png --sheet face-and-inversion.png
+  nada invert face.png --encoder restyle_e4e_ffhq_encode.pt --method both
+  nada invert --labels parts.png --encoder psp_celebs_seg_to_face.pt")]
 pub struct Invert {
     /// Pictures of any size; the middle square is used
-    #[arg(required = true, value_name = "PICTURE")]
+    #[arg(required_unless_present_any = ["labels", "sketch"], conflicts_with_all = ["labels", "sketch"], value_name = "PICTURE")]
     pictures: Vec<PathBuf>,
     /// File of the latent (.safetensors or .npy), for one picture
     #[arg(long, short, value_name = "FILE")]
@@ -38,12 +43,20 @@ pub struct Invert {
     /// Contact sheet: each picture, and what its latent draws
     #[arg(long, value_name = "PNG")]
     sheet: Option<PathBuf>,
+    /// Instead of a picture: the parts of a face as grey values 0, 1, 2, ... (a pSp encoder of labels)
+    #[arg(long, value_name = "PICTURE", conflicts_with = "sketch")]
+    labels: Option<PathBuf>,
+    /// Instead of a picture: a drawing (a pSp encoder of sketches)
+    #[arg(long, value_name = "PICTURE")]
+    sketch: Option<PathBuf>,
     #[command(flatten)]
     force: ForceArgs,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     clip: ClipArgs,
+    #[command(flatten)]
+    encoder: EncoderArgs,
     #[command(flatten)]
     settings: InvertSettings,
 }
@@ -56,11 +69,14 @@ impl Invert {
         let pack = self.model.pack(ui)?;
         let settings = self.settings.over(invert_recipe(pack.as_ref())?)?;
         let mut outputs = Outputs::new(&self.force);
-        outputs.reads_all(&self.pictures);
+        outputs.reads_all(self.pictures.iter().chain(&self.labels).chain(&self.sketch).chain(&self.encoder.encoder));
         let generator = self.model.generator.as_deref();
         Reads { pack: pack.as_ref(), generator, clips: Some(&self.clip), domains: None }.tell(&mut outputs)?;
         if let Some(path) = &self.output {
             holds_noise("--output", path, &settings)?;
+        }
+        if let Some(drawing) = self.labels.as_ref().or(self.sketch.as_ref()) {
+            return self.drawn(drawing, pack.as_ref(), &mut outputs, ui);
         }
         // Each with where it goes when it is stopped: the name alone is for what was searched to the end.
         let latent = |file: &PathBuf| match &self.output {
@@ -78,13 +94,14 @@ impl Invert {
         let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
         let side = generator.config().side("inverting")?;
+        let encoder = self.encoder.load(&self.model, pack.as_ref(), &settings, &ui.cancel)?;
         let clips = if settings.clip_weight > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
         let clip = clips.first().map(|c| c.clip.as_ref());
         let (mut text, mut values, mut rows) = (String::new(), Vec::new(), Vec::new());
         let mut ended = Ok(());
         for (file, (mut output, halves)) in self.pictures.iter().zip(latents) {
             let begin = Instant::now();
-            let target = match square(file, side, ui) {
+            let target = match to_invert(file, side, encoder.is_some(), ui) {
                 Ok(target) => target,
                 Err(e) => {
                     ended = Err(e);
@@ -92,7 +109,8 @@ impl Invert {
                 }
             };
             let mut reached = None;
-            let found = match run(&generator, &target, clip, &settings, &mut reached, ui) {
+            let tools = Tools { encoder: encoder.as_ref(), clip };
+            let found = match run(&generator, &target, tools, &settings, &mut reached, ui) {
                 Ok(found) => found,
                 Err(e) => {
                     ended = Err(e);
@@ -126,6 +144,45 @@ impl Invert {
     }
 }
 
+impl Invert {
+    /// The latent of labels or of a sketch, which no picture is compared with.
+    fn drawn(&self, drawing: &Path, pack: Option<&ModelPack>, outputs: &mut Outputs, ui: &mut Ui) -> Result<()> {
+        let begin = Instant::now();
+        let mut output = match &self.output {
+            Some(path) => outputs.named("--output", path, Kind::Latent)?,
+            None => outputs.made_up(&drawing.with_extension(""), LATENT)?,
+        };
+        let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
+        let (option, labels) = if self.labels.is_some() { ("--labels", true) } else { ("--sketch", false) };
+        let path = self.encoder.path(&self.model, pack).ok_or_else(|| {
+            Error::argument(
+                option,
+                "needs an encoder that was trained on such drawings: --encoder FILE, or a pack that has one".to_string(),
+            )
+        })?;
+        let picture = whole(drawing, ui)?;
+        let encoder = Encoder::open_on(path, &nada::device::preferred()?.device, &ui.cancel)?;
+        if labels != matches!(encoder.input(), Input::Labels(_)) || (!labels && encoder.input() != Input::Sketch) {
+            return Err(Error::argument(option, format!("the encoder {} takes {}", name(path), encoder.input().describe())));
+        }
+        let generator = self.model.generator(pack, &ui.cancel)?;
+        let latent = invert::encode_drawing(&generator, &encoder, &picture, &ui.cancel)?;
+        output.save(ui, |to| latent.save(to))?;
+        if let Some(sheet) = &mut sheet {
+            let side = generator.config().side("a sheet")?;
+            let drawn = pictures(&generator.render(&latent, 1.0, Noise::Const)?)?;
+            let row: Vec<Picture> = std::iter::once(picture.resized(side, side)?).chain(drawn).collect();
+            let picture = Picture::contact_sheet(&row, 2)?;
+            sheet.save(ui, |to| picture.save(to))?;
+        }
+        let seconds = begin.elapsed().as_secs_f64();
+        let (from, to) = (name(drawing), name(&output.path));
+        let inversion = json!({"picture": from, "latent": to, "seconds": seconds});
+        let text = format!("{from} -> {to}: {seconds:.1} s\n");
+        ui.finish(&text, json!({"inversions": [inversion], "sheet": sheet.map(|s| name(s.path))}))
+    }
+}
+
 /// Refuses a name whose format has no place for the noise maps that are searched.
 pub fn holds_noise(option: &str, path: &Path, settings: &invert::Settings) -> Result<()> {
     match settings.optimise_noise && path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy")) {
@@ -138,14 +195,16 @@ pub fn holds_noise(option: &str, path: &Path, settings: &invert::Settings) -> Re
 fn run(
     generator: &Generator,
     target: &Picture,
-    clip: Option<&Clip>,
+    tools: Tools,
     settings: &invert::Settings,
     reached: &mut Option<Inversion>,
     ui: &Ui,
 ) -> Result<Inversion> {
-    Need::inverting(generator.config(), settings, clip.map(Clip::config)).check()?;
+    if settings.optimises(tools.encoder.is_some()) {
+        Need::inverting(generator.config(), settings, tools.clip.map(Clip::config)).check()?;
+    }
     let bar = ui.bar("inverting", settings.steps);
-    let found = invert::invert_keeping(generator, target, clip, settings, &ui.cancel, &mut on_bar(&bar), reached);
+    let found = invert::find(generator, target, tools, settings, &ui.cancel, &mut on_bar(&bar), reached);
     bar.abandon();
     found
 }

@@ -2,9 +2,9 @@
 
 use crate::adapt::{source_words, stopped, stopped_after_step, train, Job};
 use crate::invert::{holds_noise, LATENT};
-use crate::models::{invert_recipe, recipe, ClipArgs, DomainArgs, ModelArgs, NoiseArgs, Reads, TemplateArgs};
+use crate::models::{invert_recipe, recipe, ClipArgs, DomainArgs, EncoderArgs, ModelArgs, NoiseArgs, Reads, TemplateArgs};
 use crate::outputs::{ForceArgs, Kind, Output, Outputs};
-use crate::picture::square;
+use crate::picture::to_invert;
 use crate::render::open_latent;
 use crate::settings::{InvertSettings, SetArgs};
 use crate::ui::{name, on_bar, plain, Ui};
@@ -63,6 +63,8 @@ pub struct Restyle {
     #[command(flatten)]
     clip: ClipArgs,
     #[command(flatten)]
+    encoder: EncoderArgs,
+    #[command(flatten)]
     templates: TemplateArgs,
     #[command(flatten)]
     set: SetArgs,
@@ -88,6 +90,7 @@ impl Restyle {
         let mut outputs = Outputs::new(&self.force);
         outputs.reads(&self.picture);
         outputs.reads_all(&self.latent);
+        outputs.reads_all(&self.encoder.encoder);
         let generator = self.model.generator.as_deref();
         Reads { pack: pack.as_ref(), generator, clips: Some(&self.clip), domains: Some(&self.domains) }.tell(&mut outputs)?;
         let inversion = self.settings.over(invert_recipe(pack.as_ref())?)?;
@@ -130,8 +133,12 @@ impl Restyle {
         Picture::size_of_file(&self.picture)?;
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
         let side = generator.config().side("restyling")?;
-        let picture = square(&self.picture, side, ui)?;
         // Before words are adapted to, too.
+        let encoder = match self.latent {
+            Some(_) => None,
+            None => self.encoder.load(&self.model, pack.as_ref(), &inversion, &ui.cancel)?,
+        };
+        let picture = to_invert(&self.picture, side, encoder.is_some(), ui)?;
         picture.check_visible()?;
         let mut domains = self.domains.of(&generator, domains)?;
         if let Some(words) = &self.to {
@@ -156,9 +163,12 @@ impl Restyle {
             None => {
                 let clips = if inversion.clip_weight > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
                 let clip = clips.first().map(|c| c.clip.as_ref());
-                Need::inverting(generator.config(), &inversion, clip.map(Clip::config)).check()?;
+                if inversion.optimises(encoder.is_some()) {
+                    Need::inverting(generator.config(), &inversion, clip.map(Clip::config)).check()?;
+                }
                 let bar = ui.bar("inverting", inversion.steps);
-                let restyle = pipeline::Restyle { generator: &generator, domains: &with_strengths, inversion: &inversion, clip, drawing };
+                let (inversion, encoder) = (&inversion, encoder.as_ref());
+                let restyle = pipeline::Restyle { generator: &generator, domains: &with_strengths, inversion, clip, encoder, drawing };
                 let mut reached = None;
                 let done = restyle.run_keeping(&picture, &ui.cancel, &mut on_bar(&bar), &mut reached);
                 bar.abandon();
