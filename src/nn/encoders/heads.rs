@@ -45,6 +45,10 @@ impl Row {
             let from = if convolutions.is_empty() { inputs } else { d };
             convolutions.push(convolution(file, &key, [d, from, 3, 3], Some(&slopes), 2)?);
         }
+        if convolutions.is_empty() && inputs != d {
+            let message = format!("{name} has no convolutions, and its map has {inputs} channels where a row has {d} numbers");
+            return Err(Error::format(&file.path, message));
+        }
         Ok(Self { convolutions, linear: equalised(file, &format!("{name}.linear"), d, d)? })
     }
 
