@@ -147,6 +147,13 @@ impl Encoder {
         if let Some(key) = found.other.iter().find(|key| key.contains("styles.") && key.ends_with(".linear.weight")) {
             return Err(broken(format!("has the head '{key}', but no styles.{}.linear.weight before it", config.styles)));
         }
+        if let Some(key) = found.tensors.iter().find(|key| found.encoder.shape(key).is_some_and(|shape| shape.contains(&0))) {
+            let shape = found.encoder.shape(key).unwrap_or_default();
+            return Err(broken(format!("tensor '{}' has shape {shape:?}: no number is in it", found.encoder.full(key))));
+        }
+        if config.blocks == 0 {
+            return Err(broken(format!("has no blocks: want tensors '{}' and so on", found.encoder.full("body.0"))));
+        }
         let opt = |name: &str| found.opts.get(name).map(String::as_str);
         let number = |name: &str| opt(name).and_then(|text| text.parse::<usize>().ok());
         let input = input_of(&config, number("label_nc")).ok_or_else(|| {
