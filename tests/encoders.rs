@@ -1,11 +1,22 @@
 //! Encoders against the published code's numbers, and against their definition in f64.
 
+#[path = "common/capi.rs"]
+#[macro_use]
+mod capi;
 mod common;
 
 use candle_core::{DType, Device, Tensor};
+use capi::{c_path, file, initialised, last, ok, world};
 use common::compare::close;
 use common::encoder::{save, tensors, Sizes};
-use common::reference::reference;
+use common::program::{error, here, json, run};
+use common::{data, reference};
+use nada::capi::encoder::*;
+use nada::capi::generator::*;
+use nada::capi::inversion::*;
+use nada::capi::latent::*;
+use nada::capi::model::*;
+use nada::capi::status::nada_status::{self, *};
 use nada::checkpoint::{self, Checkpoint};
 use nada::invert::{self, Method, Settings, Tools};
 use nada::nn::encoders::{Encoder, Head, Input};
@@ -16,6 +27,7 @@ use nada::progress::{Cancel, Flow};
 use nada::rng::Rng;
 use nada::{Error, Kind};
 use std::path::{Path, PathBuf};
+use std::ptr::{null, null_mut};
 use std::sync::OnceLock;
 
 fn all(name: &str) -> Checkpoint {
@@ -616,4 +628,108 @@ fn labels_are_grey_values_below_their_number() {
     // PIL's grey of pure green: 150.
     let want = Tensor::full(150.0f32 / 255.0, (1, 1, 256, 256), &Device::Cpu).unwrap();
     close("grey of green", &invert::sketch_input(&sketch).unwrap(), &want, 0.0, 0.0);
+}
+
+/// The same through the C ABI: options that are in order, and those that are not.
+#[test]
+fn c_programs_encode() {
+    let d = starter().config().style_dim;
+    let kind = ("encoder_type", "BackboneEncoder");
+    let (pictures, rounds) = (small_file("c", 3, None, &[kind]), small_file("c-rounds", 6, Some(&[d]), &[kind]));
+    let fewer = small_file("c-fewer", 3, None, &[kind]);
+    let mut tensors = tensors(&small(3), 1);
+    tensors.retain(|key, _| !key.starts_with("styles.11."));
+    save(&fewer, &tensors, None, &[kind]);
+    let w = world();
+    unsafe {
+        let encoder = made!(nada_encoder_open(w.context, c_path(&pictures).as_ptr(), null()));
+        let restyle = made!(nada_encoder_open(w.context, c_path(&rounds).as_ptr(), null()));
+        let wrong = made!(nada_encoder_open(w.context, c_path(&fewer).as_ptr(), null()));
+        let (status, _) = opened!(nada_encoder_open(w.context, c_path(&file("tests/data/face.png")).as_ptr(), null()));
+        assert!(status == NADA_BAD_FORMAT && last().contains("face.png"), "{}", last());
+        // The starter has none.
+        assert!(made!(nada_model_encoder(w.model, null())).is_null());
+        let with = |encoder: *const nada_encoder, change: &dyn Fn(&mut nada_inversion_options)| {
+            let mut options = initialised(nada_inversion_options_init);
+            (options.encoder, options.steps) = (encoder, 2);
+            change(&mut options);
+            let (mut latent, mut psnr) = (null_mut(), 0.0);
+            let status = nada_generator_invert(w.generator, w.image, &options, null(), &mut latent, &mut psnr);
+            nada_latent_free(latent);
+            (status, psnr)
+        };
+        let (status, encoded) = with(encoder, &|_| ());
+        ok(status);
+        let (status, both) = with(encoder, &|o| o.method = nada_method::NADA_METHOD_BOTH as i32);
+        ok(status);
+        assert!(encoded > 0.0 && both >= encoded, "{both} dB after {encoded}");
+        ok(with(restyle, &|o| o.rounds = 2).0);
+        ok(with(restyle, &|o| ok(nada_inversion_options_set(o, c"method".as_ptr(), c"optimise".as_ptr()))).0);
+        let told = |(status, _): (nada_status, f32), want: nada_status, words: &[&str]| {
+            assert_eq!(status, want, "{}", last());
+            words.iter().for_each(|word| assert!(last().contains(word), "{} lacks {word}", last()));
+        };
+        told(with(wrong, &|_| ()), NADA_MISMATCH, &["11 rows", "12"]);
+        told(with(encoder, &|o| o.method = 9), NADA_INVALID_ARGUMENT, &["options.method", "9"]);
+        told(with(restyle, &|o| o.rounds = 0), NADA_INVALID_ARGUMENT, &["rounds", "from 1 to 100"]);
+        told(with(restyle, &|o| o.rounds = 101), NADA_INVALID_ARGUMENT, &["rounds"]);
+        told(with(null(), &|o| o.method = nada_method::NADA_METHOD_ENCODE as i32), NADA_INVALID_ARGUMENT, &["encode needs an encoder"]);
+        told(with(null(), &|o| o.method = nada_method::NADA_METHOD_BOTH as i32), NADA_INVALID_ARGUMENT, &["both needs an encoder"]);
+        told(with(w.clip.cast(), &|_| ()), NADA_INVALID_ARGUMENT, &["options.encoder", "not a live nada_encoder"]);
+        let mut options = initialised(nada_inversion_options_init);
+        options.encoder = encoder;
+        assert_eq!(nada_inversion_options_set(&mut options, c"method".as_ptr(), c"guess".as_ptr()), NADA_INVALID_ARGUMENT);
+        ok(nada_inversion_options_set(&mut options, c"rounds".as_ptr(), c"7".as_ptr()));
+        assert!(options.encoder == encoder && options.rounds == 7);
+        // A program compiled before there were encoders.
+        options.struct_size = std::mem::offset_of!(nada_inversion_options, encoder);
+        options.method = 9;
+        options.steps = 1;
+        let mut latent = null_mut();
+        ok(nada_generator_invert(w.generator, w.image, &options, null(), &mut latent, null_mut()));
+        nada_latent_free(latent);
+        [encoder, restyle, wrong].into_iter().for_each(|e| nada_encoder_free(e));
+        nada_encoder_free(null_mut());
+    }
+}
+
+#[test]
+fn the_program_encodes() {
+    let folder = here();
+    let kind = ("encoder_type", "BackboneEncoder");
+    let encoder = small_file("program", 3, None, &[kind]);
+    let labels = small_file("program-labels", 4, None, &[kind, ("label_nc", "4")]);
+    let sketches = small_file("program-sketch", 1, None, &[kind]);
+    let face = data("face.png");
+    let text = |path: &Path| path.to_str().unwrap().to_string();
+    let encoded = json(folder.path(), &["invert", &text(&face), "--encoder", &text(&encoder), "-o", "a.latent.safetensors"]);
+    assert_eq!(encoded["inversions"][0]["steps"], 1);
+    let both = ["invert", &text(&face), "--encoder", &text(&encoder), "--method", "both", "--invert-steps", "3", "-o", "b.safetensors"];
+    let both = json(folder.path(), &both);
+    let psnr = |v: &serde_json::Value| v["inversions"][0]["psnr"].as_f64().unwrap();
+    assert!(both["inversions"][0]["steps"] == 3 && psnr(&both) >= psnr(&encoded) - 0.5, "{both}");
+    let grey = |name: &str, value: f32| {
+        let picture = Picture::filled(20, 30, [value / 255.0, value / 255.0, value / 255.0, 1.0]).unwrap();
+        picture.save(folder.path().join(name).as_path()).unwrap();
+    };
+    grey("parts.png", 2.0);
+    let drawn = json(folder.path(), &["invert", "--labels", "parts.png", "--encoder", &text(&labels), "--sheet", "sheet.png"]);
+    assert_eq!(drawn["inversions"][0]["latent"], "parts.latent.safetensors");
+    assert!(folder.path().join("parts.latent.safetensors").exists() && folder.path().join("sheet.png").exists());
+    json(folder.path(), &["invert", "--sketch", "parts.png", "--encoder", &text(&sketches), "-o", "sketch.npy"]);
+    grey("wrong.png", 4.0);
+    for (arguments, words) in [
+        (&["invert", "--labels", "wrong.png", "--encoder", &text(&labels)][..], &["labels", "(0, 0) is 4", "0 to 3"][..]),
+        (&["invert", "--labels", "parts.png", "--encoder", &text(&encoder)], &["--labels", "takes a picture"]),
+        (&["invert", "--sketch", "parts.png", "--encoder", &text(&labels)], &["--sketch", "labels 0 to 3"]),
+        (&["invert", "--sketch", "parts.png"], &["--sketch", "needs an encoder"]),
+        (&["invert", &text(&face), "--encoder", &text(&labels)], &["picture", "labels 0 to 3"]),
+        (&["invert", &text(&face), "--method", "encode"], &["method", "needs an encoder"]),
+        (&["invert", &text(&face), "--encoder", "missing.pt"], &["missing.pt"]),
+    ] {
+        let out = run(folder.path(), arguments);
+        let said = error(&out);
+        assert_eq!(out.status.code(), Some(1), "{arguments:?}: {said}");
+        words.iter().for_each(|word| assert!(said.contains(word), "{arguments:?}: {said} lacks {word}"));
+    }
 }

@@ -144,7 +144,8 @@ impl Encoder {
             )));
         }
         // Counting ended at a gap.
-        if let Some(key) = found.other.iter().find(|key| key.contains("styles.") && key.ends_with(".linear.weight")) {
+        let heads = found.other.iter().filter(|key| key.contains("styles.") && key.ends_with(".linear.weight"));
+        if let Some(key) = heads.min_by_key(|key| (key.len(), *key)) {
             return Err(broken(format!("has the head '{key}', but no styles.{}.linear.weight before it", config.styles)));
         }
         if let Some(key) = found.tensors.iter().find(|key| found.encoder.shape(key).is_some_and(|shape| shape.contains(&0))) {
