@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// Files of src/capi in the order in which a program needs what is in them.
-const SECTIONS: [&str; 23] = [
+const SECTIONS: [&str; 24] = [
     "status",
     "error",
     "version",
@@ -25,6 +25,7 @@ const SECTIONS: [&str; 23] = [
     "generator",
     "render",
     "clip",
+    "encoder",
     "inversion",
     "adaptation_options",
     "adaptation",

@@ -99,6 +99,9 @@ typedef struct nada_generator nada_generator;
 /** A CLIP: what compares pictures with words. Never changes once opened. */
 typedef struct nada_clip nada_clip;
 
+/** An encoder of pSp, e4e or ReStyle. Never changes once opened. */
+typedef struct nada_encoder nada_encoder;
+
 /** An adaptation under way. The only handle that changes: one call at a time uses it, and a second one gets NADA_BUSY. */
 typedef struct nada_adaptation nada_adaptation;
 
@@ -727,8 +730,8 @@ void nada_image_free(nada_image *image);
  * and cHRM, or a camera's mark. What could not be honoured: nada_image_warning(). `file` is UTF-8; `call` may be
  * NULL: its token is looked at between rows, and not in the middle of a decoder that holds the whole picture.
  * Threads: any. Owner: the caller frees *image with nada_image_free().
- * Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_CANCELLED, NADA_BAD_FORMAT (also a format that is not read, of which the message says how to
- * convert it, a file that is cut off, and more than 67108864 pixels: see nada_image_open_square()).
+ * Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_CANCELLED, NADA_BAD_FORMAT (also a format that is not read, of which the
+ * message says how to convert it, a file that is cut off, and more than 67108864 pixels: see nada_image_open_square()).
  */
 nada_status nada_image_open(const char *file, const nada_call *call, nada_image **image);
 
@@ -1287,10 +1290,55 @@ void nada_clip_free(nada_clip *clip);
 
 /* ============================================================================================================== */
 /**
+ * @defgroup nada_encoder Encoders
+ * Networks from a picture to a latent, which take a second where a search takes minutes.
+ * @{
+ */
+
+/**
+ * Opens an encoder: the file of pSp's, e4e's or ReStyle's trainer (.pt), or its tensors and settings as safetensors. `file` is UTF-8; `call`
+ * may be NULL. It goes into nada_inversion_options.encoder.
+ * Threads: any. Owner: the caller frees *encoder with nada_encoder_free(); it may outlive the context.
+ * Fails: NADA_INVALID_ARGUMENT, NADA_NOT_FOUND, NADA_IO, NADA_BAD_FORMAT, NADA_UNSUPPORTED, NADA_CANCELLED.
+ */
+nada_status nada_encoder_open(
+    const nada_context *context,
+    const char *file,
+    const nada_call *call,
+    nada_encoder **encoder);
+
+/**
+ * The encoder of a pack, read on each call; *encoder is NULL where the pack has none. `call` may be NULL.
+ * Threads: any. Owner: the caller frees *encoder with nada_encoder_free(); it may outlive the model.
+ * Fails: as nada_encoder_open().
+ */
+nada_status nada_model_encoder(const nada_model *model, const nada_call *call, nada_encoder **encoder);
+
+/** Frees an encoder; NULL is allowed. Threads: any, once no other thread uses it. */
+void nada_encoder_free(nada_encoder *encoder);
+
+/** @} */
+
+
+/* ============================================================================================================== */
+/**
  * @defgroup nada_inversion Inversion
  * The latent of a picture, and restyling in one call.
  * @{
  */
+
+/** How a latent is found. */
+typedef int32_t nada_method;
+enum {
+    /** By options.encoder where there is one, else by optimisation. */
+    NADA_METHOD_AUTO = 0,
+    /** By the encoder alone: a second, and somewhat less like the picture. */
+    NADA_METHOD_ENCODE = 1,
+    /** By optimisation from the mean latent. */
+    NADA_METHOD_OPTIMISE = 2,
+    /** By optimisation from what the encoder gives. */
+    NADA_METHOD_BOTH = 3,
+};
 
 /** Options of nada_generator_invert(), nada_generator_restyle() and nada_generator_restyle_frame(). */
 struct nada_inversion_options {
@@ -1318,6 +1366,12 @@ struct nada_inversion_options {
     float enough_psnr;
     /** Always 0. */
     uint32_t reserved;
+    /** For the methods that take one; NULL (the default) without one. Borrowed for the call. */
+    const nada_encoder *encoder;
+    /** How the latent is found: a nada_method. */
+    nada_method method;
+    /** Passes of a ReStyle encoder; others have one. */
+    uint32_t rounds;
 };
 
 /**
@@ -1339,12 +1393,13 @@ nada_status nada_model_inversion_options(const nada_model *model, nada_inversion
 nada_status nada_inversion_options_set(nada_inversion_options *options, const char *name, const char *value);
 
 /**
- * Finds the latent whose picture is `image` (any size: its largest centred square is resized), by optimisation from the mean latent.
- * `options` and `call` may be NULL. *latent is one point of W+; *psnr (may be NULL) is how close it comes, in dB,
- * drawn with the noise maps that were found, or without noise (NADA_NOISE_NONE) where options.optimise_noise is 0.
+ * Finds the latent whose picture is `image` (any size: its largest centred square is resized): by optimisation from the mean latent, or as
+ * options.method says. `options` and `call` may be NULL. *latent is one point of W+; *psnr (may be NULL) is how close it comes, in dB,
+ * drawn with the noise maps that were found, or without noise (NADA_NOISE_NONE) where options.optimise_noise is 0. Progress of an encoder
+ * counts its rounds.
  * Threads: any. Owner: the caller frees *latent with nada_latent_free().
- * Fails: NADA_INVALID_ARGUMENT (also a picture of which all pixels of the square are transparent), NADA_CANCELLED, NADA_NOT_FINITE,
- * NADA_OUT_OF_MEMORY.
+ * Fails: NADA_INVALID_ARGUMENT (also a picture of which all pixels of the square are transparent, and a method that takes an encoder
+ * without one), NADA_MISMATCH where the encoder's rows are not the generator's, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
  */
 nada_status nada_generator_invert(
     const nada_generator *generator,

@@ -372,6 +372,14 @@ inline void put_back(const context &context, const nada_pixels &source, const na
     check(nada_image_put_back(context.get(), &source, &frame, edit.get(), detail::get(reconstruction), feather, &target));
 }
 
+/* Goes into nada_inversion_options::encoder, which borrows it. */
+class encoder : public detail::handle<nada_encoder, nada_encoder_free> {
+public:
+    using handle::handle;
+    encoder(const context &context, const std::string &file, const call &call = {})
+        : handle(detail::made_heeding<nada_encoder>(call, nada_encoder_open, context.get(), file.c_str())) {}
+};
+
 class clip : public detail::handle<nada_clip, nada_clip_free> {
 public:
     using handle::handle;
@@ -730,6 +738,10 @@ public:
     /* The pack's recipe; borrows the model. */
     nada_adaptation_options adaptation_options() const {
         return detail::filled<nada_adaptation_options>(nada_model_adaptation_options, get());
+    }
+    /* Empty where the pack has none. */
+    nada::encoder encoder(const call &call = {}) const {
+        return nada::encoder(detail::made_heeding<nada_encoder>(call, nada_model_encoder, get()));
     }
     nada_inversion_options inversion_options() const {
         return detail::filled<nada_inversion_options>(nada_model_inversion_options, get());

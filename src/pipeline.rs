@@ -2,8 +2,9 @@
 
 use crate::adapt::Domain;
 use crate::error::{Error, Result};
-use crate::invert::{self, invert_keeping, Inversion};
+use crate::invert::{self, Inversion, Tools};
 use crate::nn::clip::Clip;
+use crate::nn::encoders::{Encoder, SIDE};
 use crate::nn::generator::{Generator, Latent, Noise};
 use crate::picture::frame::{Blend, Canvas, Frame};
 use crate::picture::Picture;
@@ -107,6 +108,8 @@ pub struct Restyle<'a> {
     pub inversion: &'a invert::Settings,
     /// For the CLIP loss of the inversion, where it has a weight.
     pub clip: Option<&'a Clip>,
+    /// For the methods of the inversion that take one.
+    pub encoder: Option<&'a Encoder>,
     pub drawing: Drawing,
 }
 
@@ -136,7 +139,8 @@ impl Restyle<'_> {
         reached: &mut Option<Inversion>,
     ) -> Result<Restyled> {
         let adapted = self.generator.with_domains_unless(self.domains, cancel)?;
-        let inversion = invert_keeping(self.generator, picture, self.clip, self.inversion, cancel, on_progress, reached)?;
+        let tools = Tools { encoder: self.encoder, clip: self.clip };
+        let inversion = invert::find(self.generator, picture, tools, self.inversion, cancel, on_progress, reached)?;
         match self.drawing.picture(&adapted, &inversion.latent, cancel).and_then(|drawn| drawn.with_alpha_of(picture)) {
             Ok(picture) => Ok(Restyled { picture, inversion }),
             Err(e) => {
@@ -160,7 +164,10 @@ impl Restyle<'_> {
         on_progress: &mut OnProgress,
     ) -> Result<Inversion> {
         blend.check(source, target)?;
-        let picture = source.shrunk_unless(frame, self.generator.config().side("restyling a part of a picture")?, cancel)?;
+        let side = self.generator.config().side("restyling a part of a picture")?;
+        // An encoder sees more than a small generator draws.
+        let side = if self.encoder.is_some() { side.max(SIDE) } else { side };
+        let picture = source.shrunk_unless(frame, side, cancel)?;
         let restyled = self.run(&picture, cancel, on_progress)?;
         cancel.check()?;
         blend.draw(source, frame, &restyled.picture, target)?;

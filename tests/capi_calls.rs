@@ -14,6 +14,7 @@ use nada::capi::cancel::*;
 use nada::capi::clip::*;
 use nada::capi::context::*;
 use nada::capi::domain::*;
+use nada::capi::encoder::*;
 use nada::capi::error::*;
 use nada::capi::evaluation::*;
 use nada::capi::face::*;
@@ -103,6 +104,7 @@ fn a_triggered_token_ends_every_long_call() {
         let (picture, size) = (c_path(&file("tests/data/face.png")), size_of::<nada_adaptation_options>());
         let generator = c_path(&file("models/starter/generator.safetensors"));
         let clip = c_path(&file("models/starter/clip-a"));
+        let encoder = c_path(&file("tests/data/formats/restyle_psp_resnet.pt"));
         let mut inversion: nada_inversion_options = std::mem::zeroed();
         ok(nada_model_inversion_options(w.model, &mut inversion, size_of::<nada_inversion_options>()));
         let again = made!(nada_model_open(w.context, c_path(&file("models/starter")).as_ptr()));
@@ -113,6 +115,7 @@ fn a_triggered_token_ends_every_long_call() {
             nada_generator_open_memory(w.context, generator_file.as_ptr().cast(), generator_file.len(), null(), call);
             nada_clip_open(w.context, clip.as_ptr(), call);
             nada_clip_open_as(w.context, clip.as_ptr(), 0, call);
+            nada_encoder_open(w.context, encoder.as_ptr(), call);
             nada_latent_open(w.context, at("w.safetensors").as_ptr(), 1, call);
             nada_latent_open_memory(w.context, latent_file.as_ptr().cast(), latent_file.len(), null(), 1, call);
             nada_domain_open(w.context, at("d.safetensors").as_ptr(), call);

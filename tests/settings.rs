@@ -65,5 +65,5 @@ fn c_options_have_the_same_names() {
         "reserved",
     ];
     compare::<adapt::Settings>("nada_adaptation_options", &others);
-    compare::<invert::Settings>("nada_inversion_options", &["struct_size", "clip", "reserved"]);
+    compare::<invert::Settings>("nada_inversion_options", &["struct_size", "clip", "encoder", "reserved"]);
 }

@@ -168,10 +168,11 @@ pub unsafe extern "C" fn nada_generator_restyle_frame(
         not_null!(source, target);
         let (source, target) = (Lent::new(&*source, "source")?, Lent::new(&(*target).shared(), "target")?);
         let (frame, blend) = read(options, source.0)?;
-        let Search { settings, clip, cancel, callback } = Search::read(g, inversion, call)?;
+        let Search { settings, clip, encoder, cancel, callback } = Search::read(g, inversion, call)?;
         let Render { domains, drawing } = Render::read_after_search(render)?;
         g.runtime.admit(Need::drawing(g.generator.config(), 1, &domains))?;
-        let restyle = Restyle { generator: &g.generator, domains: &domains, inversion: &settings, clip: clip.as_deref(), drawing };
+        let (clip, encoder) = (clip.as_deref(), encoder.as_deref());
+        let restyle = Restyle { generator: &g.generator, domains: &domains, inversion: &settings, clip, encoder, drawing };
         g.runtime.run_reporting(&callback, |report| restyle.run_frame(source.canvas(), frame, &blend, target.canvas(), &cancel, report))?;
         Ok(())
     })

@@ -2,6 +2,7 @@
 
 use super::call::{nada_call, Call, Callback};
 use super::clip::nada_clip;
+use super::encoder::nada_encoder;
 use super::error::guard;
 use super::generator::{nada_generator, LoadedGenerator};
 use super::handle::{borrow, handle, into_raw, out};
@@ -12,14 +13,38 @@ use super::options::{self, Options};
 use super::render::{nada_render_options, Render};
 use super::status::{nada_status, Failure, Result};
 use super::values::{choose, flag, number_of, text};
-use crate::invert::{invert, Inversion, Settings, Space};
+use crate::invert::{find, Inversion, Method, Settings, Space, Tools};
 use crate::memory::Need;
 use crate::nn::clip::Clip;
+use crate::nn::encoders::Encoder;
 use crate::pipeline::Restyle;
 use crate::progress::Cancel;
 use crate::settings;
 use std::ffi::c_char;
 use std::sync::Arc;
+
+/// How a latent is found.
+#[repr(i32)]
+pub enum nada_method {
+    /// By options.encoder where there is one, else by optimisation.
+    NADA_METHOD_AUTO = 0,
+    /// By the encoder alone: a second, and somewhat less like the picture.
+    NADA_METHOD_ENCODE = 1,
+    /// By optimisation from the mean latent.
+    NADA_METHOD_OPTIMISE = 2,
+    /// By optimisation from what the encoder gives.
+    NADA_METHOD_BOTH = 3,
+}
+
+/// A [`nada_method`] as C passes it: any number.
+pub type MethodNumber = i32;
+
+const METHODS: [(i32, Method); 4] = [
+    (nada_method::NADA_METHOD_AUTO as i32, Method::Auto),
+    (nada_method::NADA_METHOD_ENCODE as i32, Method::Encode),
+    (nada_method::NADA_METHOD_OPTIMISE as i32, Method::Optimise),
+    (nada_method::NADA_METHOD_BOTH as i32, Method::Both),
+];
 
 /// Options of nada_generator_invert(), nada_generator_restyle() and nada_generator_restyle_frame().
 #[repr(C)]
@@ -48,6 +73,12 @@ pub struct nada_inversion_options {
     pub enough_psnr: f32,
     /// Always 0.
     pub reserved: u32,
+    /// For the methods that take one; NULL (the default) without one. Borrowed for the call.
+    pub encoder: *const nada_encoder,
+    /// How the latent is found: a nada_method.
+    pub method: MethodNumber,
+    /// Passes of a ReStyle encoder; others have one.
+    pub rounds: u32,
 }
 
 const SPACES: [(i32, Space); 2] =
@@ -55,8 +86,19 @@ const SPACES: [(i32, Space); 2] =
 
 impl nada_inversion_options {
     pub(super) fn from_settings(struct_size: usize, settings: &Settings) -> Self {
-        let Settings { space, steps, learning_rate, pyramid_weight, clip_weight, optimise_noise, noise_regularisation, enough_psnr, seed } =
-            *settings;
+        let Settings {
+            method,
+            rounds,
+            space,
+            steps,
+            learning_rate,
+            pyramid_weight,
+            clip_weight,
+            optimise_noise,
+            noise_regularisation,
+            enough_psnr,
+            seed,
+        } = *settings;
         Self {
             struct_size,
             clip: std::ptr::null(),
@@ -70,6 +112,9 @@ impl nada_inversion_options {
             noise_regularisation,
             enough_psnr,
             reserved: 0,
+            encoder: std::ptr::null(),
+            method: number_of(method, &METHODS).unwrap_or(-1),
+            rounds: super::values::count32(rounds),
         }
     }
 
@@ -82,6 +127,8 @@ impl nada_inversion_options {
     /// Whatever is out of range.
     fn unchecked(&self) -> Result<Settings> {
         Ok(Settings {
+            method: choose(self.method, "options.method", "nada_method", &METHODS)?,
+            rounds: self.rounds as usize,
             space: choose(self.space, "options.space", "space to invert into (NADA_SPACE_W or NADA_SPACE_W_PLUS)", &SPACES)?,
             steps: self.steps as usize,
             learning_rate: self.learning_rate,
@@ -95,11 +142,11 @@ impl nada_inversion_options {
     }
 }
 
-options::ends_with!(nada_inversion_options, reserved: u32);
+options::ends_with!(nada_inversion_options, rounds: u32);
 
 unsafe impl Options for nada_inversion_options {
     const NAME: &'static str = "nada_inversion_options";
-    const FIRST_SIZE: usize = size_of::<Self>();
+    const FIRST_SIZE: usize = std::mem::offset_of!(Self, encoder);
     fn defaults(struct_size: usize) -> Self {
         Self::from_settings(struct_size, &Settings::default())
     }
@@ -109,6 +156,7 @@ unsafe impl Options for nada_inversion_options {
 pub(super) struct Search {
     pub settings: Settings,
     pub clip: Option<Arc<Clip>>,
+    pub encoder: Option<Arc<Encoder>>,
     pub cancel: Cancel,
     pub callback: Callback,
 }
@@ -127,10 +175,17 @@ impl Search {
             true => None,
             false => Some(borrow(options.clip, "options.clip")?.clip.clone()),
         };
+        let encoder = match options.encoder.is_null() {
+            true => None,
+            false => Some(borrow(options.encoder, "options.encoder")?.encoder.clone()),
+        };
         let clip_config = clip.as_ref().map(|c| c.config());
-        g.runtime.admit(Need::inverting(g.generator.config(), &settings, clip_config))?;
+        g.runtime.admit(match settings.optimises(encoder.is_some()) {
+            true => Need::inverting(g.generator.config(), &settings, clip_config),
+            false => Need::drawing(g.generator.config(), 1, &[]),
+        })?;
         let Call { cancel, callback } = Call::read(call)?;
-        Ok(Self { settings, clip, cancel, callback })
+        Ok(Self { settings, clip, encoder, cancel, callback })
     }
 }
 
@@ -168,17 +223,22 @@ pub unsafe extern "C" fn nada_inversion_options_set(
         let given = options::read_given(options)?;
         options::check_held::<Settings>(name, value)?;
         let changed = settings::set(&given.unchecked()?, name, value)?;
-        let made = nada_inversion_options { clip: given.clip, ..nada_inversion_options::from_settings(given.struct_size, &changed) };
+        let made = nada_inversion_options {
+            clip: given.clip,
+            encoder: given.encoder,
+            ..nada_inversion_options::from_settings(given.struct_size, &changed)
+        };
         options::write(options, given.struct_size, &made)
     })
 }
 
-/// Finds the latent whose picture is `image` (any size: its largest centred square is resized), by optimisation from the mean latent.
-/// `options` and `call` may be NULL. *latent is one point of W+; *psnr (may be NULL) is how close it comes, in dB,
-/// drawn with the noise maps that were found, or without noise (NADA_NOISE_NONE) where options.optimise_noise is 0.
+/// Finds the latent whose picture is `image` (any size: its largest centred square is resized): by optimisation from the mean latent, or as
+/// options.method says. `options` and `call` may be NULL. *latent is one point of W+; *psnr (may be NULL) is how close it comes, in dB,
+/// drawn with the noise maps that were found, or without noise (NADA_NOISE_NONE) where options.optimise_noise is 0. Progress of an encoder
+/// counts its rounds.
 /// Threads: any. Owner: the caller frees *latent with nada_latent_free().
-/// Fails: NADA_INVALID_ARGUMENT (also a picture of which all pixels of the square are transparent), NADA_CANCELLED, NADA_NOT_FINITE,
-/// NADA_OUT_OF_MEMORY.
+/// Fails: NADA_INVALID_ARGUMENT (also a picture of which all pixels of the square are transparent, and a method that takes an encoder
+/// without one), NADA_MISMATCH where the encoder's rows are not the generator's, NADA_CANCELLED, NADA_NOT_FINITE, NADA_OUT_OF_MEMORY.
 #[no_mangle]
 pub unsafe extern "C" fn nada_generator_invert(
     generator: *const nada_generator,
@@ -191,9 +251,10 @@ pub unsafe extern "C" fn nada_generator_invert(
     guard(|| {
         out!(latent);
         let (g, picture) = (handle!(generator), handle!(image));
-        let Search { settings, clip, cancel, callback } = Search::read(g, options, call)?;
+        let Search { settings, clip, encoder, cancel, callback } = Search::read(g, options, call)?;
+        let tools = Tools { encoder: encoder.as_deref(), clip: clip.as_deref() };
         let Inversion { latent: found, psnr: reached, .. } =
-            g.runtime.run_reporting(&callback, |report| invert(&g.generator, picture, clip.as_deref(), &settings, &cancel, report))?;
+            g.runtime.run_reporting(&callback, |report| find(&g.generator, picture, tools, &settings, &cancel, report, &mut None))?;
         if !psnr.is_null() {
             *psnr = reached;
         }
@@ -219,10 +280,11 @@ pub unsafe extern "C" fn nada_generator_restyle(
     guard(|| {
         out!(restyled);
         let (g, picture) = (handle!(generator), handle!(image));
-        let Search { settings, clip, cancel, callback } = Search::read(g, inversion, call)?;
+        let Search { settings, clip, encoder, cancel, callback } = Search::read(g, inversion, call)?;
         let Render { domains, drawing } = Render::read_after_search(render)?;
         g.runtime.admit(Need::drawing(g.generator.config(), 1, &domains))?;
-        let restyle = Restyle { generator: &g.generator, domains: &domains, inversion: &settings, clip: clip.as_deref(), drawing };
+        let (clip, encoder) = (clip.as_deref(), encoder.as_deref());
+        let restyle = Restyle { generator: &g.generator, domains: &domains, inversion: &settings, clip, encoder, drawing };
         let done = g.runtime.run_reporting(&callback, |report| restyle.run(picture, &cancel, report))?;
         *restyled = into_raw(done.picture.into());
         Ok(())

@@ -29,6 +29,7 @@ pub mod cancel;
 pub mod clip;
 pub mod context;
 pub mod domain;
+pub mod encoder;
 pub mod error;
 pub mod evaluation;
 pub mod face;

@@ -54,6 +54,22 @@ pub fn invert_keeping(
     on_progress: &mut OnProgress,
     reached: &mut Option<Inversion>,
 ) -> Result<Inversion> {
+    search(generator, target, clip, settings, None, cancel, on_progress, reached)
+}
+
+/// As [`invert_keeping`], from `start` [1, n_latent, style_dim] in the place of the mean latent; in W from the mean of its rows. In W+ there is
+/// no search of W before, and the rate is that of its search of W+.
+#[allow(clippy::too_many_arguments)] // what a search needs, and where it starts
+pub(super) fn search(
+    generator: &Generator,
+    target: &Picture,
+    clip: Option<&Clip>,
+    settings: &Settings,
+    start: Option<&Tensor>,
+    cancel: &Cancel,
+    on_progress: &mut OnProgress,
+    reached: &mut Option<Inversion>,
+) -> Result<Inversion> {
     settings.check()?;
     let clip = match (clip, settings.clip_weight > 0.0) {
         (_, false) => None,
@@ -76,8 +92,12 @@ pub fn invert_keeping(
     let embed = |clip: &Clip, image: &Tensor| clip.embed_pictures(image, ClipResize::Antialias, cancel);
     let embedded = clip.map(|c| embed(c, &target)).transpose()?;
 
-    let mean = generator.mean_w()?.unsqueeze(0)?;
-    let mut latent = Var::from_tensor(&mean)?;
+    let begin = match (start, settings.space) {
+        (None, _) => generator.mean_w()?.unsqueeze(0)?,
+        (Some(start), Space::W) => start.to_device(generator.device())?.mean(1)?,
+        (Some(start), Space::WPlus) => start.to_device(generator.device())?.copy()?,
+    };
+    let mut latent = Var::from_tensor(&begin)?;
     let mut rng = Rng::new(settings.seed);
     let maps: Vec<Var> = match settings.optimise_noise {
         true => generator.noise_maps().iter().map(|m| Ok(Var::from_tensor(&rng.normals(m.dims(), m.device())?)?)).collect::<Result<_>>()?,
@@ -94,6 +114,7 @@ pub fn invert_keeping(
     let wplus_of = |t: &Tensor| if t.rank() == 2 { generator.broadcast(t) } else { Ok(t.clone()) };
     let first = match settings.space {
         Space::W => settings.steps,
+        Space::WPlus if start.is_some() => 0,
         Space::WPlus => (settings.steps as f64 * W_FIRST).round() as usize,
     };
     let copy = |maps: &[Var]| maps.iter().map(|m| Ok(m.as_detached_tensor().copy()?)).collect::<Result<Vec<_>>>();
@@ -103,7 +124,7 @@ pub fn invert_keeping(
     let mut search = || -> Result<()> {
         for step in 0..settings.steps {
             cancel.check()?;
-            if step == first {
+            if step == first && start.is_none() {
                 latent = Var::from_tensor(&generator.broadcast(&latent.as_detached_tensor())?.contiguous()?)?;
                 adam = optimiser(&latent);
             }
@@ -171,7 +192,7 @@ pub fn invert_keeping(
 }
 
 /// Of values in [-1, 1], clamped, as a picture's in [0, 1].
-fn psnr(image: &Tensor, wanted: &Tensor) -> Result<f32> {
+pub(super) fn psnr(image: &Tensor, wanted: &Tensor) -> Result<f32> {
     let square = 0.25 * f64::from(mean_square_error(&image.clamp(-1f32, 1f32)?, wanted)?.to_scalar::<f32>()?);
     // 120 dB stands for equal, which has no finite figure.
     Ok((-10.0 * square.max(1e-12).log10()) as f32)

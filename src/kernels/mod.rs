@@ -15,6 +15,7 @@ mod conv2d;
 mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+mod features;
 mod filters;
 mod grey16;
 mod linear;
@@ -41,6 +42,7 @@ pub use conv2d::conv2d;
 pub(crate) use cpu::conv::{is_worth, is_worth_up, PANEL, UP_POINTS, WINOGRAD_POINTS, WINOGRAD_ROOM};
 pub(crate) use cpu::scratch::Warm;
 pub(crate) use cpu::View;
+pub(crate) use features::{Convolution, Features};
 pub use filters::Filter;
 pub(crate) use filters::{cubic, weights};
 pub(crate) use grey16::{grey16, grey16_gradient, GREY_SIDE};

@@ -10,6 +10,7 @@
 //! align = "ffhq"                     # how its pictures of faces are framed; left out for "none"
 //! words = "words.json"               # what the CLIPs know; leave it out for CLIPs of natural language
 //! held_out = "heldout.safetensors"   # latents and pictures to measure with
+//! encoder = "e4e.safetensors"        # from a picture to a latent of the generator: a trainer's file, or its tensors and settings
 //! licence = "CC-BY-4.0"
 //! attribution = "ATTRIBUTION.md"
 //!
@@ -43,6 +44,7 @@ use crate::formats::{missing_feature, THIS_VERSION};
 use crate::invert;
 use crate::kernels::Activation;
 use crate::nn::clip::Clip;
+use crate::nn::encoders::Encoder;
 use crate::nn::generator::Generator;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -105,6 +107,7 @@ pub struct ModelPack {
     pub templates: Option<Vec<String>>,
     /// Latents and pictures to measure with (see [`crate::eval`]).
     pub held_out: Option<PathBuf>,
+    /// From a picture to a latent of the generator (see [`crate::nn::encoders`]).
     pub encoder: Option<PathBuf>,
     pub boundaries: Vec<PathBuf>,
     /// An SPDX expression.
@@ -464,6 +467,11 @@ impl ModelPack {
         }
         let load = |c: &PackClip| Ok(WeightedClip { clip: Arc::new(c.open(&self.device, cancel)?), weight: c.weight });
         self.clips.iter().map(load).collect()
+    }
+
+    /// The encoder, where the pack names one. Errors: as [`Encoder::open`]; `Cancelled` once the flag is raised.
+    pub fn load_encoder_unless(&self, cancel: &Cancel) -> Result<Option<Encoder>> {
+        self.encoder.as_deref().map(|path| Encoder::open_on(path, &self.device, cancel)).transpose()
     }
 
     /// The prompt templates: the pack's, else the published ones.

@@ -120,6 +120,13 @@ impl Picture {
         Ok(Tensor::from_vec(planes, (1, 3, self.height, self.width), HOST)?)
     }
 
+    /// R, G, B of each pixel in 8 bits, over white, rows from the top: `width * height * 3` numbers.
+    pub fn to_rgb8(&self) -> Result<Vec<u8>> {
+        self.check()?;
+        let bits = |v: f32| (v.clamp(0.0, 1.0) * 255.0).round() as u8;
+        Ok(self.data.chunks_exact(4).flat_map(|pixel| over_white(pixel).map(bits)).collect())
+    }
+
     /// Separable, antialiased bicubic (Keys' a = -0.5, the kernel widened when shrinking), on premultiplied colours; clamped.
     pub fn resized(&self, width: usize, height: usize) -> Result<Self> {
         self.check()?;

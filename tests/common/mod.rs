@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports)] // each test program uses a part
 
 pub mod compare;
+pub mod encoder;
 pub mod files;
 pub mod gradient;
 pub mod program;

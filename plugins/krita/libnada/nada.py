@@ -74,7 +74,8 @@ class AdaptationOptions(ctypes.Structure):
 class InversionOptions(ctypes.Structure):
     _fields_ = [("struct_size", c_size_t), ("clip", c_void_p), ("learning_rate", c_double), ("seed", c_uint64), ("space", c_uint32),
                 ("steps", c_uint32), ("pyramid_weight", c_float), ("clip_weight", c_float), ("optimise_noise", c_uint32),
-                ("noise_regularisation", c_float), ("enough_psnr", c_float), ("reserved", c_uint32)]
+                ("noise_regularisation", c_float), ("enough_psnr", c_float), ("reserved", c_uint32), ("encoder", c_void_p),
+                ("method", c_uint32), ("rounds", c_uint32)]
 
 
 class RenderOptions(ctypes.Structure):

@@ -1,7 +1,7 @@
 //! `nada faces`: the faces of photos; and which of them other commands take.
 
 use crate::outputs::{ForceArgs, Outputs};
-use crate::picture::{square, whole};
+use crate::picture::{to_invert, whole};
 use crate::ui::{name, Ui};
 use clap::{Args, ValueEnum};
 use nada::face::{align_unless, Detector, Face, Framing, Paste, Photo, Quad, FEATHER};
@@ -302,11 +302,11 @@ impl Part {
 }
 
 /// The middle square of a picture that is none of a photo, as ever; where it is one after all, a warning says what would have been right.
-pub fn middle(file: &Path, side: usize, pack: Option<&ModelPack>, ui: &mut Ui) -> Result<Picture> {
-    let picture = square(file, side, ui)?;
+pub fn middle(file: &Path, side: usize, encoder: bool, pack: Option<&ModelPack>, ui: &mut Ui) -> Result<Picture> {
+    let picture = to_invert(file, side, encoder, ui)?;
     let drawn = Picture::size_of_file(file)? == (side, side);
     if let Some(pack) = pack.filter(|pack| pack.align == Framing::None && !drawn) {
-        let faces = detector()?.upright(&Photo::of(&picture)?, 20.0, &ui.cancel)?;
+        let faces = detector()?.upright(&Photo::of(&picture.square(side)?)?, 20.0, &ui.cancel)?;
         if faces.iter().any(|face| face.score > SURE) {
             ui.warn(format!(
                 "{} shows a face as photos do, and the model pack '{}' does not say how its pictures are framed (align in its model.toml): the \

@@ -2,14 +2,16 @@
 
 use crate::adapt::{stopped, stopped_after_step};
 use crate::faces::{middle, with_face, FaceArgs, Which};
-use crate::models::{invert_recipe, pictures, ClipArgs, ModelArgs, Reads};
+use crate::models::{invert_recipe, pictures, ClipArgs, EncoderArgs, ModelArgs, Reads};
 use crate::outputs::{ForceArgs, Kind, Outputs};
+use crate::picture::whole;
 use crate::settings::InvertSettings;
 use crate::ui::{name, on_bar, plain, Ui};
 use clap::Args;
-use nada::invert::{self, Inversion};
+use nada::invert::{self, Inversion, Tools};
 use nada::memory::Need;
 use nada::nn::clip::Clip;
+use nada::nn::encoders::{Encoder, Input};
 use nada::nn::generator::{Generator, Noise};
 use nada::pack::ModelPack;
 use nada::picture::Picture;
@@ -26,13 +28,16 @@ pub const LATENT: &str = ".latent.safetensors";
 /// The latent goes to PICTURE.latent.safetensors beside the picture, or to PICTURE-2.latent.safetensors where that is taken; render and restyle
 /// take it from there. Of a photo (with --face, or a model pack that says how its pictures are framed) it is the latent of a face, found and cut
 /// out upright; with --face all of each, in PICTURE-face1.latent.safetensors and so on. Ctrl-C keeps the best latent so
-/// far, as PICTURE-stopped.latent.safetensors where no name was given.
+/// far, as PICTURE-stopped.latent.safetensors where no name was given. With an encoder (the pack's, or --encoder) one pass gives it, or ReStyle's
+/// rounds; --method both searches on from there.
 #[derive(Args)]
-#[command(after_help = "Example:
-  nada invert face.png --sheet face-and-inversion.png")]
+#[command(after_help = "Examples:
+  nada invert face.png --sheet face-and-inversion.png
+  nada invert face.png --encoder restyle_e4e_ffhq_encode.pt --method both
+  nada invert --labels parts.png --encoder psp_celebs_seg_to_face.pt")]
 pub struct Invert {
     /// Pictures of any size
-    #[arg(required = true, value_name = "PICTURE")]
+    #[arg(required_unless_present_any = ["labels", "sketch"], conflicts_with_all = ["labels", "sketch"], value_name = "PICTURE")]
     pictures: Vec<PathBuf>,
     /// File of the latent (.safetensors or .npy), for one picture
     #[arg(long, short, value_name = "FILE")]
@@ -40,6 +45,12 @@ pub struct Invert {
     /// Contact sheet: each picture, and what its latent draws
     #[arg(long, value_name = "PNG")]
     sheet: Option<PathBuf>,
+    /// Instead of a picture: the parts of a face as grey values 0, 1, 2, ... (a pSp encoder of labels)
+    #[arg(long, value_name = "PICTURE", conflicts_with = "sketch")]
+    labels: Option<PathBuf>,
+    /// Instead of a picture: a drawing (a pSp encoder of sketches)
+    #[arg(long, value_name = "PICTURE")]
+    sketch: Option<PathBuf>,
     #[command(flatten)]
     face: FaceArgs,
     #[command(flatten)]
@@ -48,6 +59,8 @@ pub struct Invert {
     model: ModelArgs,
     #[command(flatten)]
     clip: ClipArgs,
+    #[command(flatten)]
+    encoder: EncoderArgs,
     #[command(flatten)]
     settings: InvertSettings,
 }
@@ -60,11 +73,14 @@ impl Invert {
         let pack = self.model.pack(ui)?;
         let settings = self.settings.over(invert_recipe(pack.as_ref())?)?;
         let mut outputs = Outputs::new(&self.force);
-        outputs.reads_all(&self.pictures);
+        outputs.reads_all(self.pictures.iter().chain(&self.labels).chain(&self.sketch).chain(&self.encoder.encoder));
         let generator = self.model.generator.as_deref();
         Reads { pack: pack.as_ref(), generator, clips: Some(&self.clip), domains: None }.tell(&mut outputs)?;
         if let Some(path) = &self.output {
             holds_noise("--output", path, &settings)?;
+        }
+        if let Some(drawing) = self.labels.as_ref().or(self.sketch.as_ref()) {
+            return self.drawn(drawing, pack.as_ref(), &mut outputs, ui);
         }
         // What is no picture, or has no face, is told now, not after the search of those before it.
         let which = self.face.which(pack.as_ref());
@@ -97,13 +113,14 @@ impl Invert {
         let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
         let side = generator.config().side("inverting")?;
+        let encoder = self.encoder.load(&self.model, pack.as_ref(), &settings, &ui.cancel)?;
         let clips = if settings.clip_weight > 0.0 { self.clip.load(pack.as_ref(), ui)? } else { Vec::new() };
         let clip = clips.first().map(|c| c.clip.as_ref());
         let (mut text, mut values, mut rows) = (String::new(), Vec::new(), Vec::new());
         let mut ended = Ok(());
         for ((file, part), (mut output, halves)) in targets.into_iter().zip(latents) {
             let begin = Instant::now();
-            let target = match self.target(file, part, side, pack.as_ref(), ui) {
+            let target = match self.target(file, part, side, encoder.is_some(), pack.as_ref(), ui) {
                 Ok(target) => target,
                 Err(e) => {
                     ended = Err(e);
@@ -111,7 +128,8 @@ impl Invert {
                 }
             };
             let mut reached = None;
-            let found = match run(&generator, &target, clip, &settings, &mut reached, ui) {
+            let tools = Tools { encoder: encoder.as_ref(), clip };
+            let found = match run(&generator, &target, tools, &settings, &mut reached, ui) {
                 Ok(found) => found,
                 Err(e) => {
                     ended = Err(e);
@@ -147,10 +165,55 @@ impl Invert {
 
 impl Invert {
     /// The middle square, or that of a face.
-    fn target(&self, file: &Path, part: Option<Which>, side: usize, pack: Option<&ModelPack>, ui: &mut Ui) -> Result<Picture> {
-        let Some(which) = part else { return middle(file, side, pack, ui) };
+    fn target(
+        &self,
+        file: &Path,
+        part: Option<Which>,
+        side: usize,
+        encoder: bool,
+        pack: Option<&ModelPack>,
+        ui: &mut Ui,
+    ) -> Result<Picture> {
+        let Some(which) = part else { return middle(file, side, encoder, pack, ui) };
         let (_, squares) = self.face.look(which, file, pack, ui)?.squares(side, &ui.cancel)?;
         squares.into_iter().next().map(|(square, _)| square).ok_or_else(|| Error::Internal("a photo without a square".into()))
+    }
+
+    /// The latent of labels or of a sketch, which no picture is compared with.
+    fn drawn(&self, drawing: &Path, pack: Option<&ModelPack>, outputs: &mut Outputs, ui: &mut Ui) -> Result<()> {
+        let begin = Instant::now();
+        let mut output = match &self.output {
+            Some(path) => outputs.named("--output", path, Kind::Latent)?,
+            None => outputs.made_up(&drawing.with_extension(""), LATENT)?,
+        };
+        let mut sheet = self.sheet.as_ref().map(|path| outputs.named("--sheet", path, Kind::Picture)).transpose()?;
+        let (option, labels) = if self.labels.is_some() { ("--labels", true) } else { ("--sketch", false) };
+        let path = self.encoder.path(&self.model, pack).ok_or_else(|| {
+            Error::argument(
+                option,
+                "needs an encoder that was trained on such drawings: --encoder FILE, or a pack that has one".to_string(),
+            )
+        })?;
+        let picture = whole(drawing, ui)?;
+        let encoder = Encoder::open_on(path, &nada::device::preferred()?.device, &ui.cancel)?;
+        if labels != matches!(encoder.input(), Input::Labels(_)) || (!labels && encoder.input() != Input::Sketch) {
+            return Err(Error::argument(option, format!("the encoder {} takes {}", name(path), encoder.input().describe())));
+        }
+        let generator = self.model.generator(pack, &ui.cancel)?;
+        let latent = invert::encode_drawing(&generator, &encoder, &picture, &ui.cancel)?;
+        output.save(ui, |to| latent.save(to))?;
+        if let Some(sheet) = &mut sheet {
+            let side = generator.config().side("a sheet")?;
+            let drawn = pictures(&generator.render(&latent, 1.0, Noise::Const)?)?;
+            let row: Vec<Picture> = std::iter::once(picture.resized(side, side)?).chain(drawn).collect();
+            let picture = Picture::contact_sheet(&row, 2)?;
+            sheet.save(ui, |to| picture.save(to))?;
+        }
+        let seconds = begin.elapsed().as_secs_f64();
+        let (from, to) = (name(drawing), name(&output.path));
+        let inversion = json!({"picture": from, "latent": to, "seconds": seconds});
+        let text = format!("{from} -> {to}: {seconds:.1} s\n");
+        ui.finish(&text, json!({"inversions": [inversion], "sheet": sheet.map(|s| name(s.path))}))
     }
 }
 
@@ -166,14 +229,16 @@ pub fn holds_noise(option: &str, path: &Path, settings: &invert::Settings) -> Re
 fn run(
     generator: &Generator,
     target: &Picture,
-    clip: Option<&Clip>,
+    tools: Tools,
     settings: &invert::Settings,
     reached: &mut Option<Inversion>,
     ui: &Ui,
 ) -> Result<Inversion> {
-    Need::inverting(generator.config(), settings, clip.map(Clip::config)).check()?;
+    if settings.optimises(tools.encoder.is_some()) {
+        Need::inverting(generator.config(), settings, tools.clip.map(Clip::config)).check()?;
+    }
     let bar = ui.bar("inverting", settings.steps);
-    let found = invert::invert_keeping(generator, target, clip, settings, &ui.cancel, &mut on_bar(&bar), reached);
+    let found = invert::find(generator, target, tools, settings, &ui.cancel, &mut on_bar(&bar), reached);
     bar.abandon();
     found
 }

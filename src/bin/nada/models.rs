@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use nada::adapt::{Domain, Settings, Templates, WeightedClip};
 use nada::device;
 use nada::nn::clip::{tidy, Activation, Clip, Reader};
+use nada::nn::encoders::Encoder;
 use nada::nn::generator::Generator;
 use nada::pack::{pack_folder, ModelPack, NewClip, PackClip, STARTER};
 use nada::picture::Picture;
@@ -59,6 +60,33 @@ pub struct ClipArgs {
     /// needs its activation said: FILE:gelu or FILE:quick_gelu
     #[arg(long = "clip", value_name = "FILE[:WEIGHT][:ACTIVATION]", help_heading = "Model")]
     pub clips: Vec<OsString>,
+}
+
+#[derive(Args)]
+pub struct EncoderArgs {
+    /// Encoder file instead of the pack's: pSp's, e4e's or ReStyle's (.pt of their trainers, or .safetensors)
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    pub encoder: Option<PathBuf>,
+}
+
+impl EncoderArgs {
+    /// What was given, else the pack's with its own generator.
+    pub fn path<'a>(&'a self, model: &ModelArgs, pack: Option<&'a ModelPack>) -> Option<&'a Path> {
+        let of_pack = pack.filter(|_| model.generator.is_none()).and_then(|pack| pack.encoder.as_deref());
+        self.encoder.as_deref().or(of_pack)
+    }
+
+    /// For a method that takes one.
+    pub fn load(
+        &self,
+        model: &ModelArgs,
+        pack: Option<&ModelPack>,
+        settings: &invert::Settings,
+        cancel: &Cancel,
+    ) -> Result<Option<Encoder>> {
+        let path = self.path(model, pack).filter(|_| settings.method != invert::Method::Optimise);
+        path.map(|path| Encoder::open_on(path, &device::preferred()?.device, cancel)).transpose()
+    }
 }
 
 #[derive(Args)]

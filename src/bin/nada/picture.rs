@@ -16,6 +16,14 @@ pub fn square(path: &Path, most: usize, ui: &mut Ui) -> Result<Picture> {
     tell(Picture::open_square(path, most)?, ui)
 }
 
+/// The side of what an encoder gets of a picture, in eight times the size that it sees.
+const ENCODER_SIDE: usize = 8 * nada::nn::encoders::SIDE;
+
+/// The middle square of a picture to invert, of `side` pixels a side, or more for an encoder.
+pub fn to_invert(path: &Path, side: usize, encoder: bool, ui: &mut Ui) -> Result<Picture> {
+    square(path, if encoder { side.max(ENCODER_SIDE) } else { side }, ui)
+}
+
 /// All of it.
 pub fn whole(path: &Path, ui: &mut Ui) -> Result<Picture> {
     tell(Picture::open_with_warnings(path)?, ui)

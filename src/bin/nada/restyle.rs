@@ -3,7 +3,7 @@
 use crate::adapt::{source_words, stopped, stopped_after_step, train, Job};
 use crate::faces::{middle, FaceArgs, Part, PasteArgs, Way, Which};
 use crate::invert::{holds_noise, LATENT};
-use crate::models::{invert_recipe, recipe, ClipArgs, DomainArgs, ModelArgs, NoiseArgs, Reads, TemplateArgs};
+use crate::models::{invert_recipe, recipe, ClipArgs, DomainArgs, EncoderArgs, ModelArgs, NoiseArgs, Reads, TemplateArgs};
 use crate::outputs::{ForceArgs, Kind, Output, Outputs};
 use crate::render::open_latent;
 use crate::settings::{InvertSettings, SetArgs};
@@ -71,6 +71,8 @@ pub struct Restyle {
     #[command(flatten)]
     clip: ClipArgs,
     #[command(flatten)]
+    encoder: EncoderArgs,
+    #[command(flatten)]
     templates: TemplateArgs,
     #[command(flatten)]
     set: SetArgs,
@@ -102,6 +104,7 @@ impl Restyle {
         let mut outputs = Outputs::new(&self.force);
         outputs.reads(&self.picture);
         outputs.reads_all(&self.latent);
+        outputs.reads_all(&self.encoder.encoder);
         let generator = self.model.generator.as_deref();
         Reads { pack: pack.as_ref(), generator, clips: Some(&self.clip), domains: Some(&self.domains) }.tell(&mut outputs)?;
         let inversion = self.settings.over(invert_recipe(pack.as_ref())?)?;
@@ -148,15 +151,19 @@ impl Restyle {
         };
         let generator = self.model.generator(pack.as_ref(), &ui.cancel)?;
         let side = generator.config().side("restyling")?;
+        // Before words are adapted to, too.
+        let encoder = match self.latent {
+            Some(_) => None,
+            None => self.encoder.load(&self.model, pack.as_ref(), &inversion, &ui.cancel)?,
+        };
         let (squares, mut photo): (Vec<Picture>, _) = match looked {
             Some(looked) => {
                 let (photo, parts) = looked.squares(side, &ui.cancel)?;
                 let (squares, parts): (_, Vec<Part>) = parts.into_iter().unzip();
                 (squares, Some((photo, parts)))
             }
-            None => (vec![middle(&self.picture, side, pack.as_ref(), ui)?], None),
+            None => (vec![middle(&self.picture, side, encoder.is_some(), pack.as_ref(), ui)?], None),
         };
-        // Before words are adapted to, too.
         squares.iter().try_for_each(Picture::check_visible)?;
         let mut domains = self.domains.of(&generator, domains)?;
         if let Some(words) = &self.to {
@@ -183,10 +190,12 @@ impl Restyle {
                     (drawing.picture(&generator.with_domains(&with_strengths)?, &latent, &ui.cancel)?.with_alpha_of(square)?, latent, None)
                 }
                 None => {
-                    Need::inverting(generator.config(), &inversion, clip.map(Clip::config)).check()?;
+                    if inversion.optimises(encoder.is_some()) {
+                        Need::inverting(generator.config(), &inversion, clip.map(Clip::config)).check()?;
+                    }
                     let bar = ui.bar("inverting", inversion.steps);
-                    let restyle =
-                        pipeline::Restyle { generator: &generator, domains: &with_strengths, inversion: &inversion, clip, drawing };
+                    let (inversion, encoder) = (&inversion, encoder.as_ref());
+                    let restyle = pipeline::Restyle { generator: &generator, domains: &with_strengths, inversion, clip, encoder, drawing };
                     let mut reached = None;
                     let done = restyle.run_keeping(square, &ui.cancel, &mut on_bar(&bar), &mut reached);
                     bar.abandon();

@@ -12,6 +12,8 @@ pub trait Flags: Listed + Default + 'static {
     /// Before each flag's name.
     const BEFORE: &'static str;
     const HEADING: &'static str;
+    /// Settings whose flags also go without what stands before the others.
+    const ALONE: &'static [&'static str] = &[];
 }
 
 impl Flags for adapt::Settings {
@@ -22,6 +24,7 @@ impl Flags for adapt::Settings {
 impl Flags for invert::Settings {
     const BEFORE: &'static str = "invert-";
     const HEADING: &'static str = "Settings of the inversion (each wins over the pack's)";
+    const ALONE: &'static [&'static str] = &["method", "rounds"];
 }
 
 /// What was given.
@@ -72,6 +75,7 @@ impl<T: Flags> Args for Given<T> {
         T::SETTINGS.iter().fold(command.next_help_heading(T::HEADING), |command, setting| {
             let long = flag::<T>(setting);
             let arg = Arg::new(long.clone()).long(long);
+            let arg = if T::ALONE.contains(&setting.name) { arg.visible_alias(setting.name) } else { arg };
             let group = setting.name.split_once('.').and_then(|(table, _)| T::SETTINGS.iter().find(|s| s.name == table));
             let arg = match (setting.kind, group) {
                 (Kind::Group { .. }, _) => arg.action(clap::ArgAction::SetTrue).help(format!("Leave out this: {}", setting.help)),

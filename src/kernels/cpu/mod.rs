@@ -5,6 +5,7 @@ pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod conv2d;
 pub(crate) mod dense;
+pub(crate) mod features;
 pub(crate) mod gemm;
 #[allow(clippy::needless_range_loop)] // arrays of registers: loops that the compiler unrolls, over several at once
 pub(crate) mod micro;

@@ -1,221 +1,357 @@
-//! Encoders (picture to W+): what their files hold. The networks themselves are not here yet.
+//! Encoders: networks from a picture to W+.
 //!
-//! pSp (Richardson et al. 2021), e4e (Tov et al. 2021) and ReStyle (Alaluf et al. 2021) publish one kind of file:
-//! `{state_dict: {encoder.*, decoder.*}, latent_avg, opts}`.
+//! | system | backbone's maps | rows | input |
+//! |---|---|---|---|
+//! | pSp (Richardson et al. 2021) | three, as a pyramid | each by itself | a picture, the labels of its parts, or a sketch |
+//! | pSp with `learn_in_w` | the last one's mean | one point of W | the same |
+//! | e4e (Tov et al. 2021) | three, as a pyramid | differences from the first | a picture |
+//! | ReStyle (Alaluf et al. 2021) over either | the last | as the system below it | a picture, and beside it what is drawn so far |
+//!
+//! The files are the trainers' own ([`EncoderFile`]). What becomes of a picture before and after the network: [`crate::invert`].
+
+mod backbone;
+mod file;
+mod heads;
+
+pub use file::{Backbone, Config, EncoderFile};
 
 use crate::cancel::Cancel;
-use crate::checkpoint::{self, above, Checkpoint};
+use crate::checkpoint::{self, Checkpoint};
+use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::kernels::Warm;
 use crate::nn::generator::Generator;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use candle_core::Tensor;
+use heads::Heads;
+use std::path::{Path, PathBuf};
 
+/// Is told the name and the value of a layer's output.
+pub type Trace<'a> = &'a mut dyn FnMut(&str, &Tensor);
+
+/// Side of the square that the published encoders see, in pixels.
+pub const SIDE: usize = 256;
+
+/// How rows of W+ come from heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backbone {
-    /// IR-SE50, as for face recognition (Deng et al. 2019), with squeeze and excitation.
-    IrSe50,
-    /// ResNet34.
-    ResNet34,
+pub enum Head {
+    /// Each row by itself: GradualStyleEncoder, BackboneEncoder.
+    Each,
+    /// The first row by itself, the others as differences from it: Encoder4Editing, ProgressiveBackboneEncoder.
+    OnFirst,
+    /// One row for all: BackboneEncoderUsingLastLayerIntoW.
+    IntoW,
 }
 
-/// The sizes of an encoder.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    pub backbone: Backbone,
-    /// 3 for a picture; 6 where the picture drawn so far stands beside it (ReStyle).
-    pub input_channels: usize,
-    /// Rows of W+ that it gives, each by a head of its own.
-    pub styles: usize,
-    pub style_dim: usize,
-    /// Heads read three sizes of the feature map (pSp, e4e), not only the last.
-    pub pyramid: bool,
-    /// Blocks of the backbone.
-    pub blocks: usize,
+/// The names in `opts.encoder_type`, as the published code has them.
+const HEADS: [(&str, Head); 8] = [
+    ("GradualStyleEncoder", Head::Each),
+    ("ResNetGradualStyleEncoder", Head::Each),
+    ("BackboneEncoder", Head::Each),
+    ("ResNetBackboneEncoder", Head::Each),
+    ("Encoder4Editing", Head::OnFirst),
+    ("ProgressiveBackboneEncoder", Head::OnFirst),
+    ("ResNetProgressiveBackboneEncoder", Head::OnFirst),
+    ("BackboneEncoderUsingLastLayerIntoW", Head::IntoW),
+];
+
+/// What an encoder sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// [n, 3, h, w] in [-1, 1].
+    Picture,
+    /// [n, 6, h, w]: a picture, and what was drawn of it in the round before (ReStyle).
+    Rounds,
+    /// [n, count, h, w] of 0 and 1: the label of each pixel's part, below `count`.
+    Labels(usize),
+    /// [n, 1, h, w] in [0, 1].
+    Sketch,
 }
 
-/// What an encoder's file holds, every key accounted for.
-pub struct EncoderFile {
-    pub config: Config,
-    /// The encoder's tensors, without what stands before their names in the file.
-    pub encoder: Checkpoint,
-    /// Their names.
-    pub tensors: Vec<String>,
-    /// The generator that it was trained with, where the file has it.
-    pub decoder: Option<Generator>,
-    /// What is added to every code: [styles, style_dim] or `[style_dim]`.
-    pub latent_avg: Option<Vec<usize>>,
-    /// The training's settings.
-    pub opts: BTreeMap<String, String>,
-    /// Keys of tensors that belong to none of these.
-    pub other: Vec<String>,
-}
-
-/// Keys and shapes.
-struct Keys(BTreeMap<String, Vec<usize>>);
-
-impl Keys {
-    fn tensor(&mut self, key: String, shape: &[usize]) {
-        self.0.insert(key, shape.to_vec());
-    }
-
-    fn norm(&mut self, name: &str, channels: usize) {
-        for part in ["weight", "bias", "running_mean", "running_var"] {
-            self.tensor(format!("{name}.{part}"), &[channels]);
+impl Input {
+    pub fn channels(self) -> usize {
+        match self {
+            Input::Picture => 3,
+            Input::Rounds => 6,
+            Input::Labels(count) => count,
+            Input::Sketch => 1,
         }
-        self.tensor(format!("{name}.num_batches_tracked"), &[]);
     }
 
-    fn layer(&mut self, name: &str, shape: &[usize]) {
-        self.tensor(format!("{name}.weight"), shape);
-        self.tensor(format!("{name}.bias"), &shape[..1]);
+    /// In a sentence: "takes ...".
+    pub fn describe(self) -> String {
+        match self {
+            Input::Picture | Input::Rounds => "a picture".into(),
+            Input::Labels(count) => format!("a picture of labels 0 to {}", count.saturating_sub(1)),
+            Input::Sketch => "a sketch".into(),
+        }
     }
 }
 
-impl Config {
-    /// Reads the sizes from the tensors' shapes. None where the tensors are not those of such an encoder.
-    fn read(file: &Checkpoint) -> Option<Self> {
-        let dims = |key: &str| file.shape(key).map(<[usize]>::to_vec);
-        let (backbone, stem) = match (dims("input_layer.0.weight"), dims("conv1.weight")) {
-            (Some(stem), _) => (Backbone::IrSe50, stem),
-            (None, Some(stem)) => (Backbone::ResNet34, stem),
-            (None, None) => return None,
-        };
-        let linear = dims("styles.0.linear.weight")?;
-        Some(Config {
-            backbone,
-            input_channels: *stem.get(1)?,
-            // Not the largest number: a key may have any.
-            styles: file.count_numbered("styles."),
-            style_dim: *linear.first()?,
-            pyramid: file.contains("latlayer1.weight"),
-            blocks: file.count_numbered("body."),
-        })
-    }
-
-    /// Every tensor of such an encoder with its shape; widths that differ between models are taken from the file.
-    fn keys(&self, file: &Checkpoint) -> BTreeMap<String, Vec<usize>> {
-        let first = |key: &str| file.shape(key).and_then(|shape| shape.first().copied()).unwrap_or(0);
-        let mut keys = Keys(BTreeMap::new());
-        let d = self.style_dim;
-        let mut features = Vec::with_capacity(self.blocks);
-        let mut width = match self.backbone {
-            Backbone::IrSe50 => {
-                let width = first("input_layer.0.weight");
-                keys.tensor("input_layer.0.weight".into(), &[width, self.input_channels, 3, 3]);
-                keys.norm("input_layer.1", width);
-                keys.tensor("input_layer.2.weight".into(), &[width]);
-                width
-            }
-            Backbone::ResNet34 => {
-                let width = first("conv1.weight");
-                keys.tensor("conv1.weight".into(), &[width, self.input_channels, 7, 7]);
-                keys.norm("bn1", width);
-                keys.tensor("relu.weight".into(), &[width]);
-                width
-            }
-        };
-        for i in 0..self.blocks {
-            let (conv, shortcut) = match self.backbone {
-                Backbone::IrSe50 => ("res_layer.1", "shortcut_layer"),
-                Backbone::ResNet34 => ("conv1", "downsample"),
-            };
-            let name = format!("body.{i}");
-            let out = first(&format!("{name}.{conv}.weight"));
-            match self.backbone {
-                Backbone::IrSe50 => {
-                    keys.norm(&format!("{name}.res_layer.0"), width);
-                    keys.tensor(format!("{name}.res_layer.1.weight"), &[out, width, 3, 3]);
-                    keys.tensor(format!("{name}.res_layer.2.weight"), &[out]);
-                    keys.tensor(format!("{name}.res_layer.3.weight"), &[out, out, 3, 3]);
-                    keys.norm(&format!("{name}.res_layer.4"), out);
-                    let squeezed = first(&format!("{name}.res_layer.5.fc1.weight"));
-                    keys.tensor(format!("{name}.res_layer.5.fc1.weight"), &[squeezed, out, 1, 1]);
-                    keys.tensor(format!("{name}.res_layer.5.fc2.weight"), &[out, squeezed, 1, 1]);
-                }
-                Backbone::ResNet34 => {
-                    keys.tensor(format!("{name}.conv1.weight"), &[out, width, 3, 3]);
-                    keys.norm(&format!("{name}.bn1"), out);
-                    keys.tensor(format!("{name}.conv2.weight"), &[out, out, 3, 3]);
-                    keys.norm(&format!("{name}.bn2"), out);
-                }
-            }
-            if out != width {
-                keys.tensor(format!("{name}.{shortcut}.0.weight"), &[out, width, 1, 1]);
-                keys.norm(&format!("{name}.{shortcut}.1"), out);
-            }
-            width = out;
-            features.push(out);
-            if out == 0 {
-                // Its convolution is missing, which is said; of what comes behind it nothing is known.
-                break;
-            }
-        }
-        if self.pyramid {
-            // The two feature maps before the last, at the ends of the backbone's second and third stage.
-            let stages: Vec<usize> = features.windows(2).filter(|w| w[0] != w[1]).map(|w| w[0]).collect();
-            let before_last = |n: usize| stages.len().checked_sub(n).map_or(0, |i| stages[i]);
-            keys.layer("latlayer1", &[d, before_last(1), 1, 1]);
-            keys.layer("latlayer2", &[d, before_last(2), 1, 1]);
-        }
-        for i in 0..self.styles {
-            // Each convolution halves the map; there are as many as lead to one pixel, with an activation after each.
-            let convolutions = (0..).step_by(2).take_while(|j| file.contains(&format!("styles.{i}.convs.{j}.weight")));
-            for j in convolutions {
-                let from = if j == 0 && !self.pyramid { width } else { d };
-                keys.layer(&format!("styles.{i}.convs.{j}"), &[d, from, 3, 3]);
-            }
-            keys.layer(&format!("styles.{i}.linear"), &[d, d]);
-        }
-        keys.0
-    }
+/// A network from a picture to W+, with what its file has beside it. It may be used from several threads at once.
+pub struct Encoder {
+    path: PathBuf,
+    config: Config,
+    head: Head,
+    input: Input,
+    /// Rows of W+ that it gives.
+    rows: usize,
+    backbone: backbone::Backbone,
+    heads: Heads,
+    decoder: Option<Generator>,
+    /// [1, rows, style_dim]
+    average: Option<Tensor>,
+    /// Whether the average is added to what the network gives; ReStyle's first round always does.
+    adds_average: bool,
+    device: Device,
 }
 
-impl EncoderFile {
+impl Encoder {
+    /// Reads an encoder, and the generator that it was trained with where the file has it.
+    ///
+    /// Errors: as [`EncoderFile::open`]; `Format` where the heads do not fit the generator, `latent_avg` has another shape, or is needed and
+    /// missing; `Unsupported` for another kind of encoder, and for one whose file does not say its kind ([`Encoder::from_checkpoint_as`]).
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_unless(path, &Cancel::new())
     }
 
-    /// As [`EncoderFile::open`]; `Cancelled` once the flag is raised.
+    /// As [`Encoder::open`]; `Cancelled` once the flag is raised.
     pub fn open_unless(path: &Path, cancel: &Cancel) -> Result<Self> {
         Self::from_checkpoint(&checkpoint::open_unless(path, cancel)?)
     }
 
-    /// `Format` where the file holds no such encoder, or one of its tensors is missing or has another shape than the rest says.
+    /// As [`Encoder::open_unless`], with its networks on `device`.
+    pub fn open_on(path: &Path, device: &Device, cancel: &Cancel) -> Result<Self> {
+        Self::from_checkpoint(&checkpoint::open_unless(path, cancel)?.on(device))
+    }
+
     pub fn from_checkpoint(file: &Checkpoint) -> Result<Self> {
-        let places = file.places(&["encoder"], &["styles.0.linear.weight"]).known;
-        let found = places.into_iter().find_map(|prefix| Some((Config::read(&file.with_prefix(&prefix))?, prefix)));
-        let (config, prefix) = found.ok_or_else(|| {
-            let message = "no encoder of pSp, e4e or ReStyle: there is no tensor styles.0.linear.weight with input_layer.0.weight or \
-                           conv1.weight beside it, alone or under names such as encoder, state_dict or module";
-            Error::format(&file.path, message)
-        })?;
-        let encoder = file.with_prefix(&prefix);
-        let (mut known, mut tensors) = (BTreeSet::new(), Vec::new());
-        for (key, shape) in config.keys(&encoder) {
-            match encoder.shape(&key) {
-                Some(have) if have == shape => {}
-                // Files of PyTorch before 0.4.1 lack the counter, which nothing needs.
-                None if key.ends_with("num_batches_tracked") => continue,
-                Some(have) => {
-                    return Err(Error::format(&file.path, format!("tensor '{prefix}{key}' has shape {have:?}, where {shape:?} is needed")))
-                }
-                None => return Err(Error::format(&file.path, format!("has no tensor '{prefix}{key}', of shape {shape:?}"))),
-            }
-            known.insert(format!("{prefix}{key}"));
-            tensors.push(key);
+        Self::from_checkpoint_as(file, None)
+    }
+
+    /// `head` wins over what the file says: bare tensors say nothing, and those of pSp and e4e have the same names.
+    pub fn from_checkpoint_as(file: &Checkpoint, head: Option<Head>) -> Result<Self> {
+        let found = EncoderFile::from_checkpoint(file)?;
+        let broken = |message: String| Error::format(&file.path, message);
+        let config = found.config;
+        let head = match head {
+            Some(head) => head,
+            None => head_of(file, &found.opts, &config)?,
+        };
+        if (head == Head::IntoW) != (config.styles == 0) {
+            let heads = if config.styles == 0 { "none".to_string() } else { config.styles.to_string() };
+            return Err(broken(format!(
+                "has {heads} of the heads styles.0, styles.1, ...: not those of the kind of encoder that it says it is"
+            )));
         }
-        // Beside the encoder, wrapped as it is, or where the published code puts it.
-        let decoder_places = [prefix.replace("encoder.", "decoder."), "state_dict.decoder.".into(), "decoder.".into()];
-        let decoder_prefix = decoder_places.into_iter().find(|p| *p != prefix && file.with_prefix(p).keys().next().is_some());
-        let decoder = match decoder_prefix {
-            Some(_) => Some(Generator::from_checkpoint(file)?),
+        // Counting ended at a gap.
+        let heads = found.other.iter().filter(|key| key.contains("styles.") && key.ends_with(".linear.weight"));
+        if let Some(key) = heads.min_by_key(|key| (key.len(), *key)) {
+            return Err(broken(format!("has the head '{key}', but no styles.{}.linear.weight before it", config.styles)));
+        }
+        if let Some(key) = found.tensors.iter().find(|key| found.encoder.shape(key).is_some_and(|shape| shape.contains(&0))) {
+            let shape = found.encoder.shape(key).unwrap_or_default();
+            return Err(broken(format!("tensor '{}' has shape {shape:?}: no number is in it", found.encoder.full(key))));
+        }
+        if config.blocks == 0 {
+            return Err(broken(format!("has no blocks: want tensors '{}' and so on", found.encoder.full("body.0"))));
+        }
+        let opt = |name: &str| found.opts.get(name).map(String::as_str);
+        let number = |name: &str| opt(name).and_then(|text| text.parse::<usize>().ok());
+        let input = input_of(&config, number("label_nc")).ok_or_else(|| {
+            broken(format!("takes {} channels, and opts.label_nc = {}", config.input_channels, opt("label_nc").unwrap_or("none")))
+        })?;
+        let rows = match (&found.decoder, config.styles) {
+            (Some(decoder), 0) => decoder.config().n_latent(),
+            (None, 0) => rows_for(number("output_size").or(number("stylegan_size")).unwrap_or(1024)),
+            (_, styles) => styles,
+        };
+        if let Some(decoder) = &found.decoder {
+            let c = decoder.config();
+            if (c.n_latent(), c.style_dim) != (rows, config.style_dim) {
+                return Err(broken(format!(
+                    "its encoder gives {rows} rows of {} numbers, where the generator beside it takes {} of {}",
+                    config.style_dim,
+                    c.n_latent(),
+                    c.style_dim
+                )));
+            }
+        }
+        let average = match &found.latent_avg {
+            Some(shape) => Some(average(file, &found.latent_avg_key, shape, rows, config.style_dim)?),
             None => None,
         };
-        let decoder_prefix = decoder_prefix.unwrap_or_default();
-        let is_decoders = |key: &str| decoder.as_ref().is_some_and(|g| key.strip_prefix(&decoder_prefix).is_some_and(|key| g.knows(key)));
-        let average = above(&prefix).map(|place| format!("{place}latent_avg")).find(|k| file.contains(k)).unwrap_or("latent_avg".into());
-        let other = file.keys().filter(|&key| !(known.contains(key) || key == average || is_decoders(key))).map(String::from).collect();
-        let opts = file.metadata.iter().filter_map(|(key, value)| Some((key.strip_prefix("opts.")?.to_string(), value.clone()))).collect();
-        Ok(Self { config, encoder, tensors, decoder, latent_avg: file.shape(&average).map(<[usize]>::to_vec), opts, other })
+        // Bare tensors with an average were saved with what belongs to them.
+        let adds_average = opt("start_from_latent_avg").map_or(found.opts.is_empty() && average.is_some(), |text| text == "true");
+        let average = match (average, &found.decoder) {
+            (Some(average), _) => Some(average),
+            // The trainer of e4e leaves it out where it can be made again: the mean of many w.
+            (None, Some(decoder)) if adds_average && head == Head::OnFirst && input == Input::Picture => {
+                Some(decoder.broadcast(&decoder.mean_w()?)?)
+            }
+            (None, _) if input == Input::Rounds => {
+                return Err(broken("has no latent_avg, which the first round of a ReStyle encoder starts from".into())
+                    .about("latent_avg", "a tensor"))
+            }
+            (None, _) if adds_average => {
+                return Err(broken("has no latent_avg, and opts.start_from_latent_avg says that it is added".into())
+                    .about("latent_avg", "a tensor"))
+            }
+            (None, _) => None,
+        };
+        let cancel = file.cancel();
+        let backbone = backbone::Backbone::new(&found.encoder, &config, cancel)?;
+        let heads = Heads::new(&found.encoder, &config, head, &backbone, cancel)?;
+        let device = file.device().clone();
+        Ok(Self {
+            path: file.path.clone(),
+            config,
+            head,
+            input,
+            rows,
+            backbone,
+            heads,
+            decoder: found.decoder,
+            average,
+            adds_average,
+            device,
+        })
     }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    pub fn input(&self) -> Input {
+        self.input
+    }
+
+    /// Rows of W+ that it gives.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Where its networks compute.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The generator that it was trained with.
+    pub fn decoder(&self) -> Option<&Generator> {
+        self.decoder.as_ref()
+    }
+
+    /// What ReStyle's first round starts from, and others add where the trainer says so: [1, rows, style_dim].
+    pub fn average(&self) -> Option<&Tensor> {
+        self.average.as_ref()
+    }
+
+    /// What the network gives: input [n, c, h, w] as [`Encoder::input`] says, 256 x 256 for the published ones -> [n, rows, style_dim].
+    ///
+    /// Errors: `InvalidArgument` for another shape, `Mismatch` for a size that the heads do not take.
+    pub fn encode(&self, input: &Tensor) -> Result<Tensor> {
+        self.run(input, usize::MAX, &Cancel::new(), None)
+    }
+
+    /// As [`Encoder::encode`]; `Cancelled` once the flag is raised, which is looked at before each block.
+    pub fn encode_unless(&self, input: &Tensor, cancel: &Cancel) -> Result<Tensor> {
+        self.run(input, usize::MAX, cancel, None)
+    }
+
+    /// As [`Encoder::encode`]; `trace` is told what each block gives, as `body.0` and so on.
+    pub fn encode_traced(&self, input: &Tensor, trace: Trace) -> Result<Tensor> {
+        self.run(input, usize::MAX, &Cancel::new(), Some(trace))
+    }
+
+    /// As [`Encoder::encode`] at a stage of e4e's training: only the rows from 1 to `stage` differ from the first. Others have no stages.
+    pub fn encode_at_stage(&self, input: &Tensor, stage: usize) -> Result<Tensor> {
+        self.run(input, stage, &Cancel::new(), None)
+    }
+
+    /// The codes of one pass: [`Encoder::encode_unless`] plus the average where the trainer says so.
+    pub fn codes(&self, input: &Tensor, cancel: &Cancel) -> Result<Tensor> {
+        let codes = self.encode_unless(input, cancel)?;
+        Ok(match self.average.as_ref().filter(|_| self.adds_average) {
+            Some(average) => codes.broadcast_add(average)?,
+            None => codes,
+        })
+    }
+
+    fn run(&self, input: &Tensor, stage: usize, cancel: &Cancel, mut trace: Option<Trace>) -> Result<Tensor> {
+        let channels = self.input.channels();
+        match input.dims() {
+            &[n, c, h, w] if c == channels && n * h * w > 0 => {}
+            dims => {
+                let message = format!("has shape {dims:?}, where this encoder takes [n, {channels}, {SIDE}, {SIDE}]");
+                return Err(Error::argument("input", message));
+            }
+        }
+        let _warm = Warm::new();
+        let maps = self.backbone.forward(&input.to_device(&self.device)?, self.heads.maps(), cancel, &mut trace)?;
+        let codes = self.heads.forward(&maps, stage, cancel)?;
+        Ok(match self.head {
+            Head::IntoW => codes.repeat((1, self.rows, 1))?,
+            _ => codes,
+        })
+    }
+}
+
+/// Rows of W+ of a generator of that size.
+fn rows_for(size: usize) -> usize {
+    (2 * size.max(4).ilog2() as usize).saturating_sub(2)
+}
+
+fn head_of(file: &Checkpoint, opts: &std::collections::BTreeMap<String, String>, config: &Config) -> Result<Head> {
+    let unsupported = |message: String| Err(Error::unsupported(file.path.display().to_string(), message));
+    if config.styles == 0 {
+        return Ok(Head::IntoW);
+    }
+    match opts.get("encoder_type") {
+        Some(name) => match HEADS.iter().find(|(known, _)| known == name) {
+            Some((_, head)) => Ok(*head),
+            None => {
+                let known: Vec<&str> = HEADS.iter().map(|(name, _)| *name).collect();
+                unsupported(format!("opts.encoder_type is {name}, and known are {}", known.join(", ")))
+            }
+        },
+        // Only e4e's trainer calls it so.
+        None if opts.contains_key("stylegan_size") => Ok(Head::OnFirst),
+        None if !opts.is_empty() => Ok(Head::Each),
+        None => {
+            unsupported("does not say whether it is pSp's or e4e's, whose tensors have the same names: opts.encoder_type is missing".into())
+        }
+    }
+}
+
+/// None where channels and labels do not fit.
+fn input_of(config: &Config, labels: Option<usize>) -> Option<Input> {
+    let input = match (config.input_channels, labels.unwrap_or(0)) {
+        (3, 0) => Input::Picture,
+        (6, 0) => Input::Rounds,
+        (1, 0 | 1) => Input::Sketch,
+        (channels, 0) => Input::Labels(channels),
+        (_, labels) => Input::Labels(labels),
+    };
+    (input.channels() == config.input_channels && config.input_channels > 0).then_some(input)
+}
+
+/// [1, rows, d] of [rows, d], [1, d] or [d].
+fn average(file: &Checkpoint, key: &str, shape: &[usize], rows: usize, d: usize) -> Result<Tensor> {
+    let have = match *shape {
+        [r, n] if n == d && (r == rows || r == 1) => r,
+        [n] if n == d => 1,
+        _ => {
+            let message = format!("tensor '{key}' has shape {shape:?}, where [{rows}, {d}], [1, {d}] or [{d}] is needed");
+            return Err(Error::format(&file.path, message));
+        }
+    };
+    let average = file.f32(key, Some(shape))?.reshape((1, have, d))?;
+    Ok(if have == rows { average } else { average.repeat((1, rows, 1))? })
 }

@@ -2,7 +2,7 @@
 
 use super::epilogue::{Epilogue, Place};
 use super::panels::Panels;
-use super::{framed, over_tiles, tiles, Map, Share, Shared};
+use super::{framed, over_tiles, tiles, Map, Share, Shared, Tile};
 use crate::kernels::cpu::micro::{group, in_flight, Sink, Terms, PANEL};
 use crate::kernels::cpu::scratch::Scratch;
 use crate::kernels::cpu::simd::{dispatch, store};
@@ -95,19 +95,31 @@ impl<E: Epilogue> WithSimd for Job<'_, E> {
 /// out [n][h][w][panels.outputs] = the 3x3 convolution, padding 1, of x times `factor` [n][c], finished by `epilogue`; its parts are as
 /// many as [`parts`] says.
 pub(crate) fn correlate<E: Epilogue>(x: Map, factor: &[f32], panels: &Panels, epilogue: &E, out: &mut [f32]) {
-    assert!(panels.taps == 9 && panels.inputs == x.c && factor.len() == x.n * x.c && out.len() == x.n * x.area() * panels.outputs);
+    strided::<E, 1>(x, factor, panels, epilogue, out);
+}
+
+/// As [`correlate`], of every second row and column: out [n][h / 2][w / 2][panels.outputs], halves rounded up.
+pub(crate) fn correlate_halving<E: Epilogue>(x: Map, factor: &[f32], panels: &Panels, epilogue: &E, out: &mut [f32]) {
+    strided::<E, 2>(x, factor, panels, epilogue, out);
+}
+
+fn strided<E: Epilogue, const STRIDE: usize>(x: Map, factor: &[f32], panels: &Panels, epilogue: &E, out: &mut [f32]) {
+    let (h, w) = (x.h.div_ceil(STRIDE), x.w.div_ceil(STRIDE));
+    assert!(panels.taps == 9 && panels.inputs == x.c && factor.len() == x.n * x.c && out.len() == x.n * h * w * panels.outputs);
     let shared = Shared(out.as_mut_ptr());
-    over_tiles(x.n, &tiles(x.h, x.w, (SIDE, SIDE)), panels.count(), |Share { n, part, tile, panels: range }| {
-        let row = (tile.w + 2) * x.c;
-        let mut frame = Scratch::new((tile.h + 2) * row);
+    // The same number of input pixels a tile, whatever the stride.
+    over_tiles(x.n, &tiles(h, w, (SIDE / STRIDE, SIDE / STRIDE)), panels.count(), |Share { n, part, tile, panels: range }| {
+        let read = Tile { y: tile.y * STRIDE, x: tile.x * STRIDE, h: (tile.h - 1) * STRIDE + 1, w: (tile.w - 1) * STRIDE + 1 };
+        let row = (read.w + 2) * x.c;
+        let mut frame = Scratch::new((read.h + 2) * row);
         let factor = &factor[n * x.c..][..x.c];
         crate::kernels::cpu::simd::vectorised(
             #[inline(always)]
-            || framed(x.sample(n), (x.h, x.w, x.c), factor, tile, &mut frame),
+            || framed(x.sample(n), (x.h, x.w, x.c), factor, read, &mut frame),
         );
         let each = || (0..tile.h).flat_map(|r| (0..tile.w).map(move |q| (r, q)));
-        let from: Vec<usize> = each().map(|(r, q)| r * row + q * x.c).collect();
-        let pixels: Vec<usize> = each().map(|(r, q)| (tile.y + r) * x.w + tile.x + q).collect();
+        let from: Vec<usize> = each().map(|(r, q)| (r * row + q * x.c) * STRIDE).collect();
+        let pixels: Vec<usize> = each().map(|(r, q)| (tile.y + r) * w + tile.x + q).collect();
         let taps: Vec<usize> = (0..9).map(|t| t / 3 * row + t % 3 * x.c).collect();
         dispatch(Job {
             frame: &frame,
@@ -116,7 +128,7 @@ pub(crate) fn correlate<E: Epilogue>(x: Map, factor: &[f32], panels: &Panels, ep
             pixels: &pixels,
             panels,
             range,
-            out: Out { epilogue, out: shared, area: x.area(), channels: panels.outputs, n, part, channel: 0, pixels: &[] },
+            out: Out { epilogue, out: shared, area: h * w, channels: panels.outputs, n, part, channel: 0, pixels: &[] },
         });
     });
 }

@@ -34,6 +34,27 @@ impl Epilogue for Unchanged {
     }
 }
 
+/// A bias, and where there are slopes a leaky ReLU with one for each channel (He et al. 2015, PReLU).
+pub(crate) struct Activated<'a> {
+    /// [whole panels]
+    pub bias: &'a [f32],
+    /// [whole panels], or empty.
+    pub slopes: &'a [f32],
+}
+
+impl Epilogue for Activated<'_> {
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&self, simd: S, place: Place, v: S::f32s) -> S::f32s {
+        let v = simd.add_f32s(v, load::<S>(self.bias.as_ptr().add(place.channel)));
+        if self.slopes.is_empty() {
+            return v;
+        }
+        let zero = simd.splat_f32s(0.0);
+        let slopes = load::<S>(self.slopes.as_ptr().add(place.channel));
+        simd.mul_add_e_f32s(slopes, simd.min_f32s(v, zero), simd.max_f32s(v, zero))
+    }
+}
+
 pub(crate) const SLOPE: f32 = 0.2;
 pub(crate) const GAIN: f32 = std::f32::consts::SQRT_2;
 

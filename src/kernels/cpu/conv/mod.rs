@@ -19,10 +19,10 @@ mod up_winograd;
 mod winograd;
 
 pub(crate) use crate::kernels::cpu::micro::PANEL;
-pub(crate) use direct::{correlate, parts, points};
+pub(crate) use direct::{correlate, correlate_halving, parts, points};
 #[cfg(test)]
 pub(crate) use epilogue::Unchanged;
-pub(crate) use epilogue::{Epilogue, Scaled, Styled, Sums, GAIN, SLOPE};
+pub(crate) use epilogue::{Activated, Epilogue, Scaled, Styled, Sums, GAIN, SLOPE};
 pub(crate) use outer::{weight_gradient, Kind};
 pub(crate) use panels::{unpacked, Panels};
 pub(crate) use up::{parts_back as up_parts_back, up, up_back};
