@@ -12,10 +12,8 @@ use common::encoder::{save, tensors, Sizes};
 use common::program::{error, here, json, run};
 use common::{data, reference};
 use nada::capi::encoder::*;
-use nada::capi::generator::*;
 use nada::capi::inversion::*;
 use nada::capi::latent::*;
-use nada::capi::model::*;
 use nada::capi::status::nada_status::{self, *};
 use nada::checkpoint::{self, Checkpoint};
 use nada::invert::{self, Method, Settings, Tools};
@@ -732,4 +730,37 @@ fn the_program_encodes() {
         assert_eq!(out.status.code(), Some(1), "{arguments:?}: {said}");
         words.iter().for_each(|word| assert!(said.contains(word), "{arguments:?}: {said} lacks {word}"));
     }
+}
+
+/// Damaged files are refused, or make networks that run: the fuzz target's seeds with bytes changed at random, most of them in the header.
+#[test]
+fn damaged_files_do_not_panic() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/encoder");
+    let (mut rng, mut runs, mut refused) = (Rng::new(7), 0, 0);
+    let mut below = |n: usize| ((rng.normal().abs() * 1e4) as usize) % n;
+    for seed in std::fs::read_dir(seeds).unwrap() {
+        let whole = std::fs::read(seed.unwrap().path()).unwrap();
+        let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+        for round in 0..1500 {
+            let mut bytes = whole.clone();
+            for _ in 0..round % 4 {
+                let at = if below(4) > 0 { 8 + below(header - 8) } else { below(bytes.len()) };
+                // Most often a digit for a digit: other shapes and places.
+                bytes[at] = if bytes[at].is_ascii_digit() { b'0' + below(10) as u8 } else { below(256) as u8 };
+            }
+            let encoder = checkpoint::open_bytes(Path::new("case"), bytes).and_then(|file| Encoder::from_checkpoint(&file));
+            match encoder {
+                Err(_) => refused += 1,
+                Ok(encoder) => {
+                    runs += 1;
+                    let input = Tensor::zeros((1, encoder.input().channels(), 4, 4), DType::F32, &Device::Cpu).unwrap();
+                    if let Ok(codes) = encoder.encode(&input) {
+                        assert_eq!(codes.dims(), [1, encoder.rows(), encoder.config().style_dim]);
+                    }
+                }
+            }
+        }
+    }
+    // Both happened, or nothing was tried.
+    assert!(runs > 1000 && refused > 200, "{runs} ran, {refused} were refused");
 }
