@@ -1,7 +1,8 @@
 //! Encoders of full size, of random weights: loading, and one pass at 256 x 256.
 //!
 //! `cargo bench --bench encoders -- [PASSES]` (5 by default): for IR-SE50 with the heads of e4e and of ReStyle and ResNet34 with ReStyle's, seconds
-//! of loading the file, and the median, the least and the most of the passes.
+//! of loading the file, and the median, the least and the most of the passes; and of both the processor's seconds, which a busy machine changes
+//! little.
 
 #[path = "../tests/common/encoder.rs"]
 mod encoder;
@@ -10,6 +11,18 @@ use encoder::{save, tensors, Sizes};
 use nada::nn::encoders::Encoder;
 use nada::rng::Rng;
 use std::time::Instant;
+
+/// Seconds that this process has computed, on all cores, its work in the system included.
+fn processor() -> f64 {
+    // SAFETY: zeros are such a struct, which the call fills.
+    let used = unsafe {
+        let mut used: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut used);
+        used
+    };
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 * 1e-6;
+    seconds(used.ru_utime) + seconds(used.ru_stime)
+}
 
 fn main() {
     let passes: usize = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(5).max(1);
@@ -28,10 +41,11 @@ fn main() {
     ] {
         let path = folder.path().join("encoder.safetensors");
         save(&path, &tensors(&sizes, 1), Some(&[512]), &[("encoder_type", kind)]);
-        let begin = Instant::now();
+        let (begin, work) = (Instant::now(), processor());
         let encoder = Encoder::open(&path).expect("an encoder");
-        let load = begin.elapsed().as_secs_f64();
+        let (load, load_work) = (begin.elapsed().as_secs_f64(), processor() - work);
         let input = Rng::new(2).normals(&[1, sizes.inputs, 256, 256], &candle_core::Device::Cpu).expect("numbers");
+        let work = processor();
         let mut seconds: Vec<f64> = (0..passes)
             .map(|_| {
                 let begin = Instant::now();
@@ -41,6 +55,7 @@ fn main() {
             .collect();
         seconds.sort_by(f64::total_cmp);
         let (median, least, most) = (seconds[passes / 2], seconds[0], seconds[passes - 1]);
-        println!("{name}: loaded in {load:.2} s; a pass takes {median:.3} s ({least:.3} to {most:.3})");
+        let work = (processor() - work) / passes as f64;
+        println!("{name}: loaded in {load:.2} s, of the processor {load_work:.2} s; a pass takes {median:.3} s ({least:.3} to {most:.3}), {work:.3} s");
     }
 }

@@ -10,6 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::kernels::{linear, Convolution, Features};
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 /// torch's default for batch norms.
 const EPSILON: f64 = 1e-5;
@@ -144,9 +145,8 @@ impl Backbone {
         let mut width = outputs(&format!("{stem}.weight"));
         let slopes = file.f32(slopes, Some(&[width]))?;
         let stem = folded(file, stem, norm, [width, config.input_channels, k, k], Some(&slopes), stride)?;
-        let (mut blocks, mut ends) = (Vec::with_capacity(config.blocks), Vec::new());
+        let (mut plan, mut ends) = (Vec::with_capacity(config.blocks), Vec::new());
         for i in 0..config.blocks {
-            cancel.check()?;
             let name = format!("body.{i}");
             let to = outputs(&format!("{name}.{}.weight", if ir_se { "res_layer.1" } else { "conv1" }));
             // The map is halved wherever it becomes wider, and by IR-SE50's first block.
@@ -154,10 +154,15 @@ impl Backbone {
             if to != width && i > 0 {
                 ends.push(i - 1);
             }
-            let block = if ir_se { Block::ir_se } else { Block::basic };
-            blocks.push(block(file, &name, width, to, stride)?);
+            plan.push((name, width, to, stride));
             width = to;
         }
+        let block = |(name, from, to, stride): (String, usize, usize, usize)| {
+            cancel.check()?;
+            let block = if ir_se { Block::ir_se } else { Block::basic };
+            block(file, &name, from, to, stride)
+        };
+        let blocks = plan.into_par_iter().map(block).collect::<Result<Vec<Block>>>()?;
         ends.push(config.blocks.saturating_sub(1));
         Ok(Self { stem, blocks, ends, width })
     }
