@@ -2,6 +2,9 @@
 //!
 //! A batch norm behind a convolution is folded into it. The one before each of IR-SE50's blocks is not: its convolution's border is zeros, not
 //! what the norm makes of zeros.
+//!
+//! Folding rounds each weight once more (2^-24 of it). Wide convolutions of stride 1 go through Winograd's points, whose error is up to 8e-5 of a
+//! layer's root mean square with 512 channels, where plain sums have 7e-6.
 
 use super::file::{self, Config};
 use super::Trace;
