@@ -10,6 +10,7 @@ use capi::{c_path, file, initialised, last, ok, world};
 use common::compare::close;
 use common::encoder::{save, tensors, Sizes};
 use common::program::{error, here, json, run};
+use common::random_generator::Random;
 use common::{data, reference};
 use nada::capi::encoder::*;
 use nada::capi::inversion::*;
@@ -763,4 +764,36 @@ fn damaged_files_do_not_panic() {
     }
     // Both happened, or nothing was tried.
     assert!(runs > 1000 && refused > 200, "{runs} ran, {refused} were refused");
+}
+
+/// A generator of 32 px (8 rows of 16) beside the encoder, as trainers keep them.
+#[test]
+fn the_generator_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    Random { side: 32, style_dim: 16, mapping_layers: 2, channels: |_| 8, spread: 0.5 }.write(&at("generator.safetensors"));
+    let generator = checkpoint::open(&at("generator.safetensors")).unwrap();
+    let path = at("encoder.safetensors");
+    let open = |sizes: &Sizes, average: Option<&[usize]>, kind: &str| {
+        let mut all = tensors(sizes, 2);
+        all.extend(generator.keys().map(|key| (format!("../decoder.{key}"), generator.tensor(key).unwrap())));
+        save(&path, &all, average, &[("encoder_type", kind), ("start_from_latent_avg", "true")]);
+        Encoder::open(&path)
+    };
+    // e4e's trainer leaves out what can be made again.
+    let eight = Sizes { rows: 8, ..PYRAMID };
+    let encoder = open(&eight, None, "Encoder4Editing").unwrap();
+    let decoder = encoder.decoder().unwrap();
+    close("average", encoder.average().unwrap(), &decoder.broadcast(&decoder.mean_w().unwrap().unsqueeze(0).unwrap()).unwrap(), 0.0, 0.0);
+    let input = Rng::new(5).normals(&[1, 3, 64, 64], &Device::Cpu).unwrap();
+    let codes = encoder.codes(&input, &Cancel::new()).unwrap();
+    let want = encoder.encode(&input).unwrap().broadcast_add(encoder.average().unwrap()).unwrap();
+    close("codes", &codes, &want, 0.0, 0.0);
+    let e = message(open(&eight, None, "GradualStyleEncoder"), Kind::Format);
+    assert!(e.contains("has no latent_avg"), "{e}");
+    let e = message(open(&PYRAMID, None, "Encoder4Editing"), Kind::Format);
+    assert!(e.contains("gives 9 rows of 16") && e.contains("takes 8 of 16"), "{e}");
+    // Rows of W+ of a point of W are as many as the generator's.
+    let into_w = open(&Sizes { rows: 0, ..PYRAMID }, Some(&[1, 16]), "BackboneEncoderUsingLastLayerIntoW").unwrap();
+    assert_eq!((into_w.rows(), into_w.encode(&input).unwrap().dims()), (8, &[1, 8, 16][..]));
 }

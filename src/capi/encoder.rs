@@ -6,7 +6,7 @@ use super::error::guard;
 use super::handle::{handle, into_raw, out, release, Handle};
 use super::log::Opening;
 use super::model::nada_model;
-use super::status::{nada_status, Result};
+use super::status::nada_status;
 use super::values::path;
 use crate::nn::encoders::Encoder;
 use std::ffi::c_char;
@@ -65,8 +65,8 @@ pub unsafe extern "C" fn nada_model_encoder(
         out!(encoder);
         let model = handle!(model);
         let (Call { cancel, .. }, opening) = (Call::read(call)?, Opening::begin());
-        let found: Result<_> = model.runtime().run(|| model.pack().load_encoder_unless(&cancel)).map_err(Into::into);
-        if let Some(found) = found? {
+        let found = model.runtime().run(|| model.pack().load_encoder_unless(&cancel))?;
+        if let Some(found) = found {
             opened(opening, &found);
             *encoder = into_raw(LoadedEncoder { encoder: Arc::new(found) });
         }

@@ -114,6 +114,9 @@ int main(int argc, char **argv) try {
 
     nada_inversion_options invert = model.inversion_options();
     invert.steps = 2;
+    // The pack has no encoder, and this file is none.
+    CHECK(!model.encoder() && invert.encoder == nullptr && invert.method == NADA_METHOD_AUTO && invert.rounds == 5);
+    CHECK(status_of([&] { nada::encoder(context, "missing.pt"); }) == NADA_NOT_FOUND);
     nada::inversion inversion = generator.invert(picture, invert);
     CHECK(inversion.psnr > 0 && inversion.found.count() == 1);
     std::vector<unsigned char> bytes(64 * 48 * 4, 99), layer(bytes.size());

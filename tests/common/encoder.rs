@@ -103,9 +103,11 @@ pub fn tensors(sizes: &Sizes, seed: u64) -> BTreeMap<String, Tensor> {
     t.0
 }
 
-/// Writes a trainer's file as safetensors: tensors under `state_dict.encoder.`, an average of zeros of that shape, and settings.
+/// Writes a trainer's file as safetensors: tensors under `state_dict.encoder.` (those of a generator whose keys begin with `../` beside it), an
+/// average of zeros of that shape, and settings.
 pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, average: Option<&[usize]>, opts: &[(&str, &str)]) {
-    let mut all: BTreeMap<String, Tensor> = tensors.iter().map(|(key, t)| (format!("state_dict.encoder.{key}"), t.clone())).collect();
+    let name = |key: &String| key.strip_prefix("../").map_or(format!("state_dict.encoder.{key}"), |key| format!("state_dict.{key}"));
+    let mut all: BTreeMap<String, Tensor> = tensors.iter().map(|(key, t)| (name(key), t.clone())).collect();
     if let Some(shape) = average {
         all.insert("latent_avg".into(), Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap());
     }

@@ -2,6 +2,9 @@
 //!
 //! A batch norm behind a convolution is folded into it. The one before each of IR-SE50's blocks is not: its convolution's border is zeros, not
 //! what the norm makes of zeros.
+//!
+//! Folding rounds each weight once more (2^-24 of it). Wide convolutions of stride 1 go through Winograd's points, whose error is up to 8e-5 of a
+//! layer's root mean square with 512 channels, where plain sums have 7e-6.
 
 use super::file::{self, Config};
 use super::Trace;
@@ -10,6 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::kernels::{linear, Convolution, Features};
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 /// torch's default for batch norms.
 const EPSILON: f64 = 1e-5;
@@ -144,9 +148,8 @@ impl Backbone {
         let mut width = outputs(&format!("{stem}.weight"));
         let slopes = file.f32(slopes, Some(&[width]))?;
         let stem = folded(file, stem, norm, [width, config.input_channels, k, k], Some(&slopes), stride)?;
-        let (mut blocks, mut ends) = (Vec::with_capacity(config.blocks), Vec::new());
+        let (mut plan, mut ends) = (Vec::with_capacity(config.blocks), Vec::new());
         for i in 0..config.blocks {
-            cancel.check()?;
             let name = format!("body.{i}");
             let to = outputs(&format!("{name}.{}.weight", if ir_se { "res_layer.1" } else { "conv1" }));
             // The map is halved wherever it becomes wider, and by IR-SE50's first block.
@@ -154,10 +157,15 @@ impl Backbone {
             if to != width && i > 0 {
                 ends.push(i - 1);
             }
-            let block = if ir_se { Block::ir_se } else { Block::basic };
-            blocks.push(block(file, &name, width, to, stride)?);
+            plan.push((name, width, to, stride));
             width = to;
         }
+        let block = |(name, from, to, stride): (String, usize, usize, usize)| {
+            cancel.check()?;
+            let block = if ir_se { Block::ir_se } else { Block::basic };
+            block(file, &name, from, to, stride)
+        };
+        let blocks = plan.into_par_iter().map(block).collect::<Result<Vec<Block>>>()?;
         ends.push(config.blocks.saturating_sub(1));
         Ok(Self { stem, blocks, ends, width })
     }

@@ -8,6 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::kernels::{linear, Convolution, Features};
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 /// The first row that reads the map in the middle, and the first that reads the finest (Richardson et al. 2021, section 3).
 const MIDDLE: usize = 3;
@@ -103,11 +104,12 @@ impl Heads {
             }
         };
         let inputs = if config.pyramid { d } else { backbone.width };
-        let mut rows = Vec::with_capacity(config.styles);
-        for i in 0..config.styles {
+        // On all threads: reading, checking and packing a gigabyte.
+        let row = |i: usize| {
             cancel.check()?;
-            rows.push(Row::new(file, &format!("styles.{i}"), inputs, d)?);
-        }
+            Row::new(file, &format!("styles.{i}"), inputs, d)
+        };
+        let rows = (0..config.styles).into_par_iter().map(row).collect::<Result<Vec<Row>>>()?;
         Ok(Heads::Rows { rows, lateral, on_first: head == Head::OnFirst })
     }
 

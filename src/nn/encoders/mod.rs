@@ -186,7 +186,7 @@ impl Encoder {
             (Some(average), _) => Some(average),
             // The trainer of e4e leaves it out where it can be made again: the mean of many w.
             (None, Some(decoder)) if adds_average && head == Head::OnFirst && input == Input::Picture => {
-                Some(decoder.broadcast(&decoder.mean_w()?)?)
+                Some(decoder.broadcast(&decoder.mean_w_unless(file.cancel())?.unsqueeze(0)?)?)
             }
             (None, _) if input == Input::Rounds => {
                 return Err(broken("has no latent_avg, which the first round of a ReStyle encoder starts from".into())
