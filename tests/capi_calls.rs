@@ -843,7 +843,8 @@ fn faces_of_a_photo() {
         };
         let put = |frame: &nada_frame, other, feather| nada_image_put_back(w.context, &source, frame, square, other, feather, &target);
         fails(put(&frame(f64::NAN), null(), 0.1), "side NaN");
-        fails(put(&frame(0.5), null(), 0.1), "the side at least 1");
+        fails(put(&frame(0.5), null(), 0.1), "the side 1 to 360");
+        fails(put(&frame(361.0), null(), 0.1), "side 361");
         fails(put(&nada_frame { centre_x: 900.0, ..frame(20.0) }, null(), 0.1), "outside");
         fails(put(&frame(60.0), null(), 0.0), "feather: 0");
         fails(put(&frame(60.0), null(), f32::NAN), "feather");

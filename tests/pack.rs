@@ -118,7 +118,7 @@ fn unknown_keys_of_a_model_toml_are_left_out_with_a_warning() {
     let good = "name = 'p'\ngenerator = 'g.safetensors'\n";
     for (text, words) in [
         ("smell = 'roses'", vec!["'smell'"]),
-        ("[align]\nmethod = 'ffhq'", vec!["'align'"]),
+        ("[manners]\nmethod = 'good'", vec!["'manners'"]),
         ("[[source]]\nfile = 'a'\nsha256 = 'b'\nbytes = 1\npath = 'c'\nsmell = 1", vec!["'source.0.smell'"]),
         ("[recipe]\nlearning_rat = 1", vec!["'recipe.learning_rat'", "learning_rate"]),
         ("[recipe.stop]\nsmell = 1", vec!["'recipe.stop.smell'"]),

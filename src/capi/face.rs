@@ -12,6 +12,7 @@ use super::values::{finite, product, room_for};
 use crate::face::{align_unless, Detector, Face, Paste, Photo, Quad, FEATHER};
 use crate::picture::frame::Frame;
 use crate::picture::pixels;
+use crate::picture::MAX_SIDE;
 
 /// The faces that were found in a photo, the surest first. Never changes once made.
 pub struct nada_faces(());
@@ -77,11 +78,13 @@ unsafe fn photo(pixels: &nada_pixels) -> super::status::Result<Photo> {
 }
 
 /// Where a frame of the caller is; it may lie partly outside of the photo.
-unsafe fn frame(frame: *const nada_frame) -> super::status::Result<Quad> {
+unsafe fn frame(frame: *const nada_frame, photo: &nada_pixels) -> super::status::Result<Quad> {
     let nada_frame { centre_x, centre_y, side, angle, .. } = options::read(frame)?;
-    if ![centre_x, centre_y, side, angle].iter().all(|v| v.is_finite()) || side < 1.0 {
-        let message =
-            format_args!("centre ({centre_x}, {centre_y}), side {side} and angle {angle} must be finite, and the side at least 1");
+    let most = 2.0 * f64::from(photo.width.max(photo.height));
+    if ![centre_x, centre_y, angle].iter().all(|v| v.is_finite()) || !(1.0..=most).contains(&side) {
+        let message = format_args!(
+            "centre ({centre_x}, {centre_y}), side {side} and angle {angle} must be finite, and the side 1 to {most}, twice the photo's longer one"
+        );
         return Err(Failure::argument("frame", message));
     }
     Ok(Quad::of_frame(&Frame { centre: [centre_x, centre_y], side, angle }))
@@ -149,7 +152,7 @@ pub unsafe extern "C" fn nada_faces_free(faces: *mut nada_faces) {
 
 /// Cuts a frame out of a photo, upright, as an image of `size` pixels a side, as the pictures of FFHQ were made: what lies outside of the photo is
 /// its mirror, blurred. `samples`: in how many steps a side each pixel is looked at; 4 as FFHQ did, 1 as the scripts of encoders do, 0 for 4.
-/// For a frame that is to be inverted by a generator of photos; nada_image_from_frame() is for other pictures.
+/// The frame's centre may lie outside of the photo. For a frame that is to be inverted by a generator of photos; nada_image_from_frame() is for other pictures.
 /// Threads: any. Owner: `pixels` and `frame` are borrowed for the call; the caller frees *image with nada_image_free().
 /// Fails: NADA_INVALID_ARGUMENT (also a frame outside of the photo), NADA_CANCELLED, NADA_OUT_OF_MEMORY.
 #[no_mangle]
@@ -166,11 +169,12 @@ pub unsafe extern "C" fn nada_image_from_face(
         out!(image);
         let context = handle!(context);
         not_null!(pixels, frame);
-        let quad = self::frame(frame)?;
+        let quad = self::frame(frame, &*pixels)?;
         let photo = photo(&*pixels)?;
         let Call { cancel, .. } = Call::read(call)?;
         let samples = if samples == 0 { 4 } else { samples as usize };
         let sampled = samples.saturating_mul(size as usize);
+        room_for(product(&[sampled.min(MAX_SIDE); 2]), "image")?;
         let picture = context.runtime.run(|| align_unless(&photo, &quad, size as usize, sampled, &cancel)?.to_picture())?;
         *image = into_raw(picture.into());
         Ok(())
@@ -196,7 +200,7 @@ pub unsafe extern "C" fn nada_image_put_back(
     guard(|| {
         let (context, edit) = (handle!(context), handle!(edit));
         not_null!(source, frame, target);
-        let quad = self::frame(frame)?;
+        let quad = self::frame(frame, &*source)?;
         let reconstruction = match reconstruction.is_null() {
             true => None,
             false => Some(&handle!(reconstruction).picture),

@@ -103,7 +103,8 @@ fn rint(v: f64) -> f64 {
 /// The face in `quad` as a square of `size` pixels, sampled at `sampled` pixels a side, `size` at least: FFHQ took 4 times as many, which does not
 /// alias; encoders' scripts take as many. What lies outside of the photo is its mirror, blurred and faded to the photo's median colour.
 ///
-/// Errors: `InvalidArgument` where a size is out of range, or the quad lies outside of the photo.
+/// Errors: `InvalidArgument` where a size is out of range, or too large for a face as large as this beyond the photo's edge, or where the quad lies
+/// outside of the photo.
 pub fn align(photo: &Photo, quad: &Quad, size: usize, sampled: usize) -> Result<Photo> {
     align_unless(photo, quad, size, sampled, &Cancel::new())
 }
@@ -117,7 +118,7 @@ pub fn align_unless(photo: &Photo, quad: &Quad, size: usize, sampled: usize, can
     cancel.check()?;
     let (part, quad) = surroundings(photo, quad, size)?;
     cancel.check()?;
-    let (part, quad) = padded(part, quad);
+    let (part, quad) = padded(part, quad)?;
     cancel.check()?;
     let large = transformed(&part, &quad, sampled);
     if sampled == size {
@@ -169,18 +170,25 @@ fn mirrored(at: i64, length: usize) -> usize {
     at.min(period - at).min(length as i64 - 1) as usize
 }
 
+/// Pixels of a padded part, at the most: 4.5 GiB while it is blurred.
+const MOST_PADDED: usize = 1 << 27;
+
 /// The part with what the quad needs beyond its edges, where it needs any.
-fn padded(part: Photo, quad: Quad) -> (Photo, Quad) {
+fn padded(part: Photo, quad: Quad) -> Result<(Photo, Quad)> {
     let b = border(&quad);
     let (w, h) = (part.width as f64, part.height as f64);
     let [left, top, right, bottom] = quad.extent(0.0);
     let need = [-left + b, -top + b, right - w + b, bottom - h + b].map(|v| v.max(0.0));
     if need.iter().all(|v| *v <= b - 4.0) {
-        return (part, quad);
+        return Ok((part, quad));
     }
     let pads = need.map(|v| v.max(rint(quad.size * 0.3)) as usize);
     let [left, top, right, bottom] = pads;
     let (width, height) = (part.width + left + right, part.height + top + bottom);
+    if width.saturating_mul(height) > MOST_PADDED {
+        let message = format!("the face and what is mirrored around it take {width} x {height} pixels; a smaller size shrinks it first");
+        return Err(Error::argument("size", message));
+    }
     let mut values: Vec<f32> = Vec::with_capacity(width * height * 3);
     for y in 0..height {
         let row = part.row(mirrored(y as i64 - top as i64, part.height));
@@ -209,7 +217,7 @@ fn padded(part: Photo, quad: Quad) -> (Photo, Quad) {
     let median = [0, 1, 2].map(|c| median(values.iter().skip(c).step_by(3).copied().collect()));
     fade(&mut values, &|far| far.clamp(0.0, 1.0), &|i| median[i % 3]);
     let rgb = values.into_iter().map(|v| v.round_ties_even().clamp(0.0, 255.0) as u8).collect();
-    (Photo { width, height, rgb }, quad.moved([left as f64, top as f64]))
+    Ok((Photo { width, height, rgb }, quad.moved([left as f64, top as f64])))
 }
 
 /// By a Gaussian, cut off at 4 sigma, in both directions; beyond the edges the picture is mirrored, its last pixel repeated.
