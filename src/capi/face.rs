@@ -152,7 +152,8 @@ pub unsafe extern "C" fn nada_faces_free(faces: *mut nada_faces) {
 
 /// Cuts a frame out of a photo, upright, as an image of `size` pixels a side, as the pictures of FFHQ were made: what lies outside of the photo is
 /// its mirror, blurred. `samples`: in how many steps a side each pixel is looked at; 4 as FFHQ did, 1 as the scripts of encoders do, 0 for 4.
-/// The frame's centre may lie outside of the photo. For a frame that is to be inverted by a generator of photos; nada_image_from_frame() is for other pictures.
+/// The frame's centre may lie outside of the photo. For a frame that is to be inverted by a generator of photos; nada_image_from_frame() is
+/// for other pictures.
 /// Threads: any. Owner: `pixels` and `frame` are borrowed for the call; the caller frees *image with nada_image_free().
 /// Fails: NADA_INVALID_ARGUMENT (also a frame outside of the photo), NADA_CANCELLED, NADA_OUT_OF_MEMORY.
 #[no_mangle]
