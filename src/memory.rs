@@ -434,8 +434,9 @@ mod tests {
         let side = clips[0].clip.resolution() as u64;
         let of =
             |pool: usize, augment: bool| adapt(config, &Settings { pool, augment, snapshot_every: 0, ..Settings::default() }, &sizes, 1, 2);
-        assert_eq!(of(1000, true) - of(0, true), 4 * 1000 * (3 * side * side + 256));
-        assert_eq!(of(1000, false) - of(0, false), 4 * 1000 * (clips[0].clip.dimension() as u64 + 256));
+        // Whether there is one at all changes what is kept of the frozen twin, too.
+        assert_eq!(of(2000, true) - of(1000, true), 4 * 1000 * (3 * side * side + 256));
+        assert_eq!(of(2000, false) - of(1000, false), 4 * 1000 * (clips[0].clip.dimension() as u64 + 256));
         let settings = Settings { pool: 4000, augment: true, snapshot_every: 0, ..Settings::default() };
         let need = Need::adapting(config, &settings, sizes.clone(), 1, 2);
         let low = |pool| adapt(config, &Settings { pool, memory: Memory::Low, ..settings.clone() }, &sizes, 1, 2);
