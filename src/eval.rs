@@ -109,7 +109,19 @@ pub struct HeldOut {
     pub plain: Tensor,
 }
 
+/// What [`domains`] will need.
+///
+/// Errors: as those of [`HeldOut::open`].
+pub fn need<'a>(pack: &ModelPack, generator: &'a Generator, domains: &[(&Domain, f32)]) -> Result<Need<'a>> {
+    HeldOut::open(pack)?.need(generator, domains)
+}
+
 impl HeldOut {
+    fn need<'a>(&self, generator: &'a Generator, domains: &[(&Domain, f32)]) -> Result<Need<'a>> {
+        // Of 3 channels: as drawn, clamped and in [0, 1], as they were and as they should be in both ranges.
+        Ok(Need::drawing_each(generator.config(), self.plain.dim(0)?, domains, 3 * 7))
+    }
+
     /// Errors: `Unsupported` where the pack has none; `Format` where the file lacks a tensor, or has not a picture for each latent.
     pub fn open(pack: &ModelPack) -> Result<Self> {
         let Some(path) = &pack.held_out else {
@@ -204,8 +216,7 @@ pub fn domains(
     cancel: &Cancel,
 ) -> Result<Evaluation> {
     let held_out = HeldOut::open(pack)?;
-    // Of 3 channels: as drawn, clamped and in [0, 1], as they were and as they should be in both ranges.
-    Need::drawing_each(generator.config(), held_out.plain.dim(0)?, domains, 3 * 7).check()?;
+    held_out.need(generator, domains)?.check()?;
     let truth_pictures = truth.map(|name| held_out.truth(name)).transpose()?;
     let resize = pack.settings()?.clip_resize;
     let mut parts = vec![];

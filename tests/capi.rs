@@ -1649,11 +1649,17 @@ fn memory_has_a_limit() {
         (w.model, w.generator) = open(with_limit(1 << 20));
         let mut estimates = vec![];
         type Call<'a> = (&'a str, &'a dyn Fn(&World) -> nada_status);
-        let calls: [Call; 4] = [
+        let calls: [Call; 5] = [
             ("rendering", &|w| w.render(w.latent, |_| ())),
             ("inverting", &|w| w.invert(w.image, |_| ())),
             ("rendering", &|w| w.draw(|_, _, _| ())),
             ("adapting", &|w| w.adapt(|_| ())),
+            ("rendering", &|w| {
+                let mut evaluation = null_mut();
+                let status = nada_model_evaluate(w.model, null(), null(), 0, c"a pencil sketch".as_ptr(), null(), null(), &mut evaluation);
+                nada_evaluation_free(evaluation);
+                status
+            }),
         ];
         for (what, call) in &calls {
             assert_eq!(call(&w), NADA_OUT_OF_MEMORY, "{what}");

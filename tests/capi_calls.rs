@@ -39,6 +39,7 @@ use nada::progress::Cancel;
 use std::ffi::{c_char, c_void, CString};
 use std::path::Path;
 use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -509,6 +510,7 @@ fn the_log_tells_what_is_opened_and_what_failed() {
         assert_eq!(nada_log_set_callback(None, null_mut(), 6), NADA_INVALID_ARGUMENT);
     }
     a_callback_may_wait_for_threads_that_log();
+    a_callback_may_ask_for_what_was_opened();
 }
 
 /// What was opened, of which kind, how large it is, how long it took. Names of the test's own: others log at the same time.
@@ -592,6 +594,34 @@ fn a_callback_may_wait_for_threads_that_log() {
         done.send(replaced.join().unwrap()).unwrap();
     });
     assert_eq!(waiting.recv_timeout(Duration::from_secs(20)), Ok(NADA_OK), "a lock is held while the callback runs");
+}
+
+/// The model that the callback asks, and what it was answered.
+static ASKED: AtomicPtr<nada_model> = AtomicPtr::new(null_mut());
+static ANSWER: Mutex<Option<nada_status>> = Mutex::new(None);
+
+unsafe extern "C" fn ask_again(_: LogLevelNumber, message: *const c_char, _: *mut c_void) {
+    if text(message).contains("opened generator of the pack") {
+        let mut generator = null_mut();
+        let status = nada_model_generator(ASKED.load(Ordering::SeqCst), null(), &mut generator);
+        nada_generator_free(generator);
+        *ANSWER.lock().unwrap() = Some(status);
+    }
+}
+
+fn a_callback_may_ask_for_what_was_opened() {
+    let (done, waiting) = std::sync::mpsc::channel();
+    std::thread::spawn(move || unsafe {
+        let w = world();
+        let model = made!(nada_model_open(w.context, c_path(&file("models/starter")).as_ptr()));
+        ASKED.store(model, Ordering::SeqCst);
+        ok(nada_log_set_callback(Some(ask_again), null_mut(), nada_log_level::NADA_LOG_INFO as i32));
+        nada_generator_free(made!(nada_model_generator(model, null())));
+        ok(nada_log_set_callback(None, null_mut(), 0));
+        nada_model_free(model);
+        done.send(ANSWER.lock().unwrap().take()).unwrap();
+    });
+    assert_eq!(waiting.recv_timeout(Duration::from_secs(60)), Ok(Some(NADA_OK)), "what is asked for is still being made");
 }
 
 #[test]

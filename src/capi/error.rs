@@ -91,8 +91,8 @@ fn panic_message(payload: Box<dyn Any + Send>) -> String {
 
 /// Runs the body of a function that returns a status. A failure's message is kept for this thread; a panic ends here.
 ///
-/// `AssertUnwindSafe`: bodies write through out pointers only as their last act, and what they change is an adaptation behind a lock
-/// that a panic poisons.
+/// `AssertUnwindSafe`: before their last act bodies do no more with out pointers than clear what they point to, and what they change is an
+/// adaptation behind a lock that a panic poisons.
 pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> nada_status {
     let failure = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => return NADA_OK,

@@ -109,6 +109,7 @@ pub unsafe extern "C" fn nada_model_evaluate(
         let truth = if truth.is_null() { None } else { Some(text(truth, "truth")?.to_string()) };
         let Call { cancel, .. } = Call::read(call)?;
         let (generator, clips) = (model.generator(&cancel)?, model.clips(&cancel)?);
+        model.runtime().admit(eval::need(model.pack(), &generator, &domains)?)?;
         let done = model.runtime().run(|| {
             let pack = model.pack();
             let truth = truth.map_or_else(|| eval::known_truth(pack, target), |name| Ok(Some(name)))?;

@@ -66,24 +66,29 @@ impl LoadedModel {
     }
 
     pub fn generator(&self, cancel: &Cancel) -> Result<Arc<Generator>> {
-        let load = || -> Result<_> {
-            let opening = Opening::begin();
-            let generator = self.runtime.run(|| self.pack.load_generator_unless(cancel))?;
-            opening.end("generator", format_args!("of the pack {}", self.pack.name), extent(&generator));
-            Ok(Arc::new(generator))
-        };
-        self.generator.get_or_try_init(load).cloned()
+        let mut opening = None;
+        let generator = self.generator.get_or_try_init(|| -> Result<_> {
+            opening = Some(Opening::begin());
+            Ok(Arc::new(self.runtime.run(|| self.pack.load_generator_unless(cancel))?))
+        })?;
+        // Not while it is being made: who reads the log may ask for it.
+        if let Some(opening) = opening {
+            opening.end("generator", format_args!("of the pack {}", self.pack.name), extent(generator));
+        }
+        Ok(generator.clone())
     }
 
     pub fn clips(&self, cancel: &Cancel) -> Result<Vec<WeightedClip>> {
-        let load = || -> Result<_> {
-            let opening = Opening::begin();
-            let clips = self.runtime.run(|| self.pack.load_clips_unless(cancel))?;
+        let mut opening = None;
+        let clips = self.clips.get_or_try_init(|| -> Result<_> {
+            opening = Some(Opening::begin());
+            Ok(self.runtime.run(|| self.pack.load_clips_unless(cancel))?)
+        })?;
+        if let Some(opening) = opening {
             let sizes: Vec<String> = clips.iter().map(|c| format!("{} of {} px", c.clip.name, c.clip.resolution())).collect();
             opening.end("CLIPs", format_args!("of the pack {}", self.pack.name), sizes.join(", "));
-            Ok(clips)
-        };
-        self.clips.get_or_try_init(load).cloned()
+        }
+        Ok(clips.clone())
     }
 
     pub fn pack(&self) -> &ModelPack {

@@ -123,7 +123,11 @@ fn persist_new(file: NamedTempFile, path: &Path) -> std::result::Result<(), (io:
     };
     // A file system that has neither links nor a rename that spares what is there: the name is claimed first.
     match OpenOptions::new().write(true).create_new(true).open(path) {
-        Ok(_) => refused.file.persist(path).map(drop).map_err(|e| (e.error, Some(e.file))),
+        Ok(_) => refused.file.persist(path).map(drop).map_err(|e| {
+            // Empty, and this call's own.
+            let _ = std::fs::remove_file(path);
+            (e.error, Some(e.file))
+        }),
         Err(e) => Err((e, Some(refused.file))),
     }
 }
@@ -178,7 +182,10 @@ fn keep_owner(file: &File, there: &Metadata) {
     use std::os::unix::fs::MetadataExt;
     let mine = file.metadata().map(|m| (m.uid(), m.gid()));
     if mine.is_ok_and(|mine| mine != (there.uid(), there.gid())) {
-        let _ = std::os::unix::fs::fchown(file, Some(there.uid()), Some(there.gid()));
+        // Who may not give it away can still keep it in a group of his own.
+        if std::os::unix::fs::fchown(file, Some(there.uid()), Some(there.gid())).is_err() {
+            let _ = std::os::unix::fs::fchown(file, None, Some(there.gid()));
+        }
     }
 }
 

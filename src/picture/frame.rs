@@ -7,8 +7,8 @@ use super::pixels::{unit, Layout};
 use super::resample::{add_across, premultiply, straighten, taps, taps_at};
 use super::shrink::Shrink;
 use super::{check_size, rows, Picture};
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::progress::Cancel;
 use std::cell::Cell;
 
 /// Bytes of the rows that are worked on at a time.
