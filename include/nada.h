@@ -49,7 +49,8 @@
  * Threads. Handles never change once made, so any number of threads may use one at the same time; only an adaptation serves one call
  * at a time (a second one gets NADA_BUSY), and a cancel token is there to be triggered from elsewhere. Free a handle when no other thread
  * uses it. A call computes on threads of its context and returns when it is done; pictures, which belong to no context, are read and shrunk
- * on threads of one that are idle, else on the caller's. Callbacks run on the thread that made the call.
+ * on threads of one that are idle, else on the caller's. Progress callbacks run on the thread that made
+ * the call.
  *
  * Structs that may grow begin with struct_size, and are filled by a function that takes sizeof: set fields after it. Where every default
  * is 0 or has to be set, as of nada_call and nada_frame, `{sizeof x, ...}` does it too. Enumerations and status numbers may get new
@@ -2065,7 +2066,8 @@ void nada_faces_free(nada_faces *faces);
 
 /**
  * Cuts a frame out of a photo, upright, as an image of `size` pixels a side, as the pictures of FFHQ were made: what lies outside of the photo is
- * its mirror, blurred. `samples`: in how many steps a side each pixel is looked at; 4 as FFHQ did, 1 as the scripts of encoders do, 0 for 4.
+ * its mirror, blurred. `samples`: in how many steps a side each pixel is looked at; 4 as FFHQ did, 1 as the scripts of encoders do, 0 for 4. Up
+ * to 8192 pixels and 16384 steps a side.
  * The frame's centre may lie outside of the photo. For a frame that is to be inverted by a generator of photos; nada_image_from_frame() is
  * for other pictures.
  * Threads: any. Owner: `pixels` and `frame` are borrowed for the call; the caller frees *image with nada_image_free().

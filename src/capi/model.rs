@@ -82,7 +82,7 @@ impl LoadedModel {
         let mut opening = None;
         let clips = self.clips.get_or_try_init(|| -> Result<_> {
             opening = Some(Opening::begin());
-            Ok(self.runtime.run(|| self.pack.load_clips_unless(cancel))?)
+            self.runtime.run(|| self.pack.load_clips_unless(cancel))
         })?;
         if let Some(opening) = opening {
             let sizes: Vec<String> = clips.iter().map(|c| format!("{} of {} px", c.clip.name, c.clip.resolution())).collect();

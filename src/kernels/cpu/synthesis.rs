@@ -113,7 +113,7 @@ impl Given<'_> {
                     let d = self.norms(layer, &s);
                     let len = features(layer);
                     let mut y = spare.take().map_or_else(|| room(len), |spare| spare.resized(len));
-                    self.convolution(layer, map, &s, &d, (strength, noise), &mut y, seen.as_deref_mut())?;
+                    self.convolution(layer, map, (&s, &d), (strength, noise), &mut y, seen.as_deref_mut())?;
                     (h, w) = (layer.height, layer.width);
                     let before = std::mem::replace(&mut x, y);
                     if keep {
@@ -164,8 +164,7 @@ impl Given<'_> {
         &self,
         layer: &Layer,
         x: Map,
-        s: &[f32],
-        d: &[f32],
+        (s, d): (&[f32], &[f32]),
         (strength, noise): (usize, usize),
         y: &mut [f32],
         seen: Option<&mut Seen>,

@@ -227,8 +227,8 @@ pub(super) fn unblurred(
                 }
                 out[i..i + PANEL].copy_from_slice(&sums);
             }
-            for i in whole..k {
-                out[i] = at(i);
+            for (i, out) in out.iter_mut().enumerate().skip(whole) {
+                *out = at(i);
             }
         }
     }
