@@ -3,7 +3,7 @@
 mod common;
 
 use candle_core::{DType, Device, Tensor};
-use common::program::{error, here, json, run, PACK};
+use common::program::{copy, error, here, json, run, PACK};
 use common::{close, data, reference};
 use nada::cancel::Cancel;
 use nada::error::Kind;
@@ -437,18 +437,6 @@ fn pack_with(folder: &Path, line: &str) -> String {
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("resolution = 32", &format!("resolution = 32\n{line}"))).unwrap();
     pack.to_string_lossy().into_owned()
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let from = entry.unwrap().path();
-        let to = to.join(from.file_name().unwrap());
-        match from.is_dir() {
-            true => copy(&from, &to),
-            false => _ = std::fs::copy(&from, &to).unwrap(),
-        }
-    }
 }
 
 #[test]

@@ -64,7 +64,8 @@ pub fn pack_with_recipe(folder: &Path, recipe: &str) -> std::path::PathBuf {
     folder.to_path_buf()
 }
 
-fn copy(from: &Path, to: &Path) {
+/// A folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let from = entry.unwrap().path();

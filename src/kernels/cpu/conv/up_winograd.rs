@@ -12,7 +12,7 @@ use super::direct::Out;
 use super::epilogue::{Epilogue, Place};
 use super::panels::Panels;
 use super::up::{flipped, four, unblurred};
-use super::winograd::Sum;
+use super::winograd::{both, Sum};
 use super::{over_tiles, tiles, Map, Share, Shared, Tile};
 use crate::kernels::cpu::micro::{fitted, in_flight, Sink, Terms, PANEL};
 use crate::kernels::cpu::scratch::Scratch;
@@ -112,18 +112,17 @@ impl WithSimd for Spread<'_> {
         let size = panels.inputs * PANEL;
         let first = panels.panel(0, panel).as_ptr();
         for i in (0..size).step_by(S::F32_LANES) {
-            let mut rows = [[simd.splat_f32s(0.0); KINDS]; 3];
-            for a in 0..3 {
+            let points = both::<S, 3, KINDS>(
+                simd,
                 // SAFETY: a panel has `size` numbers, a multiple of every vector's.
-                let at = |b: usize| unsafe { load::<S>(first.add((3 * a + b) * panels.tap_step() + i)) };
-                rows[a] = spread(simd, way, [at(0), at(1), at(2)]);
-            }
-            for b in 0..KINDS {
-                let column = spread(simd, way, [rows[0][b], rows[1][b], rows[2][b]]);
-                for a in 0..KINDS {
-                    // SAFETY: as above; each panel is one job's.
-                    unsafe { store::<S>(out.at(((KINDS * a + b) * panels.count() + panel) * size + i), column[a]) };
-                }
+                #[inline(always)]
+                |a: usize, b: usize| unsafe { load::<S>(first.add((3 * a + b) * panels.tap_step() + i)) },
+                #[inline(always)]
+                |w| spread(simd, way, w),
+            );
+            for (kind, v) in points.as_flattened().iter().enumerate() {
+                // SAFETY: as above; each panel is one job's.
+                unsafe { store::<S>(out.at((kind * panels.count() + panel) * size + i), *v) };
             }
         }
     }
@@ -729,20 +728,19 @@ impl WithSimd for Gather<'_> {
         let Self { du, panels, panel, c, out } = self;
         let size = c * PANEL;
         for i in (0..size).step_by(S::F32_LANES) {
-            let mut rows = [[simd.splat_f32s(0.0); 3]; KINDS];
-            for a in 0..KINDS {
+            let taps = both::<S, KINDS, 3>(
+                simd,
                 // SAFETY: a panel has c * 16 numbers, and is one job's alone.
-                let at = |b: usize| unsafe { load::<S>(du.as_ptr().add(((KINDS * a + b) * panels + panel) * size + i)) };
-                rows[a] = gather(simd, [at(0), at(1), at(2), at(3), at(ODD)]);
-            }
-            for b in 0..3 {
-                let taps = gather(simd, [rows[0][b], rows[1][b], rows[2][b], rows[3][b], rows[ODD][b]]);
-                for a in 0..3 {
-                    // SAFETY: as above.
-                    unsafe {
-                        let to = out.at(((3 * a + b) * panels + panel) * size + i);
-                        store::<S>(to, simd.add_f32s(load::<S>(to), taps[a]));
-                    }
+                #[inline(always)]
+                |a: usize, b: usize| unsafe { load::<S>(du.as_ptr().add(((KINDS * a + b) * panels + panel) * size + i)) },
+                #[inline(always)]
+                |m| gather(simd, m),
+            );
+            for (tap, v) in taps.as_flattened().iter().enumerate() {
+                // SAFETY: as above.
+                unsafe {
+                    let to = out.at((tap * panels + panel) * size + i);
+                    store::<S>(to, simd.add_f32s(load::<S>(to), *v));
                 }
             }
         }

@@ -95,7 +95,7 @@ fn gather<S: Simd>(simd: S, m: [S::f32s; 6]) -> [S::f32s; 3] {
 
 /// `half` along both directions of a square of vectors, N x N to M x M.
 #[inline(always)]
-fn both<S: Simd, const N: usize, const M: usize>(
+pub(super) fn both<S: Simd, const N: usize, const M: usize>(
     simd: S,
     at: impl Fn(usize, usize) -> S::f32s,
     half: impl Fn([S::f32s; N]) -> [S::f32s; M],
