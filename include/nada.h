@@ -1025,8 +1025,8 @@ nada_status nada_generator_fingerprint(
     const char **fingerprint);
 
 /**
- * Draws `count` random points of W from a seed, the same on every machine. `truncation` in [0, 1.5] draws them towards the mean;
- * 0.7 is usual, 1 leaves them. `call` may be NULL.
+ * Draws `count` random points of W from a seed, whose random numbers are the same on every machine. `truncation` in [0, 1.5] draws them
+ * towards the mean; 0.7 is usual, 1 leaves them. `call` may be NULL.
  * Threads: any. Owner: the caller frees *latent with nada_latent_free().
  * Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_OUT_OF_MEMORY.
  */
@@ -1508,7 +1508,7 @@ struct nada_adaptation_options {
     double learning_rate;
     /** Adam's second beta, in [0, 1). */
     double beta2;
-    /** Of everything that is drawn at random; the same seed gives the same domain. */
+    /** Of everything that is drawn at random; the same seed gives the same domain on the same kind of device. */
     uint64_t seed;
     nada_mode mode;
     nada_parameters parameters;

@@ -66,8 +66,8 @@ pub enum Schedule {
     Constant,
     /// Falls linearly, to nothing after the last step.
     Linear,
-    /// Rises linearly from `start` over the share `up` of the steps, falls as a cosine over the share `down` at the end (Karras et al. 2020,
-    /// appendix D, with a start of 0).
+    /// Rises linearly from `start`, as fast as from 0 to 1 over the share `up` of the steps, falls as a cosine over the share `down` at the
+    /// end (Karras et al. 2020, appendix D, with a start of 0).
     RiseAndFall {
         start: f64,
         up: f64,

@@ -64,7 +64,7 @@ impl Kind {
             Kind::Flag => "true or false".into(),
             Kind::Choice(names) => format!("one of {}", names.join(", ")),
             Kind::Group { complete: true } => "none or default".into(),
-            Kind::Group { complete: false } => "none, or a table".into(),
+            Kind::Group { complete: false } => "none, or a table, whose fields are settings of their own".into(),
         }
     }
 

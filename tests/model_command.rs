@@ -286,10 +286,11 @@ fn other_formats_become_packs() {
         ..NewPack::default()
     };
     let pack = new.make(folder.path(), &Cancel::new()).unwrap();
-    // Their 32 tokens have no table, so texts cannot be embedded, and check says so.
+    // Their 32 tokens have no table, so texts cannot be embedded, and the encoder's widths are those of no network: check says so.
     let wrong: Vec<(String, String)> = pack.check().into_iter().filter_map(|f| Some((f.what, f.outcome.err()?.to_string()))).collect();
-    assert_eq!(wrong.iter().map(|(what, _)| what.as_str()).collect::<Vec<_>>(), ["clip open_clip", "clip hf_sharded"]);
-    assert!(wrong.iter().all(|(_, e)| e.contains("vocab.json")), "{wrong:?}");
+    assert_eq!(wrong.iter().map(|(what, _)| what.as_str()).collect::<Vec<_>>(), ["clip open_clip", "clip hf_sharded", "encoder"]);
+    assert!(wrong[..2].iter().all(|(_, e)| e.contains("vocab.json")), "{wrong:?}");
+    assert!(wrong[2].1.contains("encoder-e4e.safetensors") && wrong[2].1.contains("latlayer1"), "{wrong:?}");
     let names: Vec<_> = pack.clips.iter().map(|c| Clip::open(&c.path).unwrap().name).collect();
     assert_eq!(names, ["open_clip", "hf_sharded"]);
     for (clip, original) in pack.clips.iter().zip(&new.clips) {
@@ -339,9 +340,11 @@ fn reference_files_become_packs() {
     assert_eq!(pack.boundaries.len(), 2);
     assert_ne!(pack.boundaries[0], pack.boundaries[1]);
     assert_eq!(checkpoint::open(&pack.boundaries[0]).unwrap().shape("boundary"), Some(&[64][..]));
-    // The tiny ResNet's vocabulary is not OpenAI's and has no table: it cannot embed texts, and check says so.
-    let wrong: Vec<String> = pack.check().into_iter().filter(|f| f.outcome.is_err()).map(|f| f.what).collect();
-    assert_eq!(wrong, ["clip tiny_rn_openai_state_dict"]);
+    // The tiny ResNet's vocabulary is not OpenAI's and has no table: it cannot embed texts. The encoder's file has tensors alone, which do not tell
+    // what becomes of its rows. Check says so.
+    let wrong: Vec<(String, String)> = pack.check().into_iter().filter_map(|f| Some((f.what, f.outcome.err()?.to_string()))).collect();
+    assert_eq!(wrong.iter().map(|(what, _)| what.as_str()).collect::<Vec<_>>(), ["clip tiny_rn_openai_state_dict", "encoder"]);
+    assert!(wrong[1].1.contains("opts"), "{wrong:?}");
 
     for name in ["tiny64", "tiny64_cond"] {
         let generator = reference.join(format!("stylegan2_nvidia/{name}.pkl"));

@@ -114,7 +114,7 @@ pub struct nada_adaptation_options {
     pub learning_rate: f64,
     /// Adam's second beta, in [0, 1).
     pub beta2: f64,
-    /// Of everything that is drawn at random; the same seed gives the same domain.
+    /// Of everything that is drawn at random; the same seed gives the same domain on the same kind of device.
     pub seed: u64,
     pub mode: ModeNumber,
     pub parameters: ParametersNumber,

@@ -357,8 +357,8 @@ pub unsafe extern "C" fn nada_generator_fingerprint(
     })
 }
 
-/// Draws `count` random points of W from a seed, the same on every machine. `truncation` in [0, 1.5] draws them towards the mean;
-/// 0.7 is usual, 1 leaves them. `call` may be NULL.
+/// Draws `count` random points of W from a seed, whose random numbers are the same on every machine. `truncation` in [0, 1.5] draws them
+/// towards the mean; 0.7 is usual, 1 leaves them. `call` may be NULL.
 /// Threads: any. Owner: the caller frees *latent with nada_latent_free().
 /// Fails: NADA_INVALID_ARGUMENT, NADA_CANCELLED, NADA_OUT_OF_MEMORY.
 #[no_mangle]

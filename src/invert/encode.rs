@@ -88,20 +88,8 @@ fn latent(codes: &Tensor) -> Result<Latent> {
     Ok(Latent { space: Space::WPlus, tensor, noise: None })
 }
 
-/// `Mismatch` where the encoder's rows are not those of the generator.
 fn check_fits(encoder: &Encoder, generator: &Generator) -> Result<()> {
-    let (have, want) = ((encoder.rows(), encoder.config().style_dim), (generator.config().n_latent(), generator.config().style_dim));
-    if have == want {
-        return Ok(());
-    }
-    Err(Error::Mismatch(format!(
-        "the encoder {} gives {} rows of {} numbers, where the generator takes {} of {}: it was trained for another one",
-        encoder.path().display(),
-        have.0,
-        have.1,
-        want.0,
-        want.1
-    )))
+    encoder.check_rows((generator.config().n_latent(), generator.config().style_dim))
 }
 
 /// One of ReStyle's rounds.

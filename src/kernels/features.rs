@@ -318,8 +318,8 @@ mod tests {
         }
     }
 
-    /// The kernels against conv2d: sums of up to 1000 products, in units of their standard deviation; Winograd's error is eight times that
-    /// of sums.
+    /// The kernels against conv2d: sums of up to 1000 products, in units of their standard deviation: each rounds to 2^-24 of what it has so far,
+    /// 1e-5 in the worst of some thousand sums, twice for two. Winograd's error is eight times that of sums.
     #[test]
     fn convolutions_are_conv2d() {
         for (inputs, outputs, k, stride, h, w) in [
@@ -334,13 +334,14 @@ mod tests {
         ] {
             let weight = (noise(&[outputs, inputs, k, k], 1) / ((inputs * k * k) as f64).sqrt()).unwrap();
             let (bias, slopes, x) = (noise(&[outputs], 2), noise(&[outputs], 3), noise(&[2, inputs, h, w], 4));
+            let within = if (inputs, k, stride) == (64, 3, 1) { 1e-4 } else { 2e-5 };
             for slopes in [None, Some(&slopes)] {
                 let have = Convolution::new(&weight, &bias, slopes, stride).unwrap();
                 let plain =
                     Convolution { way: Way::Plain(weight.clone()), bias: bias.clone(), slopes: slopes.cloned(), stride, padding: k / 2 };
                 let [last, planes] = both(&x);
                 let results = [have.forward(&last).unwrap(), plain.forward(&planes).unwrap()];
-                same(&format!("{inputs} to {outputs}, {k}, stride {stride}"), results.map(|y| y.to_tensor().unwrap()), 1e-4);
+                same(&format!("{inputs} to {outputs}, {k}, stride {stride}"), results.map(|y| y.to_tensor().unwrap()), within);
             }
         }
     }

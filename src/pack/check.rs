@@ -19,8 +19,8 @@ pub struct Finding {
 }
 
 impl ModelPack {
-    /// Loads everything the pack names: shapes, the generator's fingerprint, one picture, and one embedding of a text and of that picture by
-    /// each CLIP, all finite.
+    /// Loads everything the pack names but its held-out pictures: shapes, the generator's fingerprint, one picture, one embedding of a text and of
+    /// that picture by each CLIP, all finite, and whether an encoder's rows are the generator's.
     pub fn check(&self) -> Vec<Finding> {
         // Nobody raises the flag.
         self.check_unless(&Cancel::new()).unwrap_or_default()
@@ -30,8 +30,10 @@ impl ModelPack {
     pub fn check_unless(&self, cancel: &Cancel) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         let mut note = |what: &str, outcome| findings.push(Finding { what: what.into(), outcome });
+        let mut rows = None;
         let picture = match self.load_generator_unless(cancel) {
             Ok(generator) => {
+                rows = Some((generator.config().n_latent(), generator.config().style_dim));
                 let count: usize = generator.weights().values().map(Tensor::elem_count).sum();
                 note("generator", Ok(format!("{} px, {count} numbers", generator.config().describe_size())));
                 note("fingerprint", self.check_fingerprint(&generator));
@@ -47,14 +49,23 @@ impl ModelPack {
         for clip in &self.clips {
             note(&format!("clip {}", name(&clip.path)), check_clip(clip, picture.as_ref(), &self.device, cancel));
         }
-        if let Some(path) = &self.encoder {
-            note("encoder", check_tensors(path, cancel));
+        if self.encoder.is_some() {
+            note("encoder", self.check_encoder(rows, cancel));
         }
         for path in &self.boundaries {
             note(&format!("boundary {}", name(path)), check_tensors(path, cancel));
         }
         // What was cut short is no finding.
         cancel.check().map(|()| findings)
+    }
+
+    /// `wanted`: rows of W+ of the generator, and numbers of each, where it is known.
+    fn check_encoder(&self, wanted: Option<(usize, usize)>, cancel: &Cancel) -> Result<String> {
+        let encoder = self.load_encoder_unless(cancel)?.ok_or_else(|| Error::Internal("a pack lost its encoder".into()))?;
+        if let Some(wanted) = wanted {
+            encoder.check_rows(wanted)?;
+        }
+        Ok(format!("{} rows of {} numbers", encoder.rows(), encoder.config().style_dim))
     }
 
     fn check_fingerprint(&self, generator: &Generator) -> Result<String> {

@@ -233,6 +233,22 @@ impl Encoder {
         self.input
     }
 
+    /// `Mismatch` where its rows are not those that a generator takes: (rows of W+, numbers of each).
+    pub fn check_rows(&self, wanted: (usize, usize)) -> Result<()> {
+        let have = (self.rows, self.config.style_dim);
+        if have == wanted {
+            return Ok(());
+        }
+        Err(Error::Mismatch(format!(
+            "the encoder {} gives {} rows of {} numbers, where the generator takes {} of {}: it was trained for another one",
+            self.path.display(),
+            have.0,
+            have.1,
+            wanted.0,
+            wanted.1
+        )))
+    }
+
     /// Rows of W+ that it gives.
     pub fn rows(&self) -> usize {
         self.rows
