@@ -10,6 +10,7 @@ use nada::nn::clip::Clip;
 use nada::nn::generator::{Generator, Noise};
 use nada::rng::Rng;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -62,8 +63,11 @@ fn run(dir: &Path, name: &str, losses: LossWeights, auto_layers: Option<AutoLaye
         let loss = want["loss"].as_f64().unwrap();
         worst = worst.max((report.loss as f64 - loss).abs() / loss);
         if auto_layers.is_some() {
-            let rows: Vec<usize> = want["chosen_layers"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect();
-            assert_eq!(report.rows, rows, "{name} step {step}");
+            // In which order they were chosen decides nothing, and f32 tells no difference below 1e-2 (selection_over_three_iterations_agrees):
+            // in the fifth step two of them are 2.5e-4 apart.
+            let rows: BTreeSet<usize> = want["chosen_layers"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect();
+            assert_eq!(report.rows.iter().copied().collect::<BTreeSet<_>>(), rows, "{name} step {step}");
+            assert_eq!(report.rows.len(), rows.len());
         }
         let g = a.generator().unwrap();
         for (key, norm) in want["norms"].as_object().unwrap() {

@@ -1,7 +1,9 @@
 /* Calls every function of the C ABI the way a program would, and a few the way it should not. Built and run, under valgrind too, by
  * scripts/test-c:
  *
- *     client MODEL_FOLDER PICTURE OUT_FOLDER
+ *     client MODEL_FOLDER PICTURE PHOTO OUT_FOLDER
+ *
+ * PHOTO shows one face.
  */
 #include <nada.h>
 
@@ -655,6 +657,72 @@ static void invert(const nada_model *model, nada_generator *generator, const nad
     nada_image_free(image);
 }
 
+/* The face of a photo, cut out, put back. */
+static void faces(const nada_context *context, const char *file) {
+    nada_image *photo = NULL, *square = NULL;
+    nada_faces *found = NULL;
+    nada_face face;
+    nada_frame frame;
+    size_t bytes, width, height, i, changed = 0;
+    unsigned char *pixels, *before;
+    MUST(nada_image_open(file, NULL, &photo));
+    width = nada_image_width(photo), height = nada_image_height(photo), bytes = width * height * 4;
+    pixels = malloc(bytes), before = malloc(bytes);
+    if (!pixels || !before) exit(1);
+    {
+        nada_pixels source = {pixels, width * 4, (uint32_t)width, (uint32_t)height, NADA_FORMAT_RGBA8, NADA_TRANSFER_SRGB};
+        nada_pixels_mut target = {pixels, width * 4, (uint32_t)width, (uint32_t)height, NADA_FORMAT_RGBA8, NADA_TRANSFER_SRGB};
+        MUST(nada_image_to_pixels(photo, &target));
+        memcpy(before, pixels, bytes);
+        MUST(nada_faces_find(context, &source, 40, NULL, &found));
+        CHECK(nada_faces_count(found) == 1 && nada_faces_count(NULL) == 0);
+        MUST(nada_faces_get(found, 0, &face, sizeof face));
+        CHECK(face.score > 0.9f && face.right - face.left > 40 && face.points[0] < face.points[2]);
+        FAILS(nada_faces_get(found, 1, &face, sizeof face), NADA_INVALID_ARGUMENT, "index");
+        memset(&frame, 0, sizeof frame);
+        frame.struct_size = sizeof frame;
+        frame.centre_x = face.centre_x, frame.centre_y = face.centre_y;
+        frame.side = face.side / 2, frame.angle = face.angle;
+        MUST(nada_image_from_face(context, &source, &frame, 32, 1, NULL, &square));
+        CHECK(nada_image_width(square) == 32 && nada_image_height(square) == 32);
+        MUST(nada_image_put_back(context, &source, &frame, square, square, -1.0f, &target));
+        CHECK(memcmp(pixels, before, bytes) == 0);
+        MUST(nada_image_put_back(context, &source, &frame, square, NULL, -1.0f, &target));
+        for (i = 0; i < bytes; i++) changed += pixels[i] != before[i];
+        CHECK(changed > 0 && memcmp(pixels, before, width * 4) == 0);
+        FAILS(nada_image_put_back(context, &source, &frame, square, NULL, 0.0f, &target), NADA_INVALID_ARGUMENT, "feather");
+    }
+    free(pixels);
+    free(before);
+    nada_image_free(square);
+    nada_image_free(photo);
+    nada_faces_free(found);
+    nada_faces_free(NULL);
+}
+
+/* What is and what is not an encoder. */
+static void encoders(const nada_context *context, const nada_model *model, nada_generator *generator, const nada_image *picture, const char *folder) {
+    nada_encoder *encoder = NULL;
+    nada_inversion_options options;
+    nada_latent *latent = NULL;
+    FAILS(nada_encoder_open(context, in_folder(folder, "missing.pt"), NULL, &encoder), NADA_NOT_FOUND, "missing.pt");
+    FAILS(nada_encoder_open(context, in_folder(folder, "generator.safetensors"), NULL, &encoder), NADA_BAD_FORMAT, "generator.safetensors");
+    CHECK(encoder == NULL);
+    MUST(nada_model_encoder(model, NULL, &encoder));
+    MUST(nada_model_inversion_options(model, &options, sizeof options));
+    options.encoder = encoder;
+    options.method = NADA_METHOD_ENCODE;
+    if (encoder) {
+        MUST(nada_generator_invert(generator, picture, &options, NULL, &latent, NULL));
+        CHECK(nada_latent_rows(latent) == nada_generator_rows(generator));
+    } else {
+        FAILS(nada_generator_invert(generator, picture, &options, NULL, &latent, NULL), NADA_INVALID_ARGUMENT, "encoder");
+    }
+    nada_latent_free(latent);
+    nada_encoder_free(encoder);
+    nada_encoder_free(NULL);
+}
+
 /* A part of a picture in place, and into a layer above it. */
 static void frames(const nada_model *model, const nada_generator *generator) {
     enum { WIDTH = 90, HEIGHT = 70, BYTES = WIDTH * HEIGHT * 4 };
@@ -719,9 +787,9 @@ int main(int argc, char **argv) {
     const char *folder, *out;
     nada_cancel *cancel = NULL;
     nada_call call = {sizeof call, NULL, NULL, NULL};
-    if (argc != 4) return fprintf(stderr, "usage: %s MODEL_FOLDER PICTURE OUT_FOLDER\n", argv[0]), 2;
+    if (argc != 5) return fprintf(stderr, "usage: %s MODEL_FOLDER PICTURE PHOTO OUT_FOLDER\n", argv[0]), 2;
     folder = argv[1];
-    out = argv[3];
+    out = argv[4];
 
     versions_and_errors();
     the_log();
@@ -781,6 +849,8 @@ int main(int argc, char **argv) {
     failures_in_parts(context);
     invert(model, generator, picture, out);
     frames(model, generator);
+    faces(context, argv[3]);
+    encoders(context, model, generator, picture, folder);
     packs(context);
 
     nada_context_free(context);
